@@ -1,0 +1,1 @@
+"""Who may do what, and who else must agree: principals, policy, approvals, sessions."""
