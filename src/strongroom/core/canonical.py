@@ -1,7 +1,8 @@
 """Canonical bytes for anything that is signed or hashed, and the strict way back.
 
-Bytes follow RFC 8785 (JSON Canonicalization Scheme), written by the library ``rfc8785``. Reading goes through msgspec with
-the expected type, refuses unknown fields, and can insist that the bytes are canonical, so that one meaning has one spelling.
+Bytes follow RFC 8785 (JSON Canonicalization Scheme), written by the library ``rfc8785``. Reading goes through msgspec
+with the expected type, refuses unknown fields, and can insist that the bytes are canonical, so that one meaning has one
+spelling.
 """
 
 from __future__ import annotations

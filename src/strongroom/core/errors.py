@@ -100,7 +100,7 @@ class WrongPassphrase(RefusedError):
     """The passphrase does not open this principal's keys."""
 
     code = "access.wrong_passphrase"
-    remedy = "Try again with the right passphrase; an owner holding the recovery key can set a new one (access recover)."
+    remedy = "Try again with the right passphrase; the recovery key can set a new one (access recover)."
 
 
 class WrongRecoveryKey(RefusedError):
