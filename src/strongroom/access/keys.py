@@ -33,7 +33,7 @@ SEED_BYTES = _SIGN + _X25519 + _MLKEM
 _MLKEM_PUBLIC = 1184
 
 
-class PublicKeys(Record):
+class PublicKeys(Record, frozen=True):
     """What everybody may know of a principal: 32 bytes to verify with, 1,216 bytes to encrypt to."""
 
     sign: bytes
@@ -68,6 +68,7 @@ class Keyring:
     def __init__(self, name: str, seed: Secret) -> None:
         """Rebuild `name`'s keys from the 128-byte `seed` that `new_seed` drew."""
         raw = seed.reveal()
+        self.seed = seed
         if len(raw) != SEED_BYTES:
             raise WrongKey("the key material has the wrong length", where=name)
         self.name = name

@@ -1,0 +1,1 @@
+"""One file per technology. Opened by URL through wiring, never imported by a room."""

@@ -1,0 +1,247 @@
+"""``strongroom access``: people, sessions, requests, approvals, policy."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from strongroom.access.directory import Entrant
+from strongroom.access.people import ROLES, Person, check_role
+from strongroom.access.policy import CHECKPOINT_ACTIONS, HOME_ACTIONS, Action, Question
+from strongroom.access.recovery import recovery_keyring
+from strongroom.access.requests import Request
+from strongroom.cli.frame import Call, Group, Json, common, read_passphrase
+from strongroom.core.clock import stamp
+from strongroom.core.errors import BadInput, BadName, SessionExpired
+from strongroom.core.ids import CheckpointName
+from strongroom.ports.sessions import Session
+
+access = Group("access", help="Who may do what, and who else must agree.")
+
+
+@access.command("add", epilog="Example: strongroom access add rosa --role researcher --new-passphrase-file p.txt")
+@click.argument("name")
+@click.option("--role", required=True, help=f"One of: {', '.join(ROLES)}.")
+@click.option("--new-passphrase-file", metavar="FILE", help="The passphrase to start with; asked for otherwise.")
+@click.option("--purpose", default="", help="What a service may open checkpoints for.")
+@common
+def add(call: Call, name: str, *, role: str, new_passphrase_file: str | None, purpose: str) -> None:
+    """Add a person or service (an owner does). The passphrase counts as yours until its owner changes it."""
+    kind = check_role(role)
+    if (kind == "service") != bool(purpose):
+        raise BadInput("a service needs --purpose, and nobody else has one", where="--purpose")
+    owner = call.identity()
+    passphrase = read_passphrase(new_passphrase_file, f"First passphrase of {name}", confirm=True)
+    person = call.home.desk.add(Entrant(name, kind, passphrase, purpose), owner)
+    wrapped = call.home.vault.rewrap(owner)
+    call.emit(
+        {"person": _person(person), "envelopes": wrapped},
+        f"{name} is in, as {role}; {wrapped} checkpoints wrapped. The passphrase is known to you: "
+        f"have {name} run `strongroom access passwd --as {name}`.",
+    )
+
+
+@access.command("people")
+@common
+def people(call: Call) -> None:
+    """List who is in the home."""
+    everybody = call.home.desk.people.everybody()
+
+    def show(out: Console) -> None:
+        table = Table("name", "role", "status", "since", "purpose")
+        for one in everybody:
+            certificate = one.certificate
+            row = (certificate.name, certificate.role, certificate.status, certificate.issued, certificate.purpose)
+            table.add_row(*row)
+        out.print(table)
+
+    call.emit({"people": [_person(one) for one in everybody]}, show)
+
+
+@access.command("disable")
+@click.argument("name")
+@common
+def disable(call: Call, name: str) -> None:
+    """End somebody's rights at once, and delete the envelopes they hold."""
+    owner = call.identity()
+    person = call.home.desk.disable(name, owner)
+    call.home.vault.rewrap(owner)
+    call.emit(
+        {"person": _person(person)},
+        f"{name} may nothing any more. A key or a file that {name} took out before is beyond recall.",
+    )
+
+
+@access.command("login", epilog="Example: strongroom access login --as rosa")
+@click.option("--minutes", type=click.IntRange(1, 7 * 24 * 60), help="How long (else settings: access.session_minutes).")
+@common
+def login(call: Call, *, minutes: int | None) -> None:
+    """Hold your unlocked keys in a process of yours until they expire; nothing of them is on disk."""
+    home = call.home
+    home.sessions.end()
+    who = call.identity()
+    lasting = dt.timedelta(minutes=minutes or home.settings.access.session_minutes)
+    expires = home.clock.now() + lasting
+    home.desk.record_login(who, until=stamp(expires))
+    home.sessions.start(Session(who.name, who.keyring.seed, expires.timestamp()))
+    call.emit({"session": {"name": who.name, "expires": stamp(expires)}}, f"{who.name} is in until {stamp(expires)}.")
+
+
+@access.command("logout")
+@common
+def logout(call: Call) -> None:
+    """End the session."""
+    if not call.home.sessions.end():
+        raise SessionExpired("there is no session to end", where="access logout")
+    call.emit({"session": None}, "The session is over.")
+
+
+@access.command("passwd")
+@click.option("--new-passphrase-file", metavar="FILE", help="The new passphrase; asked for otherwise.")
+@common
+def passwd(call: Call, *, new_passphrase_file: str | None) -> None:
+    """Change your own passphrase. The old one is asked for, even inside a session."""
+    name, old = call.passphrase()
+    who = call.home.desk.authenticate(name, old)
+    new = read_passphrase(new_passphrase_file, f"New passphrase of {name}", confirm=True)
+    call.home.desk.change_passphrase(who, old, new)
+    call.emit({"person": name, "passphrase": "changed"}, f"{name}'s passphrase is changed.")
+
+
+@access.command("recover")
+@click.argument("name")
+@click.option("--recovery-key-file", required=True, metavar="FILE", help="A file with the key that `init` printed.")
+@click.option("--new-passphrase-file", metavar="FILE", help="The new passphrase; asked for otherwise.")
+@common
+def recover(call: Call, name: str, *, recovery_key_file: str, new_passphrase_file: str | None) -> None:
+    """Replace a lost passphrase with the recovery key. It counts as set by somebody else until NAME changes it."""
+    recovery = recovery_keyring(read_passphrase(recovery_key_file, "Recovery key"))
+    new = read_passphrase(new_passphrase_file, f"New passphrase of {name}", confirm=True)
+    call.home.desk.recover(name, recovery, new)
+    call.emit({"person": name, "passphrase": "recovered"}, f"{name} has a new passphrase, and should change it now.")
+
+
+@access.command("may", epilog="Example: strongroom access may custody.open chat:v1 --as rosa")
+@click.argument("action", required=False)
+@click.argument("object", required=False)
+@click.option("--purpose", default="", help="The purpose to ask with.")
+@common
+def may(call: Call, action: str | None, object: str | None, *, purpose: str) -> None:  # noqa: A002 - the option's name
+    """Tell whether you may do ACTION to OBJECT (NAME:TAG, or 'home'); without ACTION, everything that you may."""
+    who = call.identity()
+    checkpoint = None if object in {None, "home"} else CheckpointName.parse(str(object))
+    if action is None:
+        rights = call.home.desk.rights(who, checkpoint)
+        lines = [f"{name}{'' if not needed else f'  (with {needed} approval)'}" for name, needed in rights.items()]
+        call.emit({"who": who.name, "object": str(checkpoint or "home"), "may": rights}, "\n".join(lines))
+        return
+    question = Question(_action(action, checkpoint), checkpoint, purpose or who.certificate.purpose)
+    needed = call.home.desk.may(who, question)
+    words = {None: "no", 0: "yes"}.get(needed, f"yes, with {needed} approval by somebody else")
+    call.emit({"who": who.name, "action": action, "may": needed is not None, "approvals": needed or 0}, words)
+
+
+@access.command("requests")
+@common
+def requests(call: Call) -> None:
+    """List the requests that wait for a second person."""
+    waiting = call.home.desk.approvals.open_requests()
+    documents: list[Json] = [_request(call, one) for one in waiting]
+
+    def show(out: Console) -> None:
+        for one in waiting:
+            _show_request(call, one, out)
+        if not waiting:
+            out.print("No request waits.")
+
+    call.emit({"requests": documents}, show)
+
+
+@access.command("approve")
+@click.argument("request_id", metavar="ID")
+@common
+def approve(call: Call, request_id: str) -> None:
+    """Give your signed consent to a request of somebody else."""
+    approved = call.home.desk.approve(request_id, call.identity())
+    call.emit({"request": _request(call, approved)}, lambda out: _show_request(call, approved, out))
+
+
+@access.group("policy", cls=Group)
+def policy() -> None:
+    """Show or change the policy."""
+
+
+@policy.command("show")
+@common
+def policy_show(call: Call) -> None:
+    """Print the policy in force, as Cedar text."""
+    current = call.home.desk.policy()
+    call.emit({"digest": current.digest, "policy": current.text}, current.text)
+
+
+@policy.command("set")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--purpose", required=True, help="Why; the second owner sees it.")
+@common
+def policy_set(call: Call, file: Path, *, purpose: str) -> None:
+    """Put the Cedar policy in FILE in force; a second owner must approve, a sole owner waits out the delay."""
+    owner = call.identity()
+    changed = call.home.desk.set_policy(_text(file), owner, why=purpose)
+    wrapped = call.home.vault.rewrap(owner)
+    call.emit({"digest": changed.digest, "envelopes": wrapped}, f"Policy {changed.digest[:12]} is in force.")
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise BadInput("not a readable UTF-8 text", where=str(file)) from None
+
+
+def _action(name: str, checkpoint: CheckpointName | None) -> Action:
+    for action in HOME_ACTIONS if checkpoint is None else CHECKPOINT_ACTIONS:
+        if action == name:
+            return action
+    known = HOME_ACTIONS if checkpoint is None else CHECKPOINT_ACTIONS
+    raise BadName(f"no action {name[:40]!r} on that object; there are {', '.join(known)}", where="ACTION")
+
+
+def _person(person: Person) -> dict[str, Json]:
+    certificate = person.certificate
+    return {
+        "name": certificate.name,
+        "role": certificate.role,
+        "status": certificate.status,
+        "since": certificate.issued,
+        "purpose": certificate.purpose,
+        "fingerprint": certificate.keys.fingerprint(),
+    }
+
+
+def _request(call: Call, request: Request) -> dict[str, Json]:
+    statement, wanted = request.statement, request.statement.wanted
+    return {
+        "id": statement.request,
+        "requester": wanted.requester,
+        "action": wanted.action,
+        "object": wanted.object,
+        "digest": wanted.digest,
+        "destination": wanted.destination,
+        "purpose": wanted.purpose,
+        "host": wanted.host,
+        "created": statement.created,
+        "expires": statement.expires,
+        "approvals": [one.approver for one in request.approvals],
+        "notes": list(call.home.desk.approvals.notes(request)),
+    }
+
+
+def _show_request(call: Call, request: Request, out: Console) -> None:
+    for name, value in _request(call, request).items():
+        listed = "; ".join(str(item) for item in value) if isinstance(value, list) else value
+        out.print(f"{name:>12}  {listed}", markup=False)
+    out.print()

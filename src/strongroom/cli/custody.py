@@ -1,0 +1,192 @@
+"""``strongroom custody``: seal, list, verify, open in memory, export, run a program over a sealed model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from strongroom.cli.frame import Call, Group, Json, common
+from strongroom.core.ids import CheckpointName
+from strongroom.custody.memory_files import run_with_model
+from strongroom.custody.read import SealedReader
+from strongroom.custody.registry import Registered
+from strongroom.custody.tensors import SealedTensors
+from strongroom.custody.vault import Purpose
+from strongroom.ledger.journal import Detail
+
+custody = Group("custody", help="Weights at rest, in memory, in transit.")
+
+_ACCESSES = frozenset({"custody.open", "custody.export", "custody.exported"})
+
+
+@custody.command("seal", epilog="Example: strongroom custody seal ./SmolLM2-135M chat:v1 --as carla")
+@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@click.argument("name", metavar="NAME:TAG")
+@common
+def seal(call: Call, source: Path, name: str) -> None:
+    """Seal a safetensors file or a model folder. Cut off, it goes on where it stopped when repeated."""
+    title = CheckpointName.parse(name)
+    who = call.identity()
+    with call.progress(f"sealing {title}") as step:
+        record = call.home.vault.seal(who, source, title, progress=step)
+    call.emit(
+        {
+            "checkpoint": str(title),
+            "id": record.checkpoint,
+            "version": record.version,
+            "digest": record.manifest,
+            "tensors": record.tensors,
+            "bytes": record.bytes,
+        },
+        f"{title} version {record.version} sealed: {record.tensors} tensors, {record.bytes:,} bytes\n"
+        f"  manifest {record.manifest}\nThe source still lies in plain where it was: remove it when you are ready.",
+    )
+
+
+@custody.command("ls")
+@common
+def ls(call: Call) -> None:
+    """List the checkpoints of the home."""
+    call.ask("registry.read")
+    records = call.home.vault.registry.all()
+
+    def show(out: Console) -> None:
+        table = Table("checkpoint", "version", "tensors", "bytes", "sealed by", "at", "manifest")
+        for one in records:
+            figures = (str(one.version), str(one.tensors), f"{one.bytes:,}")
+            table.add_row(str(one.title), *figures, one.signer, one.created, one.manifest[:16])
+        out.print(table)
+
+    call.emit({"checkpoints": [_document(call, one) for one in records]}, show)
+
+
+@custody.command("show")
+@click.argument("name", metavar="NAME:TAG")
+@common
+def show(call: Call, name: str) -> None:
+    """Show one checkpoint: where it lies, who holds a key, who opened it when."""
+    call.ask("registry.read")
+    registry = call.home.vault.registry
+    record = registry.current(CheckpointName.parse(name))
+    accesses: list[Json] = []
+    locations: list[Json] = [{"kind": "sealed", "path": str(call.home.sealed_folder(record)), "host": record.host}]
+    for entry in registry.history(record.title):
+        event = entry.event
+        if event.action in _ACCESSES:
+            who = {"index": entry.index, "at": event.at, "who": event.who, "action": event.action}
+            accesses.append({**who, "why": event.why, "outcome": event.outcome, "host": event.host})
+        if event.action == "custody.exported" and event.outcome == "done":
+            path = event.detail.get("destination", "")
+            locations.append({"kind": "exported", "path": path, "host": event.host})
+    document = {**_document(call, record), "locations": locations, "accesses": accesses}
+    call.emit(document, lambda out: _show(document, out))
+
+
+@custody.command("verify")
+@click.argument("name", metavar="NAME:TAG")
+@common
+def verify(call: Call, name: str) -> None:
+    """Check every stored byte against the signed manifest. Needs no key."""
+    title = CheckpointName.parse(name)
+    who = call.ask("custody.verify", title)
+    with call.progress(f"verifying {title}") as step:
+        result = call.home.vault.verify(title, who=who, progress=step)
+    call.emit(
+        {"verified": True, "checkpoint": str(title), "segments": result.segments, "bytes": result.bytes},
+        f"{title}: {result.segments} segments, {result.bytes:,} bytes verified",
+    )
+
+
+@custody.command("digest")
+@click.argument("name", metavar="NAME:TAG")
+@click.option("--purpose", default="digest", show_default=True, help="Why; a service must name its own.")
+@common
+def digest(call: Call, name: str, *, purpose: str) -> None:
+    """Open the checkpoint in memory and print the SHA-256 of every tensor's bytes."""
+    with _opened(call, name, purpose=purpose, detail={"for": "digest"}) as reader:
+        tensors = SealedTensors(reader, lambda memory, _dtype, _shape: hashlib.sha256(memory).hexdigest())
+        digests: dict[str, Json] = {key: tensors.get_tensor(key) for key in sorted(tensors.keys())}
+    lines = "\n".join(f"{value}  {key}" for key, value in digests.items())
+    call.emit({"checkpoint": name, "tensors": digests}, lines)
+
+
+@custody.command("export", epilog="Example: strongroom custody export chat:v1 ./out --purpose 'hand-over to QA'")
+@click.argument("name", metavar="NAME:TAG")
+@click.argument("destination", type=click.Path(path_type=Path))
+@click.option("--purpose", required=True, help="Why; the second person sees it and signs it.")
+@common
+def export(call: Call, name: str, destination: Path, *, purpose: str) -> None:
+    """Write the checkpoint as plain files. The first call leaves a request; once approved, the same call works, once."""
+    record, target = call.home.vault.export(call.identity(), CheckpointName.parse(name), destination, why=purpose)
+    call.emit(
+        {"checkpoint": name, "destination": str(target), "digest": record.manifest, "bytes": record.bytes},
+        f"{name} lies in plain at {target}. From here on nothing of it is logged.",
+    )
+
+
+@custody.command(
+    "exec",
+    context_settings={"ignore_unknown_options": True},
+    epilog="Example: strongroom custody exec chat:v1 -- python generate.py {model}",
+)
+@click.argument("name", metavar="NAME:TAG")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- PROGRAM ARGS… {model} …")
+@click.option("--purpose", default="", help="Why (else: the program's name); a service must name its own.")
+@common
+def execute(call: Call, name: str, command: tuple[str, ...], *, purpose: str) -> int:
+    """Run PROGRAM over the decrypted model: {model} becomes a path in memory that lives as long as the program."""
+    program = command[0][:200]
+    detail: Detail = {"for": "exec", "program": program}
+    with _opened(call, name, purpose=purpose or f"exec {program}", detail=detail) as reader:
+        return run_with_model(reader, command)
+
+
+@custody.command("rewrap")
+@click.argument("name", metavar="NAME:TAG", required=False)
+@common
+def rewrap(call: Call, name: str | None) -> None:
+    """Bring the wrapped keys in line with people and policy. No payload is touched."""
+    changed = call.home.vault.rewrap(call.identity(), None if name is None else CheckpointName.parse(name))
+    call.emit({"changed": changed}, f"{changed} checkpoints re-wrapped")
+
+
+@contextmanager
+def _opened(call: Call, name: str, *, purpose: str, detail: Detail) -> Iterator[SealedReader]:
+    reader = call.home.vault.open(call.identity(), CheckpointName.parse(name), Purpose(purpose, detail))
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+def _document(call: Call, record: Registered) -> dict[str, Json]:
+    return {
+        "checkpoint": str(record.title),
+        "id": record.checkpoint,
+        "version": record.version,
+        "digest": record.manifest,
+        "parent": record.parent,
+        "status": "sealed",
+        "tensors": record.tensors,
+        "bytes": record.bytes,
+        "signer": record.signer,
+        "created": record.created,
+        "holders": list(call.home.vault.registry.holders(record.checkpoint)),
+    }
+
+
+def _show(document: dict[str, Json], out: Console) -> None:
+    for name, value in document.items():
+        if not isinstance(value, list):
+            out.print(f"{name:>12}  {value}", markup=False)
+            continue
+        out.print(f"{name:>12}", markup=False)
+        for item in value:
+            fields = item.values() if isinstance(item, dict) else [item]
+            out.print("              " + "  ".join(str(field) for field in fields if field != ""), markup=False)

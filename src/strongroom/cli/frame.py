@@ -1,0 +1,200 @@
+"""What every command shares: where the home is, who asks, how the answer and the errors are printed.
+
+With ``--json`` exactly one JSON document goes to standard output and everything else to standard error.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Concatenate, ParamSpec
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from strongroom.access.identity import Identity
+from strongroom.access.policy import Action, Question
+from strongroom.core.errors import PassphraseUnreadable
+from strongroom.core.ids import CheckpointName
+from strongroom.core.secrets import Secret
+from strongroom.wiring.home import Home, open_home
+
+P = ParamSpec("P")
+Json = str | int | bool | float | None | list["Json"] | Mapping[str, "Json"]
+
+_PASSPHRASE_LIMIT = 4096  # bytes: longer is somebody's mistake
+
+
+class Call:
+    """One run of a command: its common options, its home (opened when asked for), its output."""
+
+    def __init__(self, options: Mapping[str, str | bool | None]) -> None:
+        """Take the common options, the nearest to the verb first."""
+        self._options = options
+        self._resources = ExitStack()
+        self._home: Home | None = None
+        self.as_json = bool(options.get("as_json"))
+        self.err = Console(stderr=True, highlight=False)
+        self.out = Console(highlight=False, soft_wrap=True)
+
+    # ── where and who ────────────────────────────────────────────────────────────────────────────────────────────────
+    @property
+    def home_path(self) -> Path:
+        """The home's folder: ``--home``, else ``STRONGROOM_HOME``, else ``~/.strongroom``."""
+        named = self._options.get("home") or os.environ.get("STRONGROOM_HOME")
+        return Path(str(named)) if named else Path.home() / ".strongroom"
+
+    @property
+    def home(self) -> Home:
+        """The home, opened at first use and closed when the command ends."""
+        if self._home is None:
+            self._home = open_home(self.home_path)
+            self._resources.callback(self._home.close)
+        return self._home
+
+    def identity(self) -> Identity:
+        """Return who asks: by ``--as`` and ``--passphrase-file``, else the environment, else the session, else `owner`."""
+        named, file = self.credentials()
+        if file is None:
+            session = self.home.sessions.current()
+            if session is not None and named in {None, session.name}:
+                return self.home.desk.resume(session.name, session.seed)
+        return self.home.desk.authenticate(*self.passphrase())
+
+    def passphrase(self) -> tuple[str, Secret]:
+        """Return who is named and their passphrase, read from the file or asked for."""
+        named, file = self.credentials()
+        session = None if named else self.home.sessions.current()
+        name = named or (session.name if session else "owner")
+        return name, read_passphrase(file, f"Passphrase of {name}")
+
+    def ask(self, action: Action, checkpoint: CheckpointName | None = None) -> str:
+        """Return the ledger's name of who asks, once that one may; these questions need no key.
+
+        Whoever shows credentials is held to the policy. Without any, the operating system's user is named: reading what
+        needs no key is guarded by the home's file permissions alone (SECURITY.md).
+        """
+        named, file = self.credentials()
+        if named is None and file is None and self.home.sessions.current() is None:
+            return f"os:{os.getuid()}"
+        who = self.identity()
+        self.home.desk.require(who, Question(action, checkpoint))
+        return who.label
+
+    def credentials(self) -> tuple[str | None, str | None]:
+        """Return the name and the passphrase file that were given, by option or environment."""
+        said, file = self._options.get("who"), self._options.get("passphrase_file")
+        ambient = os.environ.get("STRONGROOM_AS") or None
+        named = str(said) if said else ambient
+        if file is None and (said is None or ambient is None or said == ambient):
+            file = os.environ.get("STRONGROOM_PASSPHRASE_FILE") or None
+        return named, None if file is None else str(file)
+
+    # ── output ───────────────────────────────────────────────────────────────────────────────────────────────────────
+    def emit(self, document: Mapping[str, Json], show: Callable[[Console], None] | str) -> None:
+        """Print `document` with ``--json``, else what `show` says to people."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        elif isinstance(show, str):
+            self.out.print(show, markup=False)
+        else:
+            show(self.out)
+
+    def say(self, text: str) -> None:
+        """Print a line to standard error, for people."""
+        self.err.print(text, markup=False)
+
+    @contextmanager
+    def progress(self, title: str) -> Iterator[Callable[[int, int], None]]:
+        """Show a bar of bytes on standard error, if that is a terminal; yields ``step(done, total)``."""
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=self.err, transient=True, disable=not self.err.is_terminal) as bar:
+            task = bar.add_task(title, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+    def close(self) -> None:
+        """Let go of the home."""
+        self._resources.close()
+
+
+def read_passphrase(file: str | None, prompt: str, *, confirm: bool = False) -> Secret:
+    """Return the passphrase in `file` (``-``: standard input) without its line end, or ask for it at the terminal.
+
+    Raises:
+        PassphraseUnreadable: the file can't be read or is empty, or there is no terminal to ask at.
+
+    """
+    if file is not None:
+        raw = _passphrase_bytes(file)
+    elif sys.stdin.isatty():
+        raw = str(click.prompt(prompt, hide_input=True, err=True, confirmation_prompt=confirm)).encode()
+    else:
+        raise PassphraseUnreadable("no passphrase file was given and there is no terminal to ask at", where=prompt)
+    line = raw.removesuffix(b"\n").removesuffix(b"\r")
+    if not line or b"\n" in line:
+        raise PassphraseUnreadable("the passphrase is empty, or more than one line", where=file or prompt)
+    return Secret(line)
+
+
+def _passphrase_bytes(file: str) -> bytes:
+    try:
+        raw = sys.stdin.buffer.read(_PASSPHRASE_LIMIT + 1) if file == "-" else _head(Path(file))
+    except OSError as error:
+        raise PassphraseUnreadable(f"the passphrase file can't be read ({error.strerror})", where=file) from None
+    if len(raw) > _PASSPHRASE_LIMIT:
+        raise PassphraseUnreadable(f"over {_PASSPHRASE_LIMIT} bytes: not a passphrase", where=file)
+    return raw
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(_PASSPHRASE_LIMIT + 1)
+
+
+_COMMON = (
+    click.option("--home", metavar="DIR", help="The home (else STRONGROOM_HOME, else ~/.strongroom)."),
+    click.option("--json", "as_json", is_flag=True, default=None, help="Print one JSON document on standard output."),
+    click.option("--as", "who", metavar="WHO", help="Who asks (else STRONGROOM_AS, else the session, else owner)."),
+    click.option("--passphrase-file", metavar="FILE", help="A file with WHO's passphrase; '-' is standard input."),
+)
+_NAMES = ("home", "as_json", "who", "passphrase_file")
+
+
+class Group(click.Group):
+    """A group that takes the common options too, so that they may stand before or after the verb."""
+
+    def __init__(self, name: str | None = None, **attributes: object) -> None:
+        """Make the group and give it the common options."""
+        super().__init__(name, callback=_remember, **attributes)  # type: ignore[arg-type] - click's own keywords
+        for option in _COMMON:
+            option(self)
+
+
+def _remember(**options: str | bool | None) -> None:
+    context = click.get_current_context()
+    inherited: dict[str, str | bool | None] = dict(context.obj or {})
+    context.obj = inherited | {name: value for name, value in options.items() if value is not None}
+
+
+def common(verb: Callable[Concatenate[Call, P], int | None]) -> Callable[P, int | None]:
+    """Give a verb the common options, and its `Call` as first argument."""
+
+    @functools.wraps(verb)
+    def run(*args: P.args, **kwargs: P.kwargs) -> int | None:
+        nearest = {name: kwargs.pop(name, None) for name in _NAMES}
+        context = click.get_current_context()
+        outer: dict[str, str | bool | None] = dict(context.obj or {})
+        call = Call(outer | {name: value for name, value in nearest.items() if value is not None})  # type: ignore[arg-type]
+        context.call_on_close(call.close)
+        return verb(call, *args, **kwargs)
+
+    decorated: Callable[P, int | None] = run
+    for option in reversed(_COMMON):
+        decorated = option(decorated)
+    return decorated

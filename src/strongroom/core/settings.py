@@ -1,0 +1,76 @@
+"""The settings of a home, ``strongroom.toml``: every key typed, unknown keys refused."""
+
+from __future__ import annotations
+
+import msgspec
+
+from strongroom.core.errors import BadSettings
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the file."""
+
+
+class LedgerSettings(_Section, frozen=True):
+    """[ledger]: where the log is, and who else has seen it."""
+
+    store: str = "sqlite:ledger/log.sqlite3"  # URL of the log's store; a relative path lies under the home
+    witness: str = ""  # folder of a witness outside the home; `ledger verify` then also asks it
+
+
+class RecordsSettings(_Section, frozen=True):
+    """[records]: where people, requests and the registry are."""
+
+    store: str = "sqlite:records.sqlite3"
+
+
+class CustodySettings(_Section, frozen=True):
+    """[custody]: where sealed payloads are."""
+
+    store: str = "file:sealed"
+
+
+class AccessSettings(_Section, frozen=True):
+    """[access]: how long things last."""
+
+    session_minutes: int = 480  # a session of `access login` ends after this
+    approval_hours: int = 24  # a request expires after this
+    sole_owner_delay_hours: int = 24  # a sole owner's policy change takes effect no sooner
+
+
+class LogSettings(_Section, frozen=True):
+    """[log]: the program's own diagnostics on standard error, not the ledger."""
+
+    level: str = "warning"
+
+
+class Settings(_Section, frozen=True):
+    """The whole file."""
+
+    ledger: LedgerSettings = LedgerSettings()
+    records: RecordsSettings = RecordsSettings()
+    custody: CustodySettings = CustodySettings()
+    access: AccessSettings = AccessSettings()
+    log: LogSettings = LogSettings()
+
+
+def parse(text: str, *, where: str) -> Settings:
+    """Read the text of a ``strongroom.toml``.
+
+    Raises:
+        BadSettings: it is not TOML, has an unknown key, or a value of the wrong type or out of range.
+
+    """
+    try:
+        settings = msgspec.toml.decode(text.encode(), type=Settings)
+    except (msgspec.DecodeError, UnicodeEncodeError) as error:
+        raise BadSettings(str(error)[:300], where=where) from None
+    positive = {
+        "access.session_minutes": settings.access.session_minutes,
+        "access.approval_hours": settings.access.approval_hours,
+        "access.sole_owner_delay_hours": settings.access.sole_owner_delay_hours,
+    }
+    for key, value in positive.items():
+        if value < 1:
+            raise BadSettings(f"{key} must be at least 1", where=where)
+    return settings

@@ -1,0 +1,206 @@
+"""The journeys of a checkpoint, each a short sentence: seal, open, verify, export, re-wrap.
+
+Opening is: authenticate → decide → ledger entry durable → key → tensors decrypted as they are read. The desk does the first
+three; no key leaves its envelope without the grant that it returns (rule 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from strongroom.access.desk import Desk, Grant, Matter
+from strongroom.access.identity import Identity
+from strongroom.access.people import Person
+from strongroom.access.policy import CheckpointAction, Question
+from strongroom.core.clock import stamp
+from strongroom.core.errors import NoSuchCheckpoint, StrongroomError, WrongKey
+from strongroom.core.ids import CheckpointName
+from strongroom.custody import seal as sealing
+from strongroom.custody.keys import rewrap_key, unwrap_key, wrap_key
+from strongroom.custody.plain import check_destination, write_plain
+from strongroom.custody.read import Progress, SealedReader, Verified, verify
+from strongroom.custody.registry import Registered, Registry, subject
+from strongroom.ledger.journal import Act, Detail, Journal
+from strongroom.ports.blobs import Blobs
+
+# Whoever may do one of these holds an envelope. Owners may re-wrap, so that a person who is added later gets a key.
+_KEY_ACTIONS: tuple[CheckpointAction, ...] = ("custody.open", "custody.export", "custody.rewrap")
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """Why a checkpoint is opened, and what the ledger should say beside it (say, which program gets it)."""
+
+    why: str
+    detail: Detail
+
+
+class Vault:
+    """The sealed checkpoints of one home."""
+
+    def __init__(self, desk: Desk, journal: Journal, registry: Registry, *, blobs: Blobs) -> None:
+        """Keep payloads in `blobs` and their records in `registry`; ask `desk` before every act."""
+        self._desk = desk
+        self._journal = journal
+        self._blobs = blobs
+        self.registry = registry
+
+    # ── seal ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+    def seal(self, who: Identity, source: Path, name: CheckpointName, *, progress: Progress | None = None) -> Registered:
+        """Seal `source` under `name`, in place of what the tag meant before; repeat the call to go on after a crash."""
+        self._desk.demand(who, Question("custody.seal", name), Matter(detail={"source": str(source)[:400]}))
+        with self._failures(Act(who.label, "custody.seal", subject(name))):
+            return self._seal(who, source, name, progress=progress)
+
+    def _seal(self, who: Identity, source: Path, name: CheckpointName, *, progress: Progress | None) -> Registered:
+        identity = sealing.Identity(
+            name=name,
+            version=self.registry.next_version(name),
+            parent=self._parent(name),
+            created=stamp(self._journal.clock.now()),
+        )
+        options = sealing.Options(progress=progress)
+        result = sealing.seal(source, self._blobs, identity=identity, keyring=who.keyring, options=options)
+        record = Registered(
+            checkpoint=result.checkpoint,
+            name=name.name,
+            tag=name.tag,
+            version=identity.version,
+            manifest=result.manifest,
+            signer=who.name,
+            parent=identity.parent,
+            created=identity.created,
+            tensors=result.tensors,
+            bytes=result.bytes,
+            single=source.is_file(),
+            host=self._journal.host,
+        )
+        envelopes = [
+            wrap_key(
+                result.data_key,
+                person.certificate.keys,
+                person=person.name,
+                checkpoint=record.checkpoint,
+                version=record.version,
+            )
+            for person in self._holders(record)
+        ]
+        result.data_key.wipe()
+        self.registry.register(record, envelopes, who=who.label)
+        sealing.discard(self._blobs, name)
+        return record
+
+    def _parent(self, name: CheckpointName) -> str | None:
+        try:
+            return self.registry.current(name).checkpoint
+        except NoSuchCheckpoint:
+            return None
+
+    # ── verify, open, export ─────────────────────────────────────────────────────────────────────────────────────────
+    def verify(self, name: CheckpointName, *, who: str, progress: Progress | None = None) -> Verified:
+        """Check every stored byte of `name` against the signed manifest. Needs no key."""
+        record = self.registry.current(name)
+        act = Act(who, "custody.verify", subject(name))
+        with self._failures(act):
+            result = verify(self._blobs, record.checkpoint, expected=self.registry.expected(record), progress=progress)
+        self._journal.record(act, "done", detail={"digest": record.manifest, "segments": result.segments})
+        return result
+
+    def open(self, who: Identity, name: CheckpointName, purpose: Purpose) -> SealedReader:
+        """Open `name` for reading in memory, with its ledger entry durable first.
+
+        Raises:
+            NotPermitted: the policy says no.
+            WrongKey: nobody wrapped this checkpoint to `who`.
+            TamperError: the sealed folder is not what was sealed.
+
+        """
+        record = self.registry.current(name)
+        question = Question("custody.open", name, purpose.why)
+        grant = self._desk.demand(who, question, Matter(digest=record.manifest, detail=purpose.detail))
+        return self._unlocked(grant, record)
+
+    def export(self, who: Identity, name: CheckpointName, destination: Path, *, why: str) -> tuple[Registered, Path]:
+        """Write `name` as plain files to `destination`, once a second person has approved exactly that.
+
+        Raises:
+            AlreadyExists: something stands at `destination`; nothing is asked of anybody then.
+            ApprovalNeeded: a request is left; its id is in ``where``.
+
+        """
+        record = self.registry.current(name)
+        target = check_destination(destination)
+        matter = Matter(digest=record.manifest, destination=str(target))
+        grant = self._desk.demand(who, Question("custody.export", name, why), matter)
+        act = Act(who.label, "custody.exported", subject(name), why)
+        detail: Detail = {"digest": record.manifest, "destination": str(target), "request": grant.request}
+        with self._failures(act, detail), closing(self._unlocked(grant, record)) as reader:
+            write_plain(reader, target, single=record.single)
+        self._journal.record(act, "done", detail=detail)
+        return record, target
+
+    def _unlocked(self, grant: Grant, record: Registered) -> SealedReader:
+        """Release the key that `grant` stands for, and open the folder with it."""
+        who = grant.identity
+        act = Act(who.label, grant.question.action, subject(record.title), grant.question.purpose)
+        with self._failures(act):
+            envelope = self.registry.envelope(record.checkpoint, who.name)
+            if envelope is None:
+                raise WrongKey(f"nobody wrapped this checkpoint to {who.name}", where=str(record.title))
+            key = unwrap_key(envelope, who.keyring, checkpoint=record.checkpoint, version=record.version)
+            try:
+                expected = self.registry.expected(record)
+                return SealedReader(self._blobs, record.checkpoint, expected=expected, data_key=key)
+            finally:
+                key.wipe()
+
+    # ── who holds a key ──────────────────────────────────────────────────────────────────────────────────────────────
+    def rewrap(self, who: Identity, name: CheckpointName | None = None) -> int:
+        """Bring envelopes in line with people and policy, for `name` or for all; return how many checkpoints changed.
+
+        No payload is touched. A key that somebody has taken out before is beyond recall.
+        """
+        records = self.registry.all() if name is None else [self.registry.current(name)]
+        return sum(self._rewrap(who, record) for record in records)
+
+    def _rewrap(self, who: Identity, record: Registered) -> bool:
+        wanted = {person.name: person for person in self._holders(record)}
+        held = set(self.registry.holders(record.checkpoint))
+        missing, extra = sorted(wanted.keys() - held), sorted(held - wanted.keys())
+        if not missing and not extra:
+            return False
+        detail: Detail = {"add": ",".join(missing), "drop": ",".join(extra), "digest": record.manifest}
+        self._desk.demand(who, Question("custody.rewrap", record.title), Matter(detail=detail))
+        own = self.registry.envelope(record.checkpoint, who.name)
+        if missing and own is None:
+            raise WrongKey(f"nobody wrapped this checkpoint to {who.name}", where=str(record.title))
+        added = [
+            rewrap_key(own, who.keyring, wanted[person].certificate.keys, person=person) for person in missing if own
+        ]
+        self.registry.exchange(record.checkpoint, add=added, drop=extra)
+        return True
+
+    def _holders(self, record: Registered) -> list[Person]:
+        policy = self._desk.policy()
+        return [
+            person
+            for person in self._desk.people.everybody()
+            if any(
+                policy.approvals_needed(person.certificate, Question(action, record.title, person.certificate.purpose))
+                is not None
+                for action in _KEY_ACTIONS
+            )
+        ]
+
+    @contextmanager
+    def _failures(self, act: Act, detail: Detail | None = None) -> Iterator[None]:
+        """Put into the ledger what went wrong after a grant: tampering above all."""
+        try:
+            yield
+        except StrongroomError as error:
+            said: Detail = {**(detail or {}), "code": error.code, "at": error.where[:200]}
+            self._journal.record(act, "failed", detail=said)
+            raise

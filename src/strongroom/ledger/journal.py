@@ -1,0 +1,55 @@
+"""Writing acts into the ledger: who did what to which object, from this host, now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from strongroom.core.clock import Clock, stamp
+from strongroom.core.ids import new_id
+from strongroom.ledger.events import Event, Outcome, Receipt
+from strongroom.ledger.log import Ledger
+
+Detail = dict[str, str | int | bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """Somebody doing something: ``person:alice``, ``custody.open``, ``checkpoint:chat:v1``, and why."""
+
+    who: str
+    action: str
+    object: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """The ledger as the rooms write it: with this clock and this host's name."""
+
+    ledger: Ledger
+    clock: Clock
+    host: str
+
+    def record(self, act: Act, outcome: Outcome, *, detail: Detail | None = None, claim: str | None = None) -> Receipt:
+        """Append `act` with its outcome; return once the entry is durable and integrated.
+
+        Raises:
+            AlreadyClaimed: another entry holds `claim`.
+            LedgerUnavailable: the ledger can't be written: whatever was to be released stays where it is (rule 1).
+
+        """
+        return self.ledger.append(
+            Event(
+                type="strongroom/event@1",
+                id=new_id("evt"),
+                at=stamp(self.clock.now()),
+                who=act.who,
+                action=act.action,
+                object=act.object,
+                host=self.host,
+                why=act.why,
+                outcome=outcome,
+                detail=detail or {},
+                claim=claim,
+            )
+        )

@@ -1,0 +1,1 @@
+"""Settings and URLs to objects: the only place that builds things."""

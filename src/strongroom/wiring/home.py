@@ -1,0 +1,242 @@
+"""A home: one folder with everything that Strongroom keeps. Made, opened and upgraded here.
+
+    H/home.json             format and id: written last, so a half-made home is none
+    H/strongroom.toml       settings
+    H/ledger/               the log, its signing key (no passphrase: refusals are logged too)
+    H/records.sqlite3       people, policy, requests, registry, wrapped keys
+    H/sealed/               sealed payloads, ordinary files
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from strongroom.access.approvals import Terms
+from strongroom.access.desk import Desk
+from strongroom.access.directory import Entrant
+from strongroom.access.recovery import new_recovery_key, recovery_keyring
+from strongroom.core.canonical import Record, decode, encode
+from strongroom.core.clock import Clock, SystemClock
+from strongroom.core.errors import AlreadyExists, HomeVersion, NoHome, StoreUnavailable
+from strongroom.core.ids import new_id
+from strongroom.core.secrets import Secret
+from strongroom.core.settings import Settings, parse
+from strongroom.custody.registry import Registered, Registry
+from strongroom.custody.vault import Vault
+from strongroom.ledger.journal import Journal
+from strongroom.ledger.keys import create_log_key, load_log_key
+from strongroom.ledger.log import Ledger
+from strongroom.ledger.witness import Witness
+from strongroom.ports.blobs import Blobs
+from strongroom.ports.log_store import LogStore
+from strongroom.ports.records import Records
+from strongroom.ports.sessions import Sessions
+from strongroom.wiring.table import load, split
+
+FORMAT: Final = "strongroom/home@1"
+MARK: Final = "home.json"
+SETTINGS: Final = "strongroom.toml"
+LOG_KEY: Final = "log-key"
+
+_DEFAULT_SETTINGS = """\
+# Settings of this home. docs/settings.md lists every key; unknown keys are refused.
+[ledger]
+store = "sqlite:ledger/log.sqlite3"
+
+[records]
+store = "sqlite:records.sqlite3"
+
+[custody]
+store = "file:sealed"
+"""
+
+
+class Mark(Record, frozen=True):
+    """What ``home.json`` says."""
+
+    format: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerVerdict:
+    """A verified ledger: how many entries, under which root, and how many of them the witness had seen (None: no witness)."""
+
+    size: int
+    root: str
+    witnessed: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """An open home: its rooms, built over the back ends that its settings name."""
+
+    path: Path
+    id: str
+    settings: Settings
+    clock: Clock
+    ledger: Ledger
+    records: Records
+    journal: Journal
+    desk: Desk
+    vault: Vault
+    sessions: Sessions
+
+    def verify_ledger(self, witness: Path | None = None) -> LedgerVerdict:
+        """Verify every entry; against `witness`, or the one in the settings, also that nothing was rolled back."""
+        folder = witness or (Path(self.settings.ledger.witness) if self.settings.ledger.witness else None)
+        seen = None if folder is None else Witness(folder, self.clock).last(self.ledger.vkey)
+        result = self.ledger.verify(seen)
+        return LedgerVerdict(result.size, result.root, None if seen is None else seen.size)
+
+    def cosign(self, folder: Path) -> int:
+        """Have the witness in `folder` (made if absent) check and cosign the log; return the size that it has seen."""
+        name = f"witness.strongroom.local/{folder.name}"
+        known = (folder / "key").exists()
+        witness = Witness(folder, self.clock) if known else Witness.create(folder, name, self.clock)
+        return witness.cosign(self.ledger).size
+
+    def sealed_folder(self, record: Registered) -> Path:
+        """Return where the payload of `record` lies, for people to look at."""
+        _, place = split("blobs", self.settings.custody.store)
+        return self.path / place / record.checkpoint
+
+    def close(self) -> None:
+        """Let go of every store."""
+        self.ledger.close()
+        self.records.close()
+
+
+def open_home(path: Path, *, clock: Clock | None = None) -> Home:
+    """Open the home at `path`.
+
+    Raises:
+        NoHome: there is none.
+        HomeVersion: it is of another format version.
+
+    """
+    mark = read_mark(path)
+    if mark.format != FORMAT:
+        raise HomeVersion(f"the home is {mark.format[:40]}, this Strongroom reads {FORMAT}", where=str(path))
+    settings = parse((path / SETTINGS).read_text(encoding="utf-8"), where=str(path / SETTINGS))
+    key = load_log_key(path / "ledger" / LOG_KEY)
+    return _build(path, mark.id, settings, ledger=Ledger(_log_store(path, settings), key), clock=clock or SystemClock())
+
+
+def create_home(path: Path, owner: str, passphrase: Secret, *, clock: Clock | None = None) -> tuple[Home, Secret]:
+    """Make a home at `path` with its first owner; return it with the recovery key, which is kept nowhere.
+
+    Raises:
+        AlreadyExists: something stands at `path`.
+
+    """
+    path = path.expanduser().resolve()
+    with made_in_place(path) as draft:
+        home_id = new_id("home")
+        (draft / "ledger").mkdir(mode=0o700)
+        (draft / SETTINGS).write_text(_DEFAULT_SETTINGS, encoding="utf-8")
+        settings = parse(_DEFAULT_SETTINGS, where=SETTINGS)
+        key = create_log_key(draft / "ledger" / LOG_KEY, f"strongroom.local/{home_id}")
+        ledger = Ledger.create(_log_store(draft, settings), key)
+        home = _build(draft, home_id, settings, ledger=ledger, clock=clock or SystemClock())
+        recovery = new_recovery_key()
+        home.desk.found(Entrant(owner, "owner", passphrase), recovery_keyring(recovery).public)
+        home.close()
+        write_mark(draft, Mark(format=FORMAT, id=home_id))
+    return open_home(path, clock=clock), recovery
+
+
+def read_mark(path: Path) -> Mark:
+    """Return what ``home.json`` at `path` says.
+
+    Raises:
+        NoHome: there is no home.
+
+    """
+    try:
+        raw = (path / MARK).read_bytes()
+    except OSError:
+        raise NoHome("there is no home", where=str(path)) from None
+    return decode(raw.strip(), Mark, where=str(path / MARK))
+
+
+def write_mark(path: Path, mark: Mark) -> None:
+    """Write ``home.json``, durably: the folder is a home from here on."""
+    with (path / MARK).open("xb") as stream:
+        stream.write(encode(mark) + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def upgrade_home(path: Path) -> list[str]:
+    """Bring an older home to this format version; return the steps that were taken.
+
+    Raises:
+        HomeVersion: no steps lead from its version to this one.
+
+    """
+    mark = read_mark(path)
+    if mark.format == FORMAT:
+        return []
+    raise HomeVersion(f"no upgrade leads from {mark.format[:40]} to {FORMAT}", where=str(path))
+
+
+@contextmanager
+def made_in_place(path: Path) -> Iterator[Path]:
+    """Yield a private folder beside `path` that takes its place when all went well, and is removed when not."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise AlreadyExists("something stands there", where=str(path))
+    draft = path.with_name(f".{path.name}.making-{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.mkdir(mode=0o700)
+        yield draft
+        draft.rename(path)
+    except OSError as error:
+        raise StoreUnavailable(f"the home can't be made ({error.strerror})", where=str(path)) from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _build(path: Path, home_id: str, settings: Settings, *, ledger: Ledger, clock: Clock) -> Home:
+    """Put the rooms together over the stores that the settings name."""
+    journal = Journal(ledger, clock, socket.gethostname())
+    scheme, place = split("records", settings.records.store)
+    open_records: Callable[[Path], Records] = load("records", scheme)
+    records = open_records(path / place)
+    terms = Terms(
+        lifetime=dt.timedelta(hours=settings.access.approval_hours),
+        sole_owner_delay=dt.timedelta(hours=settings.access.sole_owner_delay_hours),
+    )
+    desk = Desk(records, journal, home=home_id, terms=terms)
+    scheme, place = split("blobs", settings.custody.store)
+    open_blobs: Callable[[Path], Blobs] = load("blobs", scheme)
+    open_sessions: Callable[[Path], Sessions] = load("sessions", "agent")
+    vault = Vault(desk, journal, Registry(records, journal, desk.people), blobs=open_blobs(path / place))
+    return Home(
+        path=path,
+        id=home_id,
+        settings=settings,
+        clock=clock,
+        ledger=ledger,
+        records=records,
+        journal=journal,
+        desk=desk,
+        vault=vault,
+        sessions=open_sessions(path),
+    )
+
+
+def _log_store(path: Path, settings: Settings) -> LogStore:
+    scheme, place = split("ledger", settings.ledger.store)
+    open_store: Callable[[Path], LogStore] = load("ledger", scheme)
+    return open_store(path / place)

@@ -1,0 +1,49 @@
+"""URL scheme → class, per port. Adding a technology is one file in `backends` or `engines` and one line here."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+from strongroom.core.errors import BadSettings, MissingExtra
+
+TABLE: Final[Mapping[str, Mapping[str, str]]] = {
+    "ledger": {"sqlite": "strongroom.backends.sqlite_log:SqliteLog"},
+    "records": {"sqlite": "strongroom.backends.sqlite_records:SqliteRecords"},
+    "blobs": {"file": "strongroom.backends.localfs:LocalBlobs"},
+    "snapshot": {"sqlite": "strongroom.backends.sqlite_snapshot:snapshot"},
+    "sessions": {"agent": "strongroom.backends.session_agent:AgentSessions"},
+    "engine": {"transformers": "strongroom.engines.transformers_engine:Engine"},
+    "tensors": {"torch": "strongroom.engines.torch_tensors:make_tensor"},
+    "demo-model": {"smollm2": "strongroom.engines.demo_model:demo_model"},
+}
+
+
+def split(port: str, url: str) -> tuple[str, str]:
+    """Return a URL's scheme and the rest.
+
+    Raises:
+        BadSettings: nothing answers to that scheme for `port`.
+
+    """
+    scheme, _, rest = url.partition(":")
+    if scheme not in TABLE[port]:
+        raise BadSettings(f"no {port} store for {scheme[:20]!r}; there are: {', '.join(TABLE[port])}", where=port)
+    return scheme, rest
+
+
+def load(port: str, scheme: str) -> Any:  # noqa: ANN401 - the caller's annotation says which port it is
+    """Return the class or function behind a scheme, imported now.
+
+    Raises:
+        MissingExtra: the package that it needs is not installed.
+
+    """
+    module, _, name = TABLE[port][scheme].partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("strongroom"):
+            raise
+        raise MissingExtra(f"{scheme} needs {error.name}, which is not installed", where=port) from None
