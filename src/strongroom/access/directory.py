@@ -27,6 +27,7 @@ from strongroom.core.errors import (
 )
 from strongroom.core.ids import check_name
 from strongroom.core.secrets import Secret
+from strongroom.ledger.events import Entry
 from strongroom.ledger.journal import Act, Detail, Journal
 from strongroom.ports.records import Change, Records
 
@@ -66,17 +67,8 @@ class People:
 
         """
         check_name(name, what="principal")
-        person = self._pinned(name)
-        certificate = person.certificate
-        issuer = person if certificate.issuer == name else self._pinned(certificate.issuer)
-        if certificate.issuer == name and certificate.keys.fingerprint() != self._founder():
-            raise PrincipalAltered("certified by itself, but not the home's founder", where=name)
-        if issuer.certificate.role != "owner":
-            raise PrincipalAltered("the issuer of the certificate is no owner", where=name)
-        try:
-            issuer.certificate.keys.verify(person.signature, certificate.signed_bytes(), where=name)
-        except SignatureInvalid:
-            raise PrincipalAltered("the certificate's signature does not verify", where=name) from None
+        person = self._pinned(name, self._journal.ledger.latest(CERTIFIED, _object(name)))
+        self._check_chain(person, trail=())
         return person
 
     def everybody(self) -> list[Person]:
@@ -222,9 +214,32 @@ class People:
         }
         self._journal.record(Act(label(by.name, "owner"), CERTIFIED, _object(person.name)), "done", detail=detail)
 
-    def _pinned(self, name: str) -> Person:
-        """Return the record that the ledger's newest entry about `name` points to."""
-        entry = self._journal.ledger.latest(CERTIFIED, _object(name))
+    def _check_chain(self, person: Person, *, trail: tuple[str, ...]) -> None:
+        """Follow the issuers' first certificates up to the founder, whose keys the ledger's first entry pins.
+
+        First certificates, because a later one may be issued by somebody whom its owner once let in.
+        """
+        certificate, name = person.certificate, person.name
+        if certificate.issuer == name and certificate.keys.fingerprint() != self._founder():
+            raise PrincipalAltered("certified by itself, but not the home's founder", where=name)
+        issuer = person
+        if certificate.issuer != name:
+            issuer = self._first(certificate.issuer)
+            if issuer.name in trail:
+                raise PrincipalAltered("certified in a circle", where=name)
+            self._check_chain(issuer, trail=(*trail, issuer.name))
+        if issuer.certificate.role != "owner":
+            raise PrincipalAltered("the issuer of the certificate is no owner", where=name)
+        try:
+            issuer.certificate.keys.verify(person.signature, certificate.signed_bytes(), where=name)
+        except SignatureInvalid:
+            raise PrincipalAltered("the certificate's signature does not verify", where=name) from None
+
+    def _first(self, name: str) -> Person:
+        return self._pinned(name, next(self._journal.ledger.find(action=CERTIFIED, object=_object(name)), None))
+
+    def _pinned(self, name: str, entry: Entry | None) -> Person:
+        """Return the record that a ledger entry about `name` points to."""
         if entry is None:
             raise UnknownPrincipal("nobody of that name is in the home", where=name)
         serial = entry.event.detail.get("serial")
