@@ -111,9 +111,10 @@ class Call:
         self.err.print(text, markup=False)
 
     @contextmanager
-    def progress(self, title: str) -> Iterator[Callable[[int, int], None]]:
-        """Show a bar of bytes on standard error, if that is a terminal; yields ``step(done, total)``."""
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    def progress(self, title: str, *, unit: str = "bytes") -> Iterator[Callable[[int, int], None]]:
+        """Show a bar on standard error, if that is a terminal; yields ``step(done, total)``."""
+        count = DownloadColumn() if unit == "bytes" else TextColumn("{task.completed}/{task.total} " + unit)
+        columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
         with Progress(*columns, console=self.err, transient=True, disable=not self.err.is_terminal) as bar:
             task = bar.add_task(title, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -12,6 +12,7 @@ from strongroom import __version__
 from strongroom.cli.access import access
 from strongroom.cli.custody import custody
 from strongroom.cli.demo import demo
+from strongroom.cli.engine import engine
 from strongroom.cli.frame import Group
 from strongroom.cli.home import home, init
 from strongroom.cli.ledger import ledger
@@ -21,7 +22,7 @@ from strongroom.core.log import configure, log
 root = Group(
     "strongroom",
     help="Keeps AI models yours: sealed at rest, logged at every touch, exported only under two people's eyes.",
-    commands=[init, home, access, custody, ledger, demo],
+    commands=[init, home, access, custody, engine, ledger, demo],
 )
 root = click.version_option(__version__)(root)
 
