@@ -76,7 +76,7 @@ def test_a_private_key_survives_its_text() -> None:
         "text\n\n— a AAAAAAAA".encode(),
         "te\txt\n\n— a AAAAAAAA\n".encode(),
         b"\xff\n\n" + "— a AAAAAAAA\n".encode(),
-        "text\n\n".encode() + "— a AAAAAAAA\n".encode() * 65,
+        b"text\n\n" + "— a AAAAAAAA\n".encode() * 65,
         b"x" * (1 << 20) + "\n\n— a AAAAAAAA\n".encode(),
     ],
 )
