@@ -1,1 +1,1 @@
-"""The command line: one short file per command; it parses, calls once and prints."""
+"""The command line: one short file per group, each parses, calls once and prints."""

@@ -70,6 +70,8 @@ blockquote { margin: 10px 0 0; padding: 4px 0 4px 18px; border-left: 3px solid v
   --ok-back: #fff; --no: #7a4a00; --no-back: #fff; --bad: #a31621; --bad-back: #fff; }
   main { max-width: none; padding: 0; } section, .tally { border-radius: 0; } section { padding: 12px 0; border-width:
   1px 0 0; }
-  tr, figure, .tally { break-inside: avoid; } pre { max-height: none; } .wide { overflow: visible; }
+  .tallies { grid-template-columns: repeat(5, 1fr); } .tally { padding: 8px 10px; }
+  h2, .note { break-after: avoid; } tr, figure, .tally { break-inside: avoid; }
+  pre { max-height: none; } .wide { overflow: visible; }
   table { font-size: 10.5px; } .badge { padding: 0; } }
 """

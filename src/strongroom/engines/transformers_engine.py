@@ -81,8 +81,8 @@ class Engine:
         new = _ids(output[0, len(ids) :])
         stopped = bool(new) and new[-1] in (self.model.generation_config.eos_token_id or [])
         text = self.tokens.decode(new)
-        if on_text is not None and stream is not None and text.startswith(stream.given):
-            on_text(text[len(stream.given) :])  # what the stream held back: the start of an unfinished character
+        if stream is not None:
+            stream.flush(text)
         return Generation(text, len(ids), len(new), "stop" if stopped else "length")
 
     def _room(self, ids: list[int], sampling: Sampling) -> int:
@@ -115,7 +115,12 @@ class _Stream(BaseStreamer):
                 self._on_text(text)
 
     def end(self) -> None:
-        """Do nothing: `generate` gives out what is left."""
+        """Do nothing: `flush` gives out what is left."""
+
+    def flush(self, text: str) -> None:
+        """Give out what of the whole `text` was held back: the start of a character that never got its end."""
+        if text.startswith(self.given) and text != self.given:
+            self._on_text(text[len(self.given) :])
 
 
 def _ids(tensor: torch.Tensor) -> list[int]:
