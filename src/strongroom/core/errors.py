@@ -6,7 +6,8 @@
     ├── RefusedError                    exit 3   who or what may not
     │   ├── WrongPassphrase · UnknownPrincipal · PrincipalDisabled · PrincipalAltered · SessionExpired
     │   ├── NotPermitted · PurposeMismatch · PolicyInvalid · WrongRecoveryKey
-    │   └── ApprovalNeeded · SelfApproval · ApprovalExpired · ApprovalConsumed · ApprovalAltered
+    │   ├── ApprovalNeeded · SelfApproval · ApprovalExpired · ApprovalConsumed · ApprovalAltered
+    │   └── UntrustedCode
     ├── TamperError                     exit 4   stored bytes are not what was stored
     │   ├── ManifestMissing · ManifestAltered · SignatureInvalid · PayloadMissing · PayloadTruncated
     │   ├── PayloadExtended · HeaderAltered · SegmentAltered · SegmentForged · NotSealed · WrongCheckpoint
@@ -192,6 +193,13 @@ class ApprovalAltered(RefusedError):
 
     code = "access.approval_altered"
     remedy = "Leave a new request for what is wanted now, and have that approved."
+
+
+class UntrustedCode(RefusedError):
+    """A checkpoint asks for code of its own, or of a third party, to be run."""
+
+    code = "engine.untrusted_code"
+    remedy = "Use a checkpoint of an architecture that transformers itself ships: no model's code is ever run."
 
 
 # ── tampering ────────────────────────────────────────────────────────────────────────────────────────────────────────

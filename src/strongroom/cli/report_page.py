@@ -1,0 +1,168 @@
+"""The demo's report as one HTML page: no script, nothing fetched, every value escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Literal
+
+from strongroom.cli.report_style import STYLE
+
+Outcome = Literal["ok", "refused", "failed"]
+
+_ALLOWED = {"ok", "allowed", "done"}
+_PROOF_NOTE = "The log's signed checkpoint and the path from one entry to it. It can be checked offline, by anybody."
+_WORDS: dict[Outcome, str] = {"ok": "Done", "refused": "Refused, as it should be", "failed": "Failed"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One row of the summary: what was tried, and what came of it."""
+
+    name: str
+    tried: str
+    outcome: Outcome
+    detail: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerRow:
+    """One entry of the ledger, as the story tells it."""
+
+    index: int
+    at: str
+    who: str
+    action: str
+    thing: str
+    outcome: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """All that the page shows. `environment` is (what, value) pairs."""
+
+    title: str
+    made_at: str
+    steps: Sequence[Step]
+    prompt: str
+    paragraph: str
+    ledger: Sequence[LedgerRow]
+    proof: str
+    environment: Sequence[tuple[str, str]]
+
+
+def render(report: Report) -> str:
+    """Return the page as HTML text."""
+    parts = [
+        _header(report),
+        _section("What was tried", "Every step ran for real, in this order.", _steps(report.steps)),
+        _section("What the model wrote", "Opened from its sealed copy, straight into memory.", _model(report)),
+        _section("The ledger's story", "Every act, allowed or refused, in the order it was recorded.", _ledger(report)),
+        _section("A proof to take away", _PROOF_NOTE, f"<pre tabindex='0'>{escape(report.proof)}</pre>"),
+        _section("Where it ran", "Times depend on the machine.", _environment(report.environment)),
+    ]
+    return _page(escape(report.title), "\n".join(parts))
+
+
+def _section(heading: str, note: str, body: str) -> str:
+    """Return a section; `body` is HTML already."""
+    return f"<section>\n<h2>{escape(heading)}</h2>\n<p class='note'>{escape(note)}</p>\n{body}\n</section>"
+
+
+def _header(report: Report) -> str:
+    """Return the title, the verdict in one line and the tallies."""
+    count = {word: sum(step.outcome == word for step in report.steps) for word in _WORDS}
+    verdict = _verdict(len(report.steps), count["failed"])
+    tallies = {
+        "steps done": ("ok", str(count["ok"])),
+        "attempts refused": ("refused", str(count["refused"])),
+        "failed": ("failed" if count["failed"] else "none", str(count["failed"])),
+        "ledger entries": ("none", str(len(report.ledger))),
+        "seconds in all": ("none", f"{sum(step.seconds for step in report.steps):.1f}"),
+    }
+    boxes = "".join(
+        f"<div class='tally {kind}'><dd>{number}</dd><dt>{label}</dt></div>"
+        for label, (kind, number) in tallies.items()
+    )
+    return (
+        f"<header>\n<p class='brand'>Strongroom</p>\n<h1>{escape(report.title)}</h1>\n"
+        f"<p class='verdict'>{verdict} <span class='made'>{escape(report.made_at)}</span></p>\n"
+        f"<dl class='tallies'>{boxes}</dl>\n</header>"
+    )
+
+
+def _verdict(steps: int, failed: int) -> str:
+    """Return the whole outcome in a sentence."""
+    if not steps:
+        return "Nothing was tried."
+    return f"{failed} of {steps} steps failed." if failed else "Every step ended as it should."
+
+
+def _steps(steps: Sequence[Step]) -> str:
+    """Return the summary table."""
+    rows = [
+        f"<tr><th scope='row'>{escape(step.name)}</th><td>{escape(step.tried)}</td>"
+        f"<td><span class='badge {step.outcome}'>{_WORDS[step.outcome]}</span></td>"
+        f"<td class='detail'>{escape(step.detail)}</td><td class='number'>{step.seconds:.2f}</td></tr>"
+        for step in steps
+    ]
+    return _table(["Step", "What was tried", "Outcome", "Detail", "Seconds"], rows)
+
+
+def _ledger(report: Report) -> str:
+    """Return the ledger's table."""
+    rows = [
+        f"<tr class='{'denied' if row.outcome not in _ALLOWED else 'allowed'}'><td class='number'>{row.index}</td>"
+        f"<td class='at'>{escape(row.at)}</td><td>{escape(row.who)}</td><td><code>{escape(row.action)}</code></td>"
+        f"<td class='thing'>{escape(row.thing)}</td><td class='outcome'>{escape(row.outcome)}</td>"
+        f"<td class='detail'>{escape(row.why)}</td></tr>"
+        for row in report.ledger
+    ]
+    return _table(["#", "When", "Who", "Action", "Object", "Outcome", "Why"], rows)
+
+
+def _table(heads: Sequence[str], rows: Sequence[str]) -> str:
+    """Return a table that scrolls sideways by itself where the page is narrow; `rows` are HTML already."""
+    head = "".join(f"<th scope='col'>{escape(one)}</th>" for one in heads)
+    body = "\n".join(rows) or f"<tr><td colspan='{len(heads)}'>Nothing.</td></tr>"
+    table = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+    return f"<div class='wide' tabindex='0'>{table}</div>"
+
+
+def _model(report: Report) -> str:
+    """Return the prompt and what the model wrote."""
+    return (
+        f"<figure><figcaption>{escape(report.prompt)}</figcaption>"
+        f"<blockquote>{escape(report.paragraph)}</blockquote></figure>"
+    )
+
+
+def _environment(pairs: Sequence[tuple[str, str]]) -> str:
+    """Return the machine and the versions as a list."""
+    items = "".join(f"<div><dt>{escape(what)}</dt><dd>{escape(value)}</dd></div>" for what, value in pairs)
+    return f"<dl class='environment'>{items}</dl>"
+
+
+def _page(title: str, body: str) -> str:
+    """Return the whole page; `title` and `body` are HTML already."""
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="referrer" content="no-referrer">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+</body>
+</html>
+"""
