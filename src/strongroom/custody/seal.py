@@ -249,7 +249,7 @@ def _seal_one(work: _Work, source: _Plain, *, key: Secret, journal: Journal, ind
     name = sealed_name(index)
     aad = associated(journal.checkpoint, journal.version, index)
     floe, hashes = _taken_up(work, source, key=file_key(key, aad), aad=aad, name=name)
-    with closing(work.stage.append(name, at=work.layout.place(len(hashes)) if hashes else 0)) as sink:
+    with closing(work.stage.append(name, at=_end(work.layout, len(hashes), source.size))) as sink:
         if not hashes:
             sink.write(floe.header)
         for sealed, digest in _encrypted(work, floe, source, first=len(hashes)):
@@ -263,6 +263,11 @@ def _seal_one(work: _Work, source: _Plain, *, key: Secret, journal: Journal, ind
         header=blake3(floe.header).hexdigest(),
         segments=b"".join(hashes),
     )
+
+
+def _end(layout: Layout, good: int, size: int) -> int:
+    """Return where the sealed file is cut: after its `good` segments, the last of which may be a short one."""
+    return min(layout.place(good), layout.sealed(size)) if good else 0
 
 
 def _encrypted(work: _Work, floe: Floe, source: _Plain, *, first: int) -> Iterator[tuple[memoryview, bytes]]:
