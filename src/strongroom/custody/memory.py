@@ -1,0 +1,45 @@
+"""Anonymous memory: where plaintext lives (rule 2), and how many threads fill it."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+
+_HUGE = 2 << 20
+_MOST_WORKERS = 8
+
+
+def anonymous(size: int) -> memoryview:
+    """Return `size` zeroed bytes that no file backs and no core dump of this process holds.
+
+    Large ones ask for huge pages: faulting fresh small pages costs more than decrypting into them.
+    """
+    if not size:
+        return memoryview(bytearray())
+    area = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    area.madvise(mmap.MADV_DONTDUMP)
+    if size >= _HUGE:
+        try:
+            area.madvise(mmap.MADV_HUGEPAGE)
+        except OSError:  # a kernel without them: slower, not wrong
+            return memoryview(area)
+    return memoryview(area)
+
+
+def wipe(area: memoryview) -> None:
+    """Overwrite `area` with zeros."""
+    area[:] = bytes(len(area))
+
+
+def workers() -> int:
+    """Return how many threads fill memory: the processors that this process may use, at most eight."""
+    return min(len(os.sched_getaffinity(0)), _MOST_WORKERS)
+
+
+class Scratch(threading.local):
+    """A reused buffer for each thread: ciphertext is read, hashed and decrypted while it is in cache."""
+
+    def __init__(self, size: int) -> None:
+        """Give the thread its buffer of `size` bytes."""
+        self.buffer = anonymous(size)
