@@ -260,7 +260,7 @@ def test_a_passphrase_set_by_somebody_else_shows_on_the_approval(office, carla) 
 def test_an_altered_policy_text_stops_everything(office, carla) -> None:
     digest = office.desk.policy().digest
     stored = office.records.get("policy", digest)
-    text = encode('permit(principal, action, resource);')
+    text = encode("permit(principal, action, resource);")
     office.records.apply([Change("policy", digest, stored.version, text)])
     with pytest.raises(StrongroomError) as caught:
         office.desk.demand(carla, Question("custody.open", CheckpointName("chat", "v1")))

@@ -97,7 +97,7 @@ def test_a_disabled_principal_may_nothing() -> None:
     [
         "permi",
         'permit(principal, action == Action::"custody.steal", resource);',
-        "permit(principal in Role::\"owner\", action, resource) when { context.friends > 1 };",
+        'permit(principal in Role::"owner", action, resource) when { context.friends > 1 };',
     ],
 )
 def test_a_policy_that_does_not_fit_is_refused(text: str) -> None:

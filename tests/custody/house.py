@@ -79,7 +79,9 @@ class Sealed:
         return self.root / self.result.folder
 
     def reader(self, key: Secret | None = None) -> SealedReader:
-        return SealedReader(self.blobs, self.result.folder, expected=self.expected, data_key=key or self.result.data_key)
+        return SealedReader(
+            self.blobs, self.result.folder, expected=self.expected, data_key=key or self.result.data_key
+        )
 
     def open(self) -> SealedCheckpoint:
         return SealedCheckpoint(self.reader())
@@ -93,9 +95,7 @@ def expected(result: SealResult, *, version: int = 1, name: CheckpointName = NAM
     return Expected(result.checkpoint, name, version, result.manifest, who, ring(who).public)
 
 
-def sealed(
-    source: Path, root: Path, *, version: int = 1, name: CheckpointName = NAME, segment: int = SMALL
-) -> Sealed:
+def sealed(source: Path, root: Path, *, version: int = 1, name: CheckpointName = NAME, segment: int = SMALL) -> Sealed:
     blobs = LocalBlobs(root)
     result = seal(source, blobs, identity=identity(version, name), keyring=ring(), options=Options(segment=segment))
     return Sealed(blobs, root, result, expected(result, version=version, name=name))

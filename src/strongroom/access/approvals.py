@@ -1,7 +1,7 @@
 """Asking a second person, and using the answer once.
 
-A request stays open until it is used, expires or stops fitting. Its use is a ledger entry that claims ``request:ID``: the
-ledger holds at most one such entry, so an approval works at most once, whatever crashes and whatever is put back.
+A request stays open until it is used, expires or stops fitting. Its use is a ledger entry that claims ``request:ID``:
+the ledger holds at most one such entry, so an approval works at most once, whatever crashes and whatever is put back.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class Approvals:
         return receipt
 
     def _ripe_alone(self, request: Request, bench: Bench) -> bool:
-        """Whether a policy change may go on without a second person: nobody else could approve, and the delay is over."""
+        """Whether a policy change may go on alone: nobody else could approve it, and the delay is over."""
         wanted = request.statement.wanted
         if wanted.action != "access.policy":
             return False

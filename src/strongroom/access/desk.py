@@ -41,7 +41,7 @@ _POLICY, _HOME = "policy", "home"
 
 @dataclass(frozen=True, slots=True)
 class Matter:
-    """What a grant is about, beyond the question: the object's digest, where it goes, and what the ledger should say."""
+    """What a grant is about, beyond the question: the object's digest, where it goes, what the ledger says."""
 
     digest: str = ""
     destination: str = ""
@@ -116,7 +116,7 @@ class Desk:
         return Grant(who, question, self._journal.record(act, "granted", detail=detail).index, "")
 
     def require(self, who: Identity, question: Question) -> None:
-        """Refuse, and log it, unless `who` may do `question` alone; for reading what needs no key, a yes is not logged."""
+        """Refuse, and log it, unless `who` may do `question` alone. For what needs no key: a yes is not logged."""
         with self._refusals(Act(who.label, question.action, object_of(question), question.purpose)):
             if self.policy().approvals_needed(who.certificate, question) != 0:
                 raise _refusal(who, question)

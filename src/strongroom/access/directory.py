@@ -1,7 +1,7 @@
 """The people of a home: found, added, disabled, given new passphrases.
 
-A record becomes true when the ledger says so: it is stored first, inert, and the ledger entry that names its digest makes
-it count. A crash between the two leaves the old state; a record put back from an old copy is refused.
+A record becomes true when the ledger says so: it is stored first, inert, and the ledger entry that names its digest
+makes it count. A crash between the two leaves the old state; a record put back from an old copy is refused.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Who is in the home: certificates, and the records that hold them.
 
-A certificate says who somebody is (name, role, keys, status) and is signed by the owner who issued it; the first owner's
-is signed by itself and pinned by the ledger's first entry. The ledger also holds the digest of everybody's newest
-certificate, so that an older one (say, from before somebody was disabled) is refused.
+A certificate says who somebody is (name, role, keys, status) and is signed by the owner who issued it; the first
+owner's is signed by itself and pinned by the ledger's first entry. The ledger also holds the digest of everybody's
+newest certificate, so that an older one (say, from before somebody was disabled) is refused.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """May X do Y to Z? And: what may X do? Policies are Cedar text; deciding is pure and cached.
 
-cedarpy costs 120-320 µs a decision, so decisions are remembered per policy object; a policy object never changes.
+cedarpy costs 0.12 to 0.32 ms a decision, so decisions are remembered per policy object; a policy object never changes.
 """
 
 from __future__ import annotations
@@ -68,15 +68,15 @@ class Policy:
         """Return whether `who` may, with so many valid approvals by others. A disabled principal may nothing."""
         if who.status != "active":
             return False
-        return self._decide(who.name, who.role, who.purpose, (question, approvals))
+        return self._decide((who.name, who.role, who.purpose), question, approvals)
 
     def approvals_needed(self, who: Certificate, question: Question) -> int | None:
         """Return how many approvals make `who`'s question permitted (0: none), or None if no number does."""
         counts = range(MOST_APPROVALS + 1)
         return next((count for count in counts if self.permits(who, question, approvals=count)), None)
 
-    def _ask(self, name: str, role: str, purpose: str, asked: tuple[Question, int]) -> bool:
-        question, approvals = asked
+    def _ask(self, who: tuple[str, str, str], question: Question, approvals: int) -> bool:
+        name, role, purpose = who
         resource = _resource(question.checkpoint)
         entities: list[dict[str, object]] = [
             {

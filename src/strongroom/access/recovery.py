@@ -23,7 +23,7 @@ _RAW, _CHECK, _GROUP = 32, 3, 7  # bytes drawn, bytes of checksum, letters in a 
 
 
 def new_recovery_key() -> Secret:
-    """Draw a recovery key in the form that is printed: ``SR1-…`` in base 32, with a checksum against slips of the pen."""
+    """Draw a recovery key as it is printed: ``SR1-…`` in base 32, with a checksum against slips of the pen."""
     raw = os.urandom(_RAW)
     letters = base64.b32encode(raw + _checksum(raw)).decode()
     groups = [letters[at : at + _GROUP] for at in range(0, len(letters), _GROUP)]

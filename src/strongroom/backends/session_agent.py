@@ -1,8 +1,8 @@
 """Sessions held by a small process of their own, as ssh-agent does: the seed lives in its memory and nowhere else.
 
 The agent listens on an abstract Unix socket (Linux), so nothing is left in the file system. Both ends check the other's
-user id (SO_PEERCRED). The agent is undumpable, so another process of the same user can't attach to it or read its memory;
-root can, and so can whoever takes the same user's identity and simply asks: that is what a session is for.
+user id (SO_PEERCRED). The agent is undumpable, so another process of the same user can't attach to it or read its
+memory; root can, and so can whoever takes the same user's identity and simply asks: that is what a session is for.
 """
 
 from __future__ import annotations
@@ -133,9 +133,9 @@ def _answer(line: socket.socket, message: bytes) -> bool:
             word = line.recv(3)
             if word == b"get":
                 line.sendall(message)
-            return word != b"end"
-        except OSError:
+        except OSError:  # a caller who went away is no reason to end
             return True
+        return word != b"end"
 
 
 if __name__ == "__main__":

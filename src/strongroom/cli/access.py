@@ -77,7 +77,9 @@ def disable(call: Call, name: str) -> None:
 
 
 @access.command("login", epilog="Example: strongroom access login --as rosa")
-@click.option("--minutes", type=click.IntRange(1, 7 * 24 * 60), help="How long (else settings: access.session_minutes).")
+@click.option(
+    "--minutes", type=click.IntRange(1, 7 * 24 * 60), help="How long (else settings: access.session_minutes)."
+)
 @common
 def login(call: Call, *, minutes: int | None) -> None:
     """Hold your unlocked keys in a process of yours until they expire; nothing of them is on disk."""
@@ -170,9 +172,8 @@ def approve(call: Call, request_id: str) -> None:
     call.emit({"request": _request(call, approved)}, lambda out: _show_request(call, approved, out))
 
 
-@access.group("policy", cls=Group)
-def policy() -> None:
-    """Show or change the policy."""
+policy = Group("policy", help="Show or change the policy.")
+access.add_command(policy)
 
 
 @policy.command("show")

@@ -122,7 +122,7 @@ def digest(call: Call, name: str, *, purpose: str) -> None:
 @click.option("--purpose", required=True, help="Why; the second person sees it and signs it.")
 @common
 def export(call: Call, name: str, destination: Path, *, purpose: str) -> None:
-    """Write the checkpoint as plain files. The first call leaves a request; once approved, the same call works, once."""
+    """Write the checkpoint as plain files. The first call leaves a request; once approved, it works, once."""
     record, target = call.home.vault.export(call.identity(), CheckpointName.parse(name), destination, why=purpose)
     call.emit(
         {"checkpoint": name, "destination": str(target), "digest": record.manifest, "bytes": record.bytes},

@@ -1,8 +1,7 @@
-"""``strongroom demo``: a real model is sealed, attacked, exported by two, run from memory; the ledger tells the story."""
+"""``strongroom demo``: a real model is sealed, attacked, exported by two, run from memory; the ledger tells."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -161,8 +160,9 @@ class _Story:
         """Plain files leave only by two people's consent, once."""
         tour = self.tour
         words = ("custody", "export", CHECKPOINT, str(tour.work / "exported"), "--purpose", "hand-over to evaluation")
-        waiting = "access.approval_needed"
-        tour.step("Carla alone tries to export", "export", lambda: refused(tour.call(*words, who="carla"), waiting), refusal=True)
+
+        def waits() -> str:
+            return refused(tour.call(*words, who="carla"), "access.approval_needed")
 
         def alone() -> str:
             return refused(tour.call("access", "approve", self._request(), who="carla"), "access.self_approval")
@@ -178,9 +178,10 @@ class _Story:
                 raise Unexpected("the exported weights differ from the sealed ones")
             return f"{int(pick(done, 'bytes')):,} bytes, identical to what was sealed"
 
+        tour.step("Carla alone tries to export", "export", waits, refusal=True)
         tour.step("Carla approves her own request", "approve", alone, refusal=True)
         tour.step("The owner approves, the same command works", "approve, export, compare", together)
-        tour.step("The approval is used up", "export again", lambda: refused(tour.call(*words, who="carla"), waiting), refusal=True)
+        tour.step("The approval is used up", "export again", waits, refusal=True)
 
     def run(self) -> None:
         """The model runs from memory."""

@@ -59,7 +59,7 @@ class Call:
         return self._home
 
     def identity(self) -> Identity:
-        """Return who asks: by ``--as`` and ``--passphrase-file``, else the environment, else the session, else `owner`."""
+        """Return who asks: by ``--as`` and ``--passphrase-file``, else environment, else session, else `owner`."""
         named, file = self.credentials()
         if file is None:
             session = self.home.sessions.current()

@@ -51,7 +51,7 @@ def restore(call: Call, file: Path) -> None:
         entries = restore_home(file, call.home_path, progress=step)
     call.emit(
         {"home": str(call.home_path), "entries": entries},
-        f"{call.home_path}: restored and verified, {entries} ledger entries. What happened after the backup is not in it.",
+        f"{call.home_path}: restored and verified, {entries} ledger entries. What came after is not in it.",
     )
 
 

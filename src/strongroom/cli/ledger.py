@@ -29,7 +29,9 @@ def verify(call: Call, *, witness: str | None) -> None:
         "vkey": call.home.ledger.vkey,
         "witnessed": result.witnessed,
     }
-    against = "; no witness was asked" if result.witnessed is None else f"; consistent with the witness at {result.witnessed}"
+    against = (
+        "; no witness was asked" if result.witnessed is None else f"; consistent with the witness at {result.witnessed}"
+    )
     call.emit(document, f"{result.size} entries verified, root {result.root}{against}")
 
 

@@ -36,7 +36,9 @@ class Tour:
     def call(self, *words: str, who: str = "") -> Document:
         """Run one ``strongroom`` command and return its JSON document; an error comes back under ``error``."""
         shown = [word if " " not in word else f"'{word}'" for word in words]
-        self.screen.print(f"  $ strongroom {' '.join(shown)}" + (f" --as {who}" if who else ""), style="cyan", markup=False)
+        self.screen.print(
+            f"  $ strongroom {' '.join(shown)}" + (f" --as {who}" if who else ""), style="cyan", markup=False
+        )
         credentials = ["--as", who, "--passphrase-file", str(self.passphrase(who))] if who else []
         # what follows a bare -- belongs to the program that `exec` runs
         at = words.index("--") if "--" in words else len(words)
@@ -78,7 +80,7 @@ class Tour:
         self.steps.append(Step(name=name, tried=tried, outcome=outcome, detail=detail, seconds=seconds))
 
 
-class Unexpected(Exception):  # noqa: N818 - it never leaves the tour: a step that did not end as it should
+class Unexpected(Exception):
     """A step did not end as it should have."""
 
 

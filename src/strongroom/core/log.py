@@ -1,7 +1,7 @@
 """The program's own diagnostics: JSON lines on standard error, from which a secret can't be read (rule 9).
 
-Only declared fields pass, each in its declared form; a text with a long run of key-like letters is withheld whatever the
-field. So a key in hexadecimal or base 64 can't get through, and there is no field for free text.
+Only declared fields pass, each in its declared form; a text with a long run of key-like letters is withheld whatever
+the field. So a key in hexadecimal or base 64 can't get through, and there is no field for free text.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from structlog.typing import EventDict, WrappedLogger
 _TOKEN = re.compile(r"[\w.:/@ -]{0,160}")
 _KEYLIKE = re.compile(r"[A-Za-z0-9+/=_-]{25,}")
 WITHHELD: Final = "[withheld]"
-FIELDS: Final = frozenset({"event", "level", "timestamp", "home", "who", "action", "object", "code", "where", "request"})
+FIELDS: Final = frozenset(
+    {"event", "level", "timestamp", "home", "who", "action", "object", "code", "where", "request"}
+)
 NUMBERS: Final = frozenset({"index", "size", "bytes", "segments", "seconds", "status", "pid"})
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("strongroom")
@@ -49,5 +51,4 @@ def _passable(name: str, value: object) -> object:
         return value if isinstance(value, int | float) else WITHHELD
     if not isinstance(value, str) or not _TOKEN.fullmatch(value):
         return WITHHELD
-    plain = value if name == "timestamp" else _KEYLIKE.sub(WITHHELD, value)
-    return plain
+    return value if name == "timestamp" else _KEYLIKE.sub(WITHHELD, value)

@@ -106,7 +106,7 @@ class Registry:
         return self._journal.ledger.find(object=subject(name))
 
     def register(self, record: Registered, envelopes: Sequence[Envelope], *, who: str) -> None:
-        """Make `record` the current version: the documents first, inert, then the ledger entry that makes them count."""
+        """Make `record` the current version: documents first, inert, then the ledger entry that makes them count."""
         key = f"{record.title}/{record.version:08}"
         changes = [
             self._change(_CHECKPOINT, key, encode(record)),

@@ -120,7 +120,8 @@ def seal(
 ) -> SealResult:
     """Seal `source` into a folder of `blobs`, signed by the keyring's owner. Repeat the call to go on after a crash.
 
-    The folder is published, durable and complete on return. The caller then writes the ledger entry, then the records.
+    The folder is published, durable and complete on return. The caller then writes records and ledger entry, and calls
+    `discard`: until then the journal is kept, so that a crash in between finds the folder again.
 
     Raises:
         BadInput: the source is not what may be sealed, or changed meanwhile; the message names file and place.
@@ -138,8 +139,6 @@ def seal(
         else:
             files = _seal_files(stage, plan, journal=journal, data_key=data_key, options=options)
             manifest = _publish(stage, files, journal=journal, keyring=keyring)
-    if published:
-        discard(blobs, identity.name)
     return SealResult(
         folder=journal.checkpoint,
         checkpoint=journal.checkpoint,
@@ -154,7 +153,7 @@ def seal(
 
 
 def discard(blobs: Blobs, name: CheckpointName) -> None:
-    """Throw away the unfinished sealing of `name`, whoever began it.
+    """Throw away what a sealing of `name` has left, finished or not, whoever began it.
 
     Raises:
         Busy: a process is at work on it.

@@ -1,7 +1,7 @@
 """The journeys of a checkpoint, each a short sentence: seal, open, verify, export, re-wrap.
 
-Opening is: authenticate → decide → ledger entry durable → key → tensors decrypted as they are read. The desk does the first
-three; no key leaves its envelope without the grant that it returns (rule 1).
+Opening is: authenticate → decide → ledger entry durable → key → tensors decrypted as they are read. The desk does the
+first three; no key leaves its envelope without the grant that it returns (rule 1).
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ class Vault:
         self.registry = registry
 
     # ── seal ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-    def seal(self, who: Identity, source: Path, name: CheckpointName, *, progress: Progress | None = None) -> Registered:
+    def seal(
+        self, who: Identity, source: Path, name: CheckpointName, *, progress: Progress | None = None
+    ) -> Registered:
         """Seal `source` under `name`, in place of what the tag meant before; repeat the call to go on after a crash."""
         self._desk.demand(who, Question("custody.seal", name), Matter(detail={"source": str(source)[:400]}))
         with self._failures(Act(who.label, "custody.seal", subject(name))):

@@ -3,44 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
 
-from strongroom.core.errors import BadInput, MissingExtra
+from strongroom.core.errors import MissingExtra
+from strongroom.ports.engine import Sampling
 
 try:
     import torch
     from transformers import LogitsProcessor
 except ModuleNotFoundError as missing:
     raise MissingExtra("running a model needs transformers, not installed", where=str(missing.name)) from missing
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
-    """How many tokens, and how they are chosen. Temperature 0 is greedy; without a seed every run differs."""
-
-    max_new_tokens: int = 128
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse values without a meaning.
-
-        Raises:
-            BadInput: one is out of its range.
-
-        """
-        ranges = {
-            "max_new_tokens": self.max_new_tokens >= 1,
-            "temperature": 0 <= self.temperature < float("inf"),
-            "top_p": 0 < self.top_p <= 1,
-            "top_k": self.top_k >= 0,
-            "seed": self.seed is None or 0 <= self.seed < 2**63,
-        }
-        for name, fits in ranges.items():
-            if not fits:
-                raise BadInput("out of range", where=name)
 
 
 class Draw(LogitsProcessor):

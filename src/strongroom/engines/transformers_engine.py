@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
-
 from strongroom.core.errors import BadInput, InputTooLarge, MissingExtra
-from strongroom.engines.sampling import Draw, Sampling
+from strongroom.engines.sampling import Draw
 from strongroom.engines.tokens import Tokens, TokenStream
 from strongroom.engines.transformers_load import CausalModel, Progress, load_model
+from strongroom.ports.engine import Generation, OnText, Prompt, Sampling
 from strongroom.ports.weights import WeightSource
 
 try:
@@ -17,19 +14,6 @@ try:
     from transformers.generation.streamers import BaseStreamer
 except ModuleNotFoundError as missing:
     raise MissingExtra("running a model needs transformers, not installed", where=str(missing.name)) from missing
-
-Prompt = str | Sequence[Mapping[str, str]]
-OnText = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """What the model wrote, how many tokens went in and came out, and why it ended."""
-
-    text: str
-    prompt_tokens: int
-    new_tokens: int
-    finish: Literal["stop", "length"]
 
 
 class Engine:

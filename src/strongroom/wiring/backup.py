@@ -1,8 +1,8 @@
 """Back up a home into one file, and restore it: verified before it counts.
 
-The file is a tar: settings, the log key, consistent copies of both databases, and the sealed payloads. Everything secret
-in it is sealed, but for the log key. Two homes with one log key could fork the log: restore in place of a lost home, never
-beside a living one.
+The file is a tar: settings, the log key, consistent copies of both databases, and the sealed payloads. Every secret in
+it is sealed, but for the log key. Two homes with one log key could fork the log: restore in place of a lost home,
+never beside a living one.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def restore_home(file: Path, path: Path, *, progress: Progress) -> int:
 def _pieces(home: Home, scratch: Path) -> Iterator[tuple[Path, str]]:
     """Yield what goes in, and under which name.
 
-    The ledger is copied before the records: a record that the older ledger does not name yet is inert, while one that it
-    names and that is missing would be taken for tampering.
+    The ledger is copied before the records: a record that the older ledger does not name yet is inert, while one
+    that it names and that is missing would be taken for tampering.
     """
     stores = (home.settings.ledger.store, home.settings.records.store)
     for port, url in zip(("ledger", "records"), stores, strict=True):

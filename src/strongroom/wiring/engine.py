@@ -1,4 +1,4 @@
-"""An engine over an opened sealed checkpoint: weights go from the sealed file to the engine's memory, and nowhere else."""
+"""An engine over an opened sealed checkpoint: weights go into the engine's memory and nowhere else."""
 
 from __future__ import annotations
 

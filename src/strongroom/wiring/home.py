@@ -1,10 +1,10 @@
 """A home: one folder with everything that Strongroom keeps. Made, opened and upgraded here.
 
-    H/home.json             format and id: written last, so a half-made home is none
-    H/strongroom.toml       settings
-    H/ledger/               the log, its signing key (no passphrase: refusals are logged too)
-    H/records.sqlite3       people, policy, requests, registry, wrapped keys
-    H/sealed/               sealed payloads, ordinary files
+H/home.json             format and id: written last, so a half-made home is none
+H/strongroom.toml       settings
+H/ledger/               the log, its signing key (no passphrase: refusals are logged too)
+H/records.sqlite3       people, policy, requests, registry, wrapped keys
+H/sealed/               sealed payloads, ordinary files
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Mark(Record, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class LedgerVerdict:
-    """A verified ledger: how many entries, under which root, and how many of them the witness had seen (None: no witness)."""
+    """A verified ledger: its entries, its root, and how many entries the witness had seen (None: no witness)."""
 
     size: int
     root: str
