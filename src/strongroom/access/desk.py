@@ -6,7 +6,7 @@ refusal, because refusals are what an auditor looks for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -218,7 +218,7 @@ class Desk:
         )
 
     @contextmanager
-    def _refusals(self, act: Act) -> Iterator[None]:
+    def _refusals(self, act: Act) -> Generator[None]:
         """Log whatever stops `act` before it is told."""
         try:
             yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -72,7 +72,7 @@ class SqliteRecords:
             raise Busy("somebody else wrote this record in between", where=f"{change.kind} {change.key}")
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self) -> Generator[None]:
         self._db.execute("begin immediate")
         try:
             yield
@@ -83,7 +83,7 @@ class SqliteRecords:
         self._db.execute("commit")
 
     @contextmanager
-    def _named(self) -> Iterator[None]:
+    def _named(self) -> Generator[None]:
         """Turn SQLite's errors into ours."""
         try:
             yield

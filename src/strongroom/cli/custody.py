@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -84,7 +84,7 @@ def show(call: Call, name: str) -> None:
         if event.action == "custody.exported" and event.outcome == "done":
             path = event.detail.get("destination", "")
             locations.append({"kind": "exported", "path": path, "host": event.host})
-    document = {**_document(call, record), "locations": locations, "accesses": accesses}
+    document: dict[str, Json] = {**_document(call, record), "locations": locations, "accesses": accesses}
     call.emit(document, lambda out: _show(document, out))
 
 
@@ -157,7 +157,7 @@ def rewrap(call: Call, name: str | None) -> None:
 
 
 @contextmanager
-def _opened(call: Call, name: str, *, purpose: str, detail: Detail) -> Iterator[SealedReader]:
+def _opened(call: Call, name: str, *, purpose: str, detail: Detail) -> Generator[SealedReader]:
     reader = call.home.vault.open(call.identity(), CheckpointName.parse(name), Purpose(purpose, detail))
     try:
         yield reader

@@ -55,9 +55,11 @@ def _model(work: Path, screen: Console) -> Path:
     screen.print("SmolLM2-135M-Instruct, from its package, as safetensors (converted once)", style="bold")
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("converting", total=None)
-        found: Path = load("demo-model", "smollm2")(
-            work / "model", lambda done, total: bar.update(task, completed=done, total=total)
-        )
+
+        def step(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        found: Path = load("demo-model", "smollm2")(work / "model", step)
     return found
 
 

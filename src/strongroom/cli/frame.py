@@ -9,7 +9,7 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Concatenate, ParamSpec
@@ -111,7 +111,7 @@ class Call:
         self.err.print(text, markup=False)
 
     @contextmanager
-    def progress(self, title: str, *, unit: str = "bytes") -> Iterator[Callable[[int, int], None]]:
+    def progress(self, title: str, *, unit: str = "bytes") -> Generator[Callable[[int, int], None]]:
         """Show a bar on standard error, if that is a terminal; yields ``step(done, total)``."""
         count = DownloadColumn() if unit == "bytes" else TextColumn("{task.completed}/{task.total} " + unit)
         columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ _WINDOWS, _WINDOW = 16, 64  # pieces of the plain weights that are looked for in
 
 
 @contextmanager
-def flipped_bit(sealed: Path) -> Iterator[int]:
+def flipped_bit(sealed: Path) -> Generator[int]:
     """Flip one bit in the middle of a sealed file; yield where."""
     place = sealed.stat().st_size // 2
     with sealed.open("r+b") as file, mmap.mmap(file.fileno(), 0) as area:
@@ -26,7 +26,7 @@ def flipped_bit(sealed: Path) -> Iterator[int]:
 
 
 @contextmanager
-def swapped_segments(sealed: Path) -> Iterator[None]:
+def swapped_segments(sealed: Path) -> Generator[None]:
     """Swap the second and the third segment of a sealed file."""
     with sealed.open("r+b") as file, mmap.mmap(file.fileno(), 0) as area:
         _swap(area)
@@ -37,7 +37,7 @@ def swapped_segments(sealed: Path) -> Iterator[None]:
 
 
 @contextmanager
-def put_in_place(other: Path, folder: Path) -> Iterator[None]:
+def put_in_place(other: Path, folder: Path) -> Generator[None]:
     """Put another sealed folder in place of `folder`."""
     aside = folder.with_name(f".{folder.name}-aside")
     folder.rename(aside)

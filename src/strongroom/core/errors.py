@@ -39,6 +39,12 @@ class StrongroomError(Exception):
     exit_status: ClassVar[int] = 1
     remedy: ClassVar[str] = "Report this with the command that led to it."
 
+    def __init_subclass__(cls, *, code: str, exit_status: int | None = None) -> None:
+        """Give a branch or leaf its code, and a branch its exit status."""
+        super().__init_subclass__()
+        cls.code = code
+        cls.exit_status = cls.exit_status if exit_status is None else exit_status
+
     def __init__(self, message: str, *, where: str, remedy: str | None = None) -> None:
         """Say what happened (`message`), at which file, object or option (`where`), and what to do about it."""
         super().__init__(message)
@@ -52,403 +58,314 @@ class StrongroomError(Exception):
 
 
 # ── usage ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-class UsageError(StrongroomError):
+class UsageError(StrongroomError, code="usage", exit_status=2):
     """The call's words are off."""
 
-    code = "usage"
-    exit_status = 2
     remedy = "See --help of the command."
 
 
-class BadName(UsageError):
+class BadName(UsageError, code="usage.bad_name"):
     """A name, tag or id is not of the allowed form."""
 
-    code = "usage.bad_name"
     remedy = "Use letters, digits, '.', '_' and '-', starting with a letter or digit; a checkpoint is NAME:TAG."
 
 
-class BadSettings(UsageError):
+class BadSettings(UsageError, code="usage.bad_settings"):
     """strongroom.toml has an unknown key or a value of the wrong type."""
 
-    code = "usage.bad_settings"
     remedy = "Correct strongroom.toml; docs/settings.md lists every key."
 
 
-class BadInput(UsageError):
+class BadInput(UsageError, code="usage.bad_input"):
     """A file given as input is not what it should be."""
 
-    code = "usage.bad_input"
     remedy = "Give a file of the form that the command's documentation names."
 
 
-class PassphraseUnreadable(UsageError):
+class PassphraseUnreadable(UsageError, code="usage.passphrase_unreadable"):
     """No passphrase could be read: no file, an empty one, or no terminal to ask at."""
 
-    code = "usage.passphrase_unreadable"
     remedy = "Give --passphrase-file FILE (one line, not empty), or run at a terminal."
 
 
 # ── refused ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-class RefusedError(StrongroomError):
+class RefusedError(StrongroomError, code="refused", exit_status=3):
     """The one who asks may not have it."""
 
-    code = "refused"
-    exit_status = 3
     remedy = "Ask an owner of the home."
 
 
-class WrongPassphrase(RefusedError):
+class WrongPassphrase(RefusedError, code="access.wrong_passphrase"):
     """The passphrase does not open this principal's keys."""
 
-    code = "access.wrong_passphrase"
     remedy = "Try again with the right passphrase; the recovery key can set a new one (access recover)."
 
 
-class WrongRecoveryKey(RefusedError):
+class WrongRecoveryKey(RefusedError, code="access.wrong_recovery_key"):
     """The recovery key is not the one that was printed at init."""
 
-    code = "access.wrong_recovery_key"
     remedy = "Give the recovery key exactly as `strongroom init` printed it."
 
 
-class UnknownPrincipal(RefusedError):
+class UnknownPrincipal(RefusedError, code="access.unknown_principal"):
     """Nobody of that name is in the home."""
 
-    code = "access.unknown_principal"
     remedy = "`strongroom access people` lists who is in the home; an owner adds people with `access add`."
 
 
-class PrincipalDisabled(RefusedError):
+class PrincipalDisabled(RefusedError, code="access.principal_disabled"):
     """The principal was disabled by an owner."""
 
-    code = "access.principal_disabled"
     remedy = "An owner must add the person anew; a disabled account never acts again."
 
 
-class PrincipalAltered(RefusedError):
+class PrincipalAltered(RefusedError, code="access.principal_altered"):
     """A principal's record does not match its certificate or the ledger."""
 
-    code = "access.principal_altered"
     remedy = "Somebody changed the records outside Strongroom: restore the home from a backup and find out who."
 
 
-class SessionExpired(RefusedError):
+class SessionExpired(RefusedError, code="access.session_expired"):
     """The session of `access login` has ended."""
 
-    code = "access.session_expired"
     remedy = "Run `strongroom access login` again."
 
 
-class NotPermitted(RefusedError):
+class NotPermitted(RefusedError, code="access.not_permitted"):
     """The policy does not allow this principal that action on that object."""
 
-    code = "access.not_permitted"
     remedy = "`strongroom access may` lists what you may do; owners change the policy."
 
 
-class PurposeMismatch(RefusedError):
+class PurposeMismatch(RefusedError, code="access.purpose_mismatch"):
     """A service asked for another purpose than the one that it is registered for."""
 
-    code = "access.purpose_mismatch"
     remedy = "Name the purpose that the service was added with."
 
 
-class PolicyInvalid(RefusedError):
+class PolicyInvalid(RefusedError, code="access.policy_invalid"):
     """The policy file does not parse or does not fit the schema."""
 
-    code = "access.policy_invalid"
     remedy = "Correct the Cedar text; docs/access.md describes the schema."
 
 
-class ApprovalNeeded(RefusedError):
+class ApprovalNeeded(RefusedError, code="access.approval_needed"):
     """The action needs a second person, who has not approved yet."""
 
-    code = "access.approval_needed"
     remedy = "Have another owner or custodian run `strongroom access approve ID`, then repeat the command."
 
 
-class SelfApproval(RefusedError):
+class SelfApproval(RefusedError, code="access.self_approval"):
     """Somebody tried to approve their own request."""
 
-    code = "access.self_approval"
     remedy = "Somebody else must approve it."
 
 
-class ApprovalExpired(RefusedError):
+class ApprovalExpired(RefusedError, code="access.approval_expired"):
     """The request or its approval is past its expiry."""
 
-    code = "access.approval_expired"
     remedy = "Repeat the command to leave a new request, and have it approved in time."
 
 
-class ApprovalConsumed(RefusedError):
+class ApprovalConsumed(RefusedError, code="access.approval_consumed"):
     """The approval has been used; it works once."""
 
-    code = "access.approval_consumed"
     remedy = "Repeat the command to leave a new request."
 
 
-class ApprovalAltered(RefusedError):
+class ApprovalAltered(RefusedError, code="access.approval_altered"):
     """The approval does not fit what is asked: object, destination, host or policy changed, or its signature is bad."""
 
-    code = "access.approval_altered"
     remedy = "Leave a new request for what is wanted now, and have that approved."
 
 
-class UntrustedCode(RefusedError):
+class UntrustedCode(RefusedError, code="engine.untrusted_code"):
     """A checkpoint asks for code of its own, or of a third party, to be run."""
 
-    code = "engine.untrusted_code"
     remedy = "Use a checkpoint of an architecture that transformers itself ships: no model's code is ever run."
 
 
 # ── tampering ────────────────────────────────────────────────────────────────────────────────────────────────────────
-class TamperError(StrongroomError):
+class TamperError(StrongroomError, code="tamper", exit_status=4):
     """Stored bytes are not the bytes that were stored."""
 
-    code = "tamper"
-    exit_status = 4
     remedy = "Do not use this copy: restore it from a backup, and find out who could write there."
 
 
-class ManifestMissing(TamperError):
+class ManifestMissing(TamperError, code="custody.manifest_missing"):
     """A sealed checkpoint has no manifest."""
 
-    code = "custody.manifest_missing"
 
-
-class ManifestAltered(TamperError):
+class ManifestAltered(TamperError, code="custody.manifest_altered"):
     """The manifest does not parse, or is not the one that the ledger recorded."""
 
-    code = "custody.manifest_altered"
 
-
-class SignatureInvalid(TamperError):
+class SignatureInvalid(TamperError, code="custody.signature_invalid"):
     """The manifest's signature is missing, of an unknown signer, or does not verify."""
 
-    code = "custody.signature_invalid"
 
-
-class PayloadMissing(TamperError):
+class PayloadMissing(TamperError, code="custody.payload_missing"):
     """A sealed file that the manifest names is not there."""
 
-    code = "custody.payload_missing"
 
-
-class PayloadTruncated(TamperError):
+class PayloadTruncated(TamperError, code="custody.payload_truncated"):
     """A sealed file is shorter than its manifest says."""
 
-    code = "custody.payload_truncated"
 
-
-class PayloadExtended(TamperError):
+class PayloadExtended(TamperError, code="custody.payload_extended"):
     """A sealed file is longer than its manifest says, or a file stands there that the manifest does not name."""
 
-    code = "custody.payload_extended"
 
-
-class HeaderAltered(TamperError):
+class HeaderAltered(TamperError, code="custody.header_altered"):
     """A sealed file's header is not the one that was sealed."""
 
-    code = "custody.header_altered"
 
-
-class SegmentAltered(TamperError):
+class SegmentAltered(TamperError, code="custody.segment_altered"):
     """A segment's ciphertext is not the one that the signed manifest names."""
 
-    code = "custody.segment_altered"
 
-
-class SegmentForged(TamperError):
+class SegmentForged(TamperError, code="custody.segment_forged"):
     """A segment fits the manifest, but does not decrypt under its key and place."""
 
-    code = "custody.segment_forged"
 
-
-class NotSealed(TamperError):
+class NotSealed(TamperError, code="custody.not_sealed"):
     """Something stands in place of a sealed file that is not sealed at all."""
 
-    code = "custody.not_sealed"
 
-
-class WrongCheckpoint(TamperError):
+class WrongCheckpoint(TamperError, code="custody.wrong_checkpoint"):
     """An authentic sealed checkpoint stands in another one's place."""
 
-    code = "custody.wrong_checkpoint"
 
-
-class RolledBack(TamperError):
+class RolledBack(TamperError, code="custody.rolled_back"):
     """An older authentic version stands in place of the current one."""
 
-    code = "custody.rolled_back"
 
-
-class WrongKey(TamperError):
+class WrongKey(TamperError, code="custody.wrong_key"):
     """The key does not belong to this checkpoint, or its envelope was altered."""
 
-    code = "custody.wrong_key"
     remedy = "Have a custodian wrap the checkpoint to you again (custody rewrap)."
 
 
-class LedgerAltered(TamperError):
+class LedgerAltered(TamperError, code="ledger.altered"):
     """An entry, tile or log checkpoint of the ledger is not the one that was signed."""
 
-    code = "ledger.altered"
 
-
-class LedgerTruncated(TamperError):
+class LedgerTruncated(TamperError, code="ledger.truncated"):
     """The ledger holds fewer entries than its own signed log checkpoint says."""
 
-    code = "ledger.truncated"
 
-
-class LedgerForked(TamperError):
+class LedgerForked(TamperError, code="ledger.forked"):
     """Two signed log checkpoints of one log contradict each other."""
 
-    code = "ledger.forked"
 
-
-class LedgerRolledBack(TamperError):
+class LedgerRolledBack(TamperError, code="ledger.rolled_back"):
     """The ledger is older than what a witness has seen."""
 
-    code = "ledger.rolled_back"
 
-
-class ProofInvalid(TamperError):
+class ProofInvalid(TamperError, code="ledger.proof_invalid"):
     """A proof bundle does not verify."""
 
-    code = "ledger.proof_invalid"
     remedy = "Do not believe the entry: ask for the bundle again, from the home itself."
 
 
-class RecordAltered(TamperError):
+class RecordAltered(TamperError, code="records.altered"):
     """A record of the home does not fit what the ledger says of it."""
-
-    code = "records.altered"
 
 
 # ── not found, conflict, storage, limits, extras ─────────────────────────────────────────────────────────────────────
-class NotFoundError(StrongroomError):
+class NotFoundError(StrongroomError, code="not_found", exit_status=5):
     """No such thing."""
 
-    code = "not_found"
-    exit_status = 5
 
-
-class NoHome(NotFoundError):
+class NoHome(NotFoundError, code="home.not_found"):
     """No home at that place."""
 
-    code = "home.not_found"
     remedy = "Name it with --home or STRONGROOM_HOME, or make one with `strongroom init`."
 
 
-class NoSuchCheckpoint(NotFoundError):
+class NoSuchCheckpoint(NotFoundError, code="custody.no_such_checkpoint"):
     """No checkpoint of that name, tag or version."""
 
-    code = "custody.no_such_checkpoint"
     remedy = "`strongroom custody ls` lists what the home holds."
 
 
-class NoSuchRequest(NotFoundError):
+class NoSuchRequest(NotFoundError, code="access.no_such_request"):
     """No open request of that id."""
 
-    code = "access.no_such_request"
     remedy = "`strongroom access requests` lists the open ones."
 
 
-class NoSuchEntry(NotFoundError):
+class NoSuchEntry(NotFoundError, code="ledger.no_such_entry"):
     """No ledger entry at that index."""
 
-    code = "ledger.no_such_entry"
     remedy = "`strongroom ledger tail` shows the newest entries with their indexes."
 
 
-class ConflictError(StrongroomError):
+class ConflictError(StrongroomError, code="conflict", exit_status=6):
     """The thing is there already, or somebody holds it."""
 
-    code = "conflict"
-    exit_status = 6
 
-
-class AlreadyExists(ConflictError):
+class AlreadyExists(ConflictError, code="conflict.already_exists"):
     """Something of that name is there."""
 
-    code = "conflict.already_exists"
     remedy = "Choose another name, or remove what is there."
 
 
-class AlreadyClaimed(ConflictError):
+class AlreadyClaimed(ConflictError, code="ledger.already_claimed"):
     """A ledger entry has claimed this one-time right before."""
 
-    code = "ledger.already_claimed"
     remedy = "Ask anew: a one-time right works once."
 
 
-class Busy(ConflictError):
+class Busy(ConflictError, code="conflict.busy"):
     """Another process is at work on the same thing."""
 
-    code = "conflict.busy"
     remedy = "Wait for the other process to end, then repeat the command."
 
 
-class HomeVersion(ConflictError):
+class HomeVersion(ConflictError, code="home.version"):
     """The home was written by another format version."""
 
-    code = "home.version"
     remedy = "Run `strongroom home upgrade` if the home is older, or install a newer Strongroom if it is newer."
 
 
-class StorageError(StrongroomError):
+class StorageError(StrongroomError, code="storage", exit_status=7):
     """The disk or the server said no; nothing half-written counts."""
 
-    code = "storage"
-    exit_status = 7
     remedy = "See to the storage, then repeat the command: it goes on where it stopped."
 
 
-class DiskFull(StorageError):
+class DiskFull(StorageError, code="storage.disk_full"):
     """No room is left."""
 
-    code = "storage.disk_full"
     remedy = "Make room, then repeat the command: it goes on where it stopped."
 
 
-class StoreUnavailable(StorageError):
+class StoreUnavailable(StorageError, code="storage.unavailable"):
     """A store can't be read or written."""
 
-    code = "storage.unavailable"
 
-
-class LedgerUnavailable(StorageError):
+class LedgerUnavailable(StorageError, code="ledger.unavailable"):
     """The ledger can't be written, so nothing is released (rule 1)."""
 
-    code = "ledger.unavailable"
 
-
-class LimitError(StrongroomError):
+class LimitError(StrongroomError, code="limit", exit_status=8):
     """Larger than a stated limit."""
 
-    code = "limit"
-    exit_status = 8
 
-
-class EntryTooLarge(LimitError):
+class EntryTooLarge(LimitError, code="ledger.entry_too_large"):
     """A ledger entry is over 65,535 bytes."""
 
-    code = "ledger.entry_too_large"
     remedy = "Shorten the purpose or the names in it."
 
 
-class InputTooLarge(LimitError):
+class InputTooLarge(LimitError, code="limit.input_too_large"):
     """An input is over its stated limit."""
 
-    code = "limit.input_too_large"
     remedy = "Split the input; docs name the limit."
 
 
-class MissingExtra(StrongroomError):
+class MissingExtra(StrongroomError, code="missing_extra", exit_status=9):
     """An optional part of Strongroom is not installed."""
 
-    code = "missing_extra"
-    exit_status = 9
     remedy = "Install it with: pip install 'strongroom[torch]'"

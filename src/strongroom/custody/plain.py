@@ -9,7 +9,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -84,7 +84,7 @@ def _sync(folder: Path) -> None:
 
 
 @contextmanager
-def _removed_on_error(partial: Path) -> Iterator[None]:
+def _removed_on_error(partial: Path) -> Generator[None]:
     try:
         yield
     except BaseException:
@@ -94,7 +94,7 @@ def _removed_on_error(partial: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _named(target: Path) -> Iterator[None]:
+def _named(target: Path) -> Generator[None]:
     try:
         yield
     except OSError as error:

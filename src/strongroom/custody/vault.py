@@ -6,7 +6,7 @@ first three; no key leaves its envelope without the grant that it returns (rule 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,7 +198,7 @@ class Vault:
         ]
 
     @contextmanager
-    def _failures(self, act: Act, detail: Detail | None = None) -> Iterator[None]:
+    def _failures(self, act: Act, detail: Detail | None = None) -> Generator[None]:
         """Put into the ledger what went wrong after a grant: tampering above all."""
         try:
             yield

@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,7 +191,7 @@ def upgrade_home(path: Path) -> list[str]:
 
 
 @contextmanager
-def made_in_place(path: Path) -> Iterator[Path]:
+def made_in_place(path: Path) -> Generator[Path]:
     """Yield a private folder beside `path` that takes its place when all went well, and is removed when not."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise AlreadyExists("something stands there", where=str(path))
