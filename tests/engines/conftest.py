@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ class MemorySource:
 
     def __init__(self, directory: Path) -> None:
         self.blobs = {path.name: path.read_bytes() for path in sorted(directory.iterdir()) if path.is_file()}
-        self.tensors: dict[str, object] = {}
+        self.tensors: dict[str, Any] = {}
         for name, blob in self.blobs.items():
             if name.endswith(".safetensors"):
                 self.tensors |= self._parse(bytearray(blob))

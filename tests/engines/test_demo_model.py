@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -118,7 +118,7 @@ def test_the_template_starts_with_the_models_own_words(engine: Engine) -> None:
 
 @pytest.mark.slow
 def test_weights_are_those_of_transformers_own_conversion(model: Path, load_gguf: Callable[[Path], object]) -> None:
-    theirs = load_gguf(module.packaged_gguf())
+    theirs: Any = load_gguf(module.packaged_gguf())
     ours = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     expected = theirs.state_dict()
     assert set(ours.state_dict()) == set(expected)

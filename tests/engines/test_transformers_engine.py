@@ -7,7 +7,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -99,7 +99,7 @@ def test_the_context_is_a_limit(engine: Engine) -> None:
     ],
     ids=str,
 )
-def test_values_without_a_meaning_are_refused(values: dict[str, float]) -> None:
+def test_values_without_a_meaning_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(BadInput) as caught:
         Sampling(**values)
     assert caught.value.where in values
@@ -217,3 +217,21 @@ def test_nothing_is_written_and_no_socket_opened(make_plain: Callable[..., Path]
     done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=120)
     assert done.stdout.strip() == "quiet", done.stderr
     assert not done.stderr
+
+
+def test_without_torch_the_error_says_what_to_install() -> None:
+    program = """
+        import sys
+        sys.modules["torch"] = None
+        from strongroom.core.errors import MissingExtra
+        for name in ("torch_tensors", "sampling", "transformers_load", "transformers_engine"):
+            try:
+                __import__("strongroom.engines." + name)
+            except MissingExtra as error:
+                assert "strongroom[torch]" in error.advice and error.where == "torch", error.where
+            else:
+                raise SystemExit(name)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")

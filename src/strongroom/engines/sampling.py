@@ -18,6 +18,7 @@ class Draw(LogitsProcessor):
     """Draws the next token and leaves it as the only possible one, so that the model's own loop must take it."""
 
     def __init__(self, sampling: Sampling) -> None:
+        """Seed a generator as `sampling` says, or from the operating system."""
         self._sampling = sampling
         self._generator = torch.Generator()
         self._generator.manual_seed(secrets.randbits(63) if sampling.seed is None else sampling.seed)
