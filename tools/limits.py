@@ -1,7 +1,7 @@
 """The ratchet: measure the tail of the source and refuse growth beyond ``limits.toml``.
 
-    python tools/limits.py            compare; exit 1 if anything is over
-    python tools/limits.py --tighten  rewrite limits.toml with today's smaller figures, never with larger ones
+python tools/limits.py            compare; exit 1 if anything is over
+python tools/limits.py --tighten  rewrite limits.toml with today's smaller figures, never with larger ones
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,41 +11,19 @@ import pytest
 from strongroom.access.approvals import Terms
 from strongroom.access.desk import Desk
 from strongroom.access.directory import Entrant
-from strongroom.access.identity import Identity
-from strongroom.access.people import Role
 from strongroom.access.recovery import new_recovery_key, recovery_keyring
 from strongroom.backends.sqlite_log import SqliteLog
 from strongroom.backends.sqlite_records import SqliteRecords
 from strongroom.core.secrets import Secret
-from strongroom.ledger.events import Entry
 from strongroom.ledger.journal import Journal
 from strongroom.ledger.keys import create_log_key
 from strongroom.ledger.log import Ledger
-
-
-@dataclass
-class Office:
-    """A desk with its first owner, and what stands behind it."""
-
-    desk: Desk
-    owner: Identity
-    records: SqliteRecords
-    journal: Journal
-    recovery: Secret
-
-    def add(self, name: str, role: Role, purpose: str = "") -> Identity:
-        self.desk.add(Entrant(name, role, Secret(name.encode()), purpose), self.owner)
-        return self.desk.authenticate(name, Secret(name.encode()))
-
-    def log(self) -> list[Entry]:
-        return self.journal.ledger.tail(1000)
-
-    def last(self) -> Entry:
-        return self.log()[-1]
+from tests.access.office import Office
+from tests.clock import StepClock
 
 
 @pytest.fixture
-def office(tmp_path: Path, clock, quick_argon) -> Iterator[Office]:
+def office(tmp_path: Path, clock: StepClock, quick_argon: None) -> Iterator[Office]:
     key = create_log_key(tmp_path / "key", "strongroom.local/test")
     ledger = Ledger.create(SqliteLog(tmp_path / "log.sqlite3"), key)
     records = SqliteRecords(tmp_path / "records.sqlite3")

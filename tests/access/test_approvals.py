@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from strongroom.access.desk import Matter
+from strongroom.access.identity import Identity
 from strongroom.access.policy import Question, default_text
 from strongroom.access.requests import Request, approve
 from strongroom.core.canonical import decode, encode
@@ -23,33 +24,35 @@ from strongroom.core.errors import (
 )
 from strongroom.core.ids import CheckpointName
 from strongroom.ports.records import Change
+from tests.access.office import Office
+from tests.clock import StepClock
 
 EXPORT = Question("custody.export", CheckpointName("chat", "v1"), "hand-over")
 MATTER = Matter(digest="d" * 64, destination="/out/chat")
 
 
-def ask(office, who, matter: Matter = MATTER) -> str:
+def ask(office: Office, who: Identity, matter: Matter = MATTER) -> str:
     with pytest.raises(ApprovalNeeded) as caught:
         office.desk.demand(who, EXPORT, matter)
     return caught.value.where
 
 
-def read(office, request_id: str) -> tuple[int, Request]:
+def read(office: Office, request_id: str) -> tuple[int, Request]:
     stored = office.records.get("request", request_id)
     return stored.version, decode(stored.document, Request, where="t")
 
 
-def plant(office, request_id: str, request: Request) -> None:
+def plant(office: Office, request_id: str, request: Request) -> None:
     version, _ = read(office, request_id)
     office.records.apply([Change("request", request_id, version, encode(request))])
 
 
 @pytest.fixture
-def carla(office):
+def carla(office: Office) -> Identity:
     return office.add("carla", "custodian")
 
 
-def test_alone_is_refused_and_by_two_works_once(office, carla) -> None:
+def test_alone_is_refused_and_by_two_works_once(office: Office, carla: Identity) -> None:
     request = ask(office, carla)
     assert office.last().event.outcome == "refused"
     office.desk.approve(request, office.owner)
@@ -60,19 +63,19 @@ def test_alone_is_refused_and_by_two_works_once(office, carla) -> None:
     assert ask(office, carla) != request
 
 
-def test_asking_again_names_the_same_request(office, carla) -> None:
+def test_asking_again_names_the_same_request(office: Office, carla: Identity) -> None:
     assert ask(office, carla) == ask(office, carla)
     assert len(office.desk.approvals.open_requests()) == 1
 
 
-def test_nobody_approves_their_own_request(office, carla) -> None:
+def test_nobody_approves_their_own_request(office: Office, carla: Identity) -> None:
     request = ask(office, carla)
     with pytest.raises(SelfApproval):
         office.desk.approve(request, carla)
     assert office.last().event.detail["code"] == "access.self_approval"
 
 
-def test_a_self_signed_approval_in_the_records_is_refused_at_use(office, carla) -> None:
+def test_a_self_signed_approval_in_the_records_is_refused_at_use(office: Office, carla: Identity) -> None:
     request = ask(office, carla)
     _, stored = read(office, request)
     twin = msgspec.structs.replace(
@@ -83,7 +86,7 @@ def test_a_self_signed_approval_in_the_records_is_refused_at_use(office, carla) 
         office.desk.demand(carla, EXPORT, MATTER)
 
 
-def test_a_researcher_can_neither_request_nor_approve(office, carla) -> None:
+def test_a_researcher_can_neither_request_nor_approve(office: Office, carla: Identity) -> None:
     rosa = office.add("rosa", "researcher")
     request = ask(office, carla)
     with pytest.raises(NotPermitted):
@@ -92,7 +95,7 @@ def test_a_researcher_can_neither_request_nor_approve(office, carla) -> None:
         office.desk.demand(rosa, EXPORT, MATTER)
 
 
-def test_an_approval_expires(office, carla, clock) -> None:
+def test_an_approval_expires(office: Office, carla: Identity, clock: StepClock) -> None:
     request = ask(office, carla)
     office.desk.approve(request, office.owner)
     clock.step(hours=24)
@@ -102,7 +105,7 @@ def test_an_approval_expires(office, carla, clock) -> None:
         office.desk.approve(request, office.owner)
 
 
-def test_an_expired_request_is_not_approved(office, carla, clock) -> None:
+def test_an_expired_request_is_not_approved(office: Office, carla: Identity, clock: StepClock) -> None:
     request = ask(office, carla)
     clock.step(days=2)
     assert office.desk.approvals.open_requests() == []
@@ -110,20 +113,20 @@ def test_an_expired_request_is_not_approved(office, carla, clock) -> None:
         office.desk.approve(request, office.owner)
 
 
-def test_a_moved_tag_voids_the_approval(office, carla) -> None:
+def test_a_moved_tag_voids_the_approval(office: Office, carla: Identity) -> None:
     office.desk.approve(ask(office, carla), office.owner)
     with pytest.raises(ApprovalAltered, match="digest"):
         office.desk.demand(carla, EXPORT, Matter(digest="e" * 64, destination="/out/chat"))
 
 
-def test_another_destination_is_another_request(office, carla) -> None:
+def test_another_destination_is_another_request(office: Office, carla: Identity) -> None:
     request = ask(office, carla)
     office.desk.approve(request, office.owner)
     assert ask(office, carla, Matter(digest="d" * 64, destination="/elsewhere")) != request
 
 
 @pytest.mark.parametrize("field", ["destination", "purpose", "requester", "host", "digest"])
-def test_an_altered_statement_is_refused_by_its_signatures(office, carla, field: str) -> None:
+def test_an_altered_statement_is_refused_by_its_signatures(office: Office, carla: Identity, field: str) -> None:
     request = ask(office, carla, Matter(digest="0" * 64, destination="/harmless"))
     office.desk.approve(request, office.owner)
     _, stored = read(office, request)
@@ -135,7 +138,7 @@ def test_an_altered_statement_is_refused_by_its_signatures(office, carla, field:
     assert field in type(wanted).__struct_fields__
 
 
-def test_a_prolonged_expiry_is_refused(office, carla, clock) -> None:
+def test_a_prolonged_expiry_is_refused(office: Office, carla: Identity, clock: StepClock) -> None:
     request = ask(office, carla)
     office.desk.approve(request, office.owner)
     _, stored = read(office, request)
@@ -146,7 +149,7 @@ def test_a_prolonged_expiry_is_refused(office, carla, clock) -> None:
         office.desk.demand(carla, EXPORT, MATTER)
 
 
-def test_a_used_approval_put_back_from_a_copy_is_refused(office, carla) -> None:
+def test_a_used_approval_put_back_from_a_copy_is_refused(office: Office, carla: Identity) -> None:
     request = ask(office, carla)
     office.desk.approve(request, office.owner)
     _, approved = read(office, request)
@@ -156,7 +159,7 @@ def test_a_used_approval_put_back_from_a_copy_is_refused(office, carla) -> None:
         office.desk.demand(carla, EXPORT, MATTER)
 
 
-def test_an_approval_is_used_once_by_many_at_once(office, carla) -> None:
+def test_an_approval_is_used_once_by_many_at_once(office: Office, carla: Identity) -> None:
     office.desk.approve(ask(office, carla), office.owner)
     outcomes: list[str] = []
 
@@ -175,7 +178,9 @@ def test_an_approval_is_used_once_by_many_at_once(office, carla) -> None:
     assert outcomes.count("granted") == 1, outcomes
 
 
-def test_a_crash_between_claim_and_record_does_not_give_it_back(office, carla, monkeypatch) -> None:
+def test_a_crash_between_claim_and_record_does_not_give_it_back(
+    office: Office, carla: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
     office.desk.approve(ask(office, carla), office.owner)
     monkeypatch.setattr(office.desk.approvals, "_close", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
@@ -185,7 +190,7 @@ def test_a_crash_between_claim_and_record_does_not_give_it_back(office, carla, m
         office.desk.demand(carla, EXPORT, MATTER)
 
 
-def test_an_approver_who_was_disabled_no_longer_counts(office, carla) -> None:
+def test_an_approver_who_was_disabled_no_longer_counts(office: Office, carla: Identity) -> None:
     carl = office.add("carl", "custodian")
     request = ask(office, carla)
     office.desk.approve(request, carl)
@@ -193,7 +198,7 @@ def test_an_approver_who_was_disabled_no_longer_counts(office, carla) -> None:
     assert ask(office, carla) == request
 
 
-def test_a_new_policy_voids_approvals_under_the_old_one(office, carla) -> None:
+def test_a_new_policy_voids_approvals_under_the_old_one(office: Office, carla: Identity) -> None:
     second = office.add("olga", "owner")
     office.desk.approve(ask(office, carla), office.owner)
     text = default_text() + "// stricter\n"
@@ -205,7 +210,7 @@ def test_a_new_policy_voids_approvals_under_the_old_one(office, carla) -> None:
         office.desk.demand(carla, EXPORT, MATTER)
 
 
-def test_the_same_approver_twice_counts_once(office, carla) -> None:
+def test_the_same_approver_twice_counts_once(office: Office, carla: Identity) -> None:
     second = office.add("olga", "owner")
     text = default_text().replace(
         'action == Action::"custody.export", resource)\nwhen { context.approvals >= 1 }',
@@ -224,7 +229,9 @@ def test_the_same_approver_twice_counts_once(office, carla) -> None:
     assert office.desk.demand(carla, EXPORT, MATTER).request == request
 
 
-def test_a_sole_owner_changes_policy_alone_only_after_the_delay(office, carla, clock) -> None:
+def test_a_sole_owner_changes_policy_alone_only_after_the_delay(
+    office: Office, carla: Identity, clock: StepClock
+) -> None:
     text = default_text() + "// mine\n"
     with pytest.raises(ApprovalNeeded):
         office.desk.set_policy(text, office.owner, why="alone")
@@ -237,7 +244,7 @@ def test_a_sole_owner_changes_policy_alone_only_after_the_delay(office, carla, c
     assert granted[-1].detail["sole_owner"] is True
 
 
-def test_an_owner_who_is_not_alone_gains_nothing_by_waiting(office, clock) -> None:
+def test_an_owner_who_is_not_alone_gains_nothing_by_waiting(office: Office, clock: StepClock) -> None:
     office.add("olga", "owner")
     with pytest.raises(ApprovalNeeded):
         office.desk.set_policy(default_text() + "// x\n", office.owner, why="w")
@@ -246,7 +253,7 @@ def test_an_owner_who_is_not_alone_gains_nothing_by_waiting(office, clock) -> No
         office.desk.set_policy(default_text() + "// x\n", office.owner, why="w")
 
 
-def test_a_passphrase_set_by_somebody_else_shows_on_the_approval(office, carla) -> None:
+def test_a_passphrase_set_by_somebody_else_shows_on_the_approval(office: Office, carla: Identity) -> None:
     from strongroom.core.secrets import Secret
 
     request = ask(office, carla)
@@ -257,7 +264,7 @@ def test_a_passphrase_set_by_somebody_else_shows_on_the_approval(office, carla) 
     assert office.desk.approvals.notes(approved) == []
 
 
-def test_an_altered_policy_text_stops_everything(office, carla) -> None:
+def test_an_altered_policy_text_stops_everything(office: Office, carla: Identity) -> None:
     digest = office.desk.policy().digest
     stored = office.records.get("policy", digest)
     text = encode("permit(principal, action, resource);")

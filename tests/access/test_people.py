@@ -21,9 +21,10 @@ from strongroom.core.errors import (
 )
 from strongroom.core.secrets import Secret
 from strongroom.ports.records import Change
+from tests.access.office import Office
 
 
-def test_a_wrong_passphrase_is_refused_and_logged(office) -> None:
+def test_a_wrong_passphrase_is_refused_and_logged(office: Office) -> None:
     with pytest.raises(WrongPassphrase):
         office.desk.authenticate("owner", Secret(b"guess"))
     event = office.last().event
@@ -31,27 +32,27 @@ def test_a_wrong_passphrase_is_refused_and_logged(office) -> None:
     assert "guess" not in str(event)
 
 
-def test_an_unknown_name_is_refused_and_logged(office) -> None:
+def test_an_unknown_name_is_refused_and_logged(office: Office) -> None:
     with pytest.raises(UnknownPrincipal):
         office.desk.authenticate("mallory", Secret(b"x"))
     assert office.last().event.detail["code"] == "access.unknown_principal"
 
 
-def test_only_an_owner_adds_people(office) -> None:
+def test_only_an_owner_adds_people(office: Office) -> None:
     custodian = office.add("carla", "custodian")
     with pytest.raises(NotPermitted):
         office.desk.add(Entrant("eve", "owner", Secret(b"x")), custodian)
     assert office.last().event.outcome == "refused"
 
 
-def test_a_name_is_used_once_even_after_disabling(office) -> None:
+def test_a_name_is_used_once_even_after_disabling(office: Office) -> None:
     office.add("carla", "custodian")
     office.desk.disable("carla", office.owner)
     with pytest.raises(AlreadyExists):
         office.add("carla", "custodian")
 
 
-def test_a_disabled_person_is_out_at_once_and_for_good(office) -> None:
+def test_a_disabled_person_is_out_at_once_and_for_good(office: Office) -> None:
     carla = office.add("carla", "custodian")
     old = office.records.get("person", "carla/000001")
     office.desk.disable("carla", office.owner)
@@ -68,7 +69,7 @@ def test_a_disabled_person_is_out_at_once_and_for_good(office) -> None:
         office.desk.authenticate("carla", Secret(b"carla"))
 
 
-def test_a_planted_owner_is_refused(office) -> None:
+def test_a_planted_owner_is_refused(office: Office) -> None:
     office.add("carla", "custodian")
     stored = office.records.get("person", "carla/000001")
     person = decode(stored.document, Person, where="t")
@@ -79,7 +80,7 @@ def test_a_planted_owner_is_refused(office) -> None:
         office.desk.people.find("carla")
 
 
-def test_a_planted_owner_with_a_forged_ledger_entry_is_refused(office) -> None:
+def test_a_planted_owner_with_a_forged_ledger_entry_is_refused(office: Office) -> None:
     """Whoever can write the log (its key has no passphrase) still can't sign as an owner."""
     mallory = Keyring("mallory", new_seed())
     owner = office.desk.people.find("owner")
@@ -96,7 +97,7 @@ def test_a_planted_owner_with_a_forged_ledger_entry_is_refused(office) -> None:
             office.desk.people.find("mallory")
 
 
-def test_a_second_owner_may_disable_the_first(office) -> None:
+def test_a_second_owner_may_disable_the_first(office: Office) -> None:
     second = office.add("olga", "owner")
     office.desk.disable("owner", second)
     assert not office.desk.people.find("owner").active
@@ -105,7 +106,7 @@ def test_a_second_owner_may_disable_the_first(office) -> None:
     assert office.add("rosa", "researcher").certificate.issuer == "olga"
 
 
-def test_a_passphrase_set_by_somebody_else_counts_so_until_changed(office) -> None:
+def test_a_passphrase_set_by_somebody_else_counts_so_until_changed(office: Office) -> None:
     carla = office.add("carla", "custodian")
     assert office.desk.people.passphrase_set_by("carla") == "person:owner"
     office.desk.change_passphrase(carla, Secret(b"carla"), Secret(b"mine"))
@@ -115,18 +116,18 @@ def test_a_passphrase_set_by_somebody_else_counts_so_until_changed(office) -> No
         office.desk.authenticate("carla", Secret(b"carla"))
 
 
-def test_changing_asks_for_the_old_passphrase(office) -> None:
+def test_changing_asks_for_the_old_passphrase(office: Office) -> None:
     with pytest.raises(WrongPassphrase):
         office.desk.change_passphrase(office.owner, Secret(b"wrong"), Secret(b"new"))
 
 
-def test_the_recovery_key_sets_a_new_passphrase_and_that_shows(office) -> None:
+def test_the_recovery_key_sets_a_new_passphrase_and_that_shows(office: Office) -> None:
     office.desk.recover("owner", recovery_keyring(office.recovery), Secret(b"fresh"))
     assert office.desk.authenticate("owner", Secret(b"fresh")).keyring.public == office.owner.keyring.public
     assert office.desk.people.passphrase_set_by("owner") == "recovery"
 
 
-def test_another_recovery_key_is_refused_and_logged(office) -> None:
+def test_another_recovery_key_is_refused_and_logged(office: Office) -> None:
     with pytest.raises(WrongRecoveryKey):
         office.desk.recover("owner", recovery_keyring(new_recovery_key()), Secret(b"fresh"))
     assert office.last().event.outcome == "refused"

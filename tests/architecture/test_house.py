@@ -77,7 +77,8 @@ def house(tmp_path: Path) -> Path:
 
 
 def _lint(house: Path) -> str:
-    code = "import sys; sys.path.insert(0, 'src'); from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
+    code = "import sys; sys.path.insert(0, 'src'); from importlinter.cli import lint_imports; "
+    code += "sys.exit(lint_imports(no_cache=True))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=house, capture_output=True, text=True, check=False, timeout=120
     )

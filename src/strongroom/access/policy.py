@@ -54,7 +54,7 @@ class Policy:
             PolicyInvalid: it does not parse, or does not fit the schema.
 
         """
-        verdict = cedarpy.validate_policies(text, schema_text())
+        verdict = cedarpy.validate_policies(text, schema_text())  # pyright: ignore[reportUnknownMemberType] - dict without arguments
         if not verdict.validation_passed:
             first = str(verdict.errors[0])[:300] if verdict.errors else "no reason given"
             raise PolicyInvalid(f"the policy is refused: {first}", where="policy")
@@ -97,7 +97,8 @@ class Policy:
                 "requester": question.requester,
             },
         }
-        return cedarpy.is_authorized(request, self._set, entities, self._schema).allowed
+        answer = cedarpy.is_authorized(request, self._set, entities, self._schema)  # pyright: ignore[reportUnknownMemberType] - as above
+        return answer.allowed
 
 
 def _resource(checkpoint: CheckpointName | None) -> dict[str, object]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -116,10 +117,10 @@ def pick(document: object, *path: str | int) -> str:
         Unexpected: nothing stands there.
 
     """
-    here = document
+    here: Any = document
     for key in path:
         try:
-            here = here[key]  # type: ignore[index] - a wrong shape is what the except is for
+            here = here[key]
         except (KeyError, IndexError, TypeError):
             raise Unexpected(f"no {'.'.join(map(str, path))} in {json.dumps(document)[:200]}") from None
     return str(here)

@@ -18,6 +18,7 @@ class Draw(LogitsProcessor):
     """Draws the next token and leaves it as the only possible one, so that the model's own loop must take it."""
 
     def __init__(self, sampling: Sampling) -> None:
+        """Draw as `sampling` says."""
         """Seed a generator as `sampling` says, or from the operating system."""
         self._sampling = sampling
         self._generator = torch.Generator()

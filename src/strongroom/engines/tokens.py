@@ -94,6 +94,7 @@ class TokenStream:
     """Text out of ids that come one at a time; a character is given out only when all its bytes are there."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
+        """Decode what `tokenizer` encoded, a token at a time."""
         """Start at the beginning of a text."""
         self._tokenizer = tokenizer
         self._decoder = DecodeStream(skip_special_tokens=True)

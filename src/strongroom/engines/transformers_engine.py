@@ -23,6 +23,7 @@ class Engine:
     """
 
     def __init__(self, model: CausalModel, tokens: Tokens) -> None:
+        """Write with `model`, whose words `tokens` knows."""
         """Pair a loaded model with its tokenizer; `load` does both from a checkpoint."""
         self.model = model
         self.tokens = tokens
