@@ -25,7 +25,6 @@ from strongroom.ports.sessions import Session
 _PR_SET_DUMPABLE = 4
 _PATIENCE = 5.0  # seconds that either end waits for the other
 _MOST = 4096  # bytes of a message
-_READY = b"ready"
 
 
 class AgentSessions:
@@ -44,15 +43,16 @@ class AgentSessions:
         """
         self.end()
         message = {"name": session.name, "seed": session.seed.reveal().hex(), "expires": session.expires}
-        agent = subprocess.Popen(  # noqa: S603 - our own module, our own interpreter
+        agent = subprocess.run(  # noqa: S603 - our own module, our own interpreter
             [sys.executable, "-m", "strongroom.backends.session_agent", self._address],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            input=json.dumps(message).encode(),
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             cwd="/",
+            check=False,
         )
-        if not _hand_over(agent, json.dumps(message).encode()):
+        if agent.returncode:
             raise StoreUnavailable("the session agent did not start", where="access login")
 
     def current(self) -> Session | None:
@@ -71,16 +71,6 @@ class AgentSessions:
 def _address(home: Path) -> str:
     place = f"{os.getuid()}\n{home.resolve()}".encode()
     return "strongroom-session-" + hashlib.sha256(place).hexdigest()[:32]
-
-
-def _hand_over(agent: subprocess.Popen[bytes], message: bytes) -> bool:
-    """Write the session to the agent's standard input; return whether it says ``ready`` and runs on alone."""
-    if agent.stdin is None or agent.stdout is None:
-        return False
-    with agent.stdin, agent.stdout:
-        agent.stdin.write(message)
-        agent.stdin.close()
-        return agent.stdout.read(len(_READY)) == _READY
 
 
 def _ask(address: str, word: bytes) -> bytes | None:
@@ -104,15 +94,19 @@ def _peer(line: socket.socket) -> int:
 
 
 def _serve(address: str) -> None:
-    """Hold one session, given on standard input, until it expires or is told to end."""
+    """Hold one session, given on standard input, until it expires or is told to end.
+
+    The caller waits until the door is open; then this process forks, and the child stays.
+    """
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     message = sys.stdin.buffer.read()
     expires = float(json.loads(message)["expires"])
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
         door.bind("\0" + address)
         door.listen(8)
-        sys.stdout.buffer.write(_READY)
-        sys.stdout.buffer.close()
+        if os.fork():
+            os._exit(0)
+        os.dup2(os.open(os.devnull, os.O_RDWR), 0)
         while (left := expires - time.time()) > 0:  # noqa: TID251 - the agent is the clock's last reader
             door.settimeout(left)
             try:
