@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,25 +66,44 @@ connection.set_trace_callback(None)
 """
 
 
-def event(**changes: object) -> Event:
-    fields = {"at": "t", "who": "os:1", "action": "a", "object": "o", "host": "h", "why": "", "outcome": "done"}
-    return Event(**({"id": new_id("evt")} | fields | changes))
+def event(**changes: Any) -> Event:  # noqa: ANN401 - any field
+    fields: dict[str, Any] = {
+        "at": "t",
+        "who": "os:1",
+        "action": "a",
+        "object": "o",
+        "host": "h",
+        "why": "",
+        "outcome": "done",
+    }
+    fields |= {"id": new_id("evt")} | changes
+    return Event(**fields)
+
+
+def store_of(log: Ledger) -> SqliteLog:
+    assert isinstance(log._store, SqliteLog)
+    return log._store
 
 
 def open_log(home: Path) -> Ledger:
     return Ledger(SqliteLog(home / "log.db"), load_log_key(home / "log.key"))
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A log of 300 entries: one full tile and a partial one."""
-    directory = tmp_path / "home"
-    directory.mkdir()
+    directory = tmp_path_factory.mktemp("template")
     log = Ledger.create(SqliteLog(directory / "log.db"), create_log_key(directory / "log.key", "strongroom.local/t"))
     for turn in range(300):
         log.append(event(object=f"o{turn}", claim=f"c{turn}"))
     log.close()
     return directory
+
+
+@pytest.fixture
+def home(tmp_path: Path, template: Path) -> Path:
+    """A copy of it, to be damaged."""
+    return shutil.copytree(template, tmp_path / "home")
 
 
 def checked(home: Path, acknowledged: list[str], before: SignedCheckpoint) -> int:
@@ -175,7 +195,7 @@ def test_kill_several_writers_in_the_middle_of_their_work(home: Path) -> None:
 def test_what_a_killed_waiter_left_in_the_spool_is_written_once(home: Path) -> None:
     log = open_log(home)
     waiting = event()
-    turn = log._store._turn
+    turn = store_of(log)._turn
     from strongroom.ledger import events
 
     turn._leave([events.encode(waiting)])
@@ -299,7 +319,7 @@ def test_that_this_test_would_notice_a_missing_sync(home: Path, tmp_path: Path) 
 # ── no room, no disk ─────────────────────────────────────────────────────────────────────────────────────────────────
 def test_a_full_database_is_a_typed_error_and_the_log_goes_on_when_there_is_room(home: Path) -> None:
     log = open_log(home)
-    connection = log._store._writer
+    connection = store_of(log)._writer
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     connection.execute(f"PRAGMA max_page_count = {pages}")
     refused = event(why="x" * 60_000)
@@ -444,6 +464,48 @@ def test_single_reads_name_a_tampered_entry(home: Path) -> None:
     spoil(home, "UPDATE entry SET object = 'o7' WHERE at = 9")
     with pytest.raises(LedgerAltered):
         log.latest("a", "o7")
+    log.close()
+
+
+def test_a_missing_tile_is_named_by_whoever_needs_it(home: Path) -> None:
+    log = open_log(home)
+    spoil(home, "DELETE FROM tile WHERE at IN (0, 1)")
+    for use, tile in (
+        (lambda: log.entry(7), "tile/0/000"),
+        (lambda: log.append(event()), "tile/0/001.p/44"),
+        (lambda: log.export(home / "out"), "tile/0/000"),
+    ):
+        with pytest.raises(LedgerAltered) as caught:
+            use()
+        assert caught.value.where == tile
+    log.close()
+
+
+def test_a_missing_entry_is_not_exported(home: Path) -> None:
+    log = open_log(home)
+    spoil(home, "DELETE FROM entry WHERE at = 7")
+    with pytest.raises(LedgerAltered):
+        log.export(home / "out")
+    log.close()
+
+
+def test_a_second_entry_with_a_used_claim_is_named(home: Path) -> None:
+    # signed, as only the holder of the log's key can do it, past the check that append makes
+    log = open_log(home)
+    spoil(home, "DROP INDEX entry_claim; UPDATE entry SET claim = NULL WHERE at = 7")
+    log.append(event(claim="c7"))
+    spoil(home, "UPDATE entry SET claim = 'c7' WHERE at = 7")
+    with pytest.raises(LedgerAltered) as caught:
+        log.verify()
+    assert caught.value.where == "entry 300"
+    log.close()
+
+
+def test_verify_tells_how_far_it_is(home: Path) -> None:
+    log = open_log(home)
+    told: list[tuple[int, int]] = []
+    log.verify(progress=lambda done, of: told.append((done, of)))
+    assert told == [(256, 300), (300, 300)]
     log.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,8 @@ from strongroom.ledger.log import Ledger
 
 @pytest.fixture
 def make_event() -> Callable[..., Event]:
-    def make(**changes: object) -> Event:
-        fields = {
+    def make(**changes: Any) -> Event:  # noqa: ANN401 - wrong types are part of the tests
+        fields: dict[str, Any] = {
             "id": new_id("evt"),
             "at": "2026-11-23T07:17:39.125Z",
             "who": "person:alice",
@@ -27,7 +28,8 @@ def make_event() -> Callable[..., Event]:
             "why": "evaluation",
             "outcome": "granted",
         }
-        return Event(**(fields | changes))
+        fields |= changes
+        return Event(**fields)
 
     return make
 

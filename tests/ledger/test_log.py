@@ -23,12 +23,14 @@ from strongroom.core.errors import (
     ProofInvalid,
     StrongroomError,
 )
+from strongroom.ledger import combine
 from strongroom.ledger.events import Event, Receipt
 from strongroom.ledger.keys import LogKey, create_log_key, load_log_key
 from strongroom.ledger.log import Ledger
 from strongroom.ledger.merkle import check_consistency
 from strongroom.ledger.proofs import verify_bundle
 from strongroom.ledger.witness import Witness
+from strongroom.ledger.writer import _Plan
 
 Make = Callable[..., Event]
 
@@ -152,7 +154,7 @@ def test_a_crowd_shares_commits(ledger: Ledger, make_event: Make, monkeypatch: p
     commits: list[int] = []
     original, queued = writer._commit, threading.Event()
 
-    def commit(tree: object, plan: object, turn: object) -> object:
+    def commit(tree: object, plan: _Plan, turn: object) -> object:
         commits.append(len(plan.accepted))
         if len(commits) == 1:
             queued.wait()
@@ -276,6 +278,33 @@ def test_an_interrupted_leader_leaves_nobody_waiting(
         with pytest.raises(KeyboardInterrupt):
             ledger.append(make_event())
     assert ledger.append(make_event()).index == 0
+
+
+@pytest.mark.parametrize("promoted", [False, True])
+def test_an_interrupted_waiter_is_forgotten(make_event: Make, monkeypatch: pytest.MonkeyPatch, promoted: bool) -> None:
+    class Interrupted:
+        """A gate at which Ctrl-C arrives, perhaps just when its owner is told to lead."""
+
+        def __init__(self, owner: combine.Pending) -> None:
+            self.owner = owner
+
+        def acquire(self) -> None:
+            self.owner.promoted = promoted
+            raise KeyboardInterrupt
+
+    class Impatient(combine.Pending):
+        def __init__(self, draft: combine.Draft) -> None:
+            super().__init__(draft)
+            self.gate = Interrupted(self)  # type: ignore[assignment]
+
+    monkeypatch.setattr(combine, "Pending", Impatient)
+    group = combine.GroupCommit(lambda pending, more: None)  # noqa: ARG005
+    group._led = True  # somebody else leads
+    event = make_event()
+    with pytest.raises(KeyboardInterrupt):
+        group.append(combine.Draft(event, b""))
+    assert not group._queue
+    assert group._led is not promoted  # a promoted waiter hands the lead on: here, to whoever comes next
 
 
 def test_a_bundle_proves_its_entry_offline(ledger: Ledger, make_event: Make) -> None:

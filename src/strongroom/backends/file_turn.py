@@ -150,8 +150,10 @@ class FileTurn:
         """Return what the spool holds; the turn must be held. A file that does not fit is set aside as ``.bad``."""
         found = _Offers([], [])
         with suppress(OSError):
-            for path in sorted(self._spool.glob(f"*{_SUFFIX}"))[:_MAX_FILES]:
-                self._take(path, check, found)
+            with os.scandir(self._spool) as listing:  # every turn looks here: Path.glob takes five times as long
+                names = sorted(item.name for item in listing if item.name.endswith(_SUFFIX))
+            for name in names[:_MAX_FILES]:
+                self._take(self._spool / name, check, found)
         return found
 
     @staticmethod
