@@ -18,19 +18,22 @@ from strongroom.core.errors import (
     AlreadyExists,
     BadInput,
     EntryTooLarge,
+    LedgerAltered,
     LedgerUnavailable,
     NoSuchEntry,
     ProofInvalid,
     StrongroomError,
 )
-from strongroom.ledger import combine
+from strongroom.ledger import checkpoints, combine
 from strongroom.ledger.events import Event, Receipt
-from strongroom.ledger.keys import LogKey, create_log_key, load_log_key
+from strongroom.ledger.keys import LogKey, create_log_key, load_log_key, new_signer
 from strongroom.ledger.log import Ledger
-from strongroom.ledger.merkle import check_consistency
+from strongroom.ledger.merkle import check_consistency, leaf_hash
+from strongroom.ledger.notes import WITNESS_KEY
 from strongroom.ledger.proofs import verify_bundle
 from strongroom.ledger.witness import Witness
 from strongroom.ledger.writer import _Plan
+from strongroom.ports.log_store import LogRow, LogWrite
 
 Make = Callable[..., Event]
 
@@ -281,7 +284,9 @@ def test_an_interrupted_leader_leaves_nobody_waiting(
 
 
 @pytest.mark.parametrize("promoted", [False, True])
-def test_an_interrupted_waiter_is_forgotten(make_event: Make, monkeypatch: pytest.MonkeyPatch, promoted: bool) -> None:
+def test_an_interrupted_waiter_is_forgotten(
+    make_event: Make, monkeypatch: pytest.MonkeyPatch, *, promoted: bool
+) -> None:
     class Interrupted:
         """A gate at which Ctrl-C arrives, perhaps just when its owner is told to lead."""
 
@@ -379,3 +384,37 @@ def test_keys_are_private_and_not_overwritten(tmp_path: Path) -> None:
         create_log_key(tmp_path / "none" / "log.key", "a.example")
     with pytest.raises(BadInput):
         create_log_key(tmp_path / "x.key", "a b")
+    with pytest.raises(BadInput):
+        LogKey(new_signer("w.example", WITNESS_KEY))
+
+
+def test_a_key_that_cannot_be_synced_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(LedgerUnavailable):
+        create_log_key(tmp_path / "log.key", "a.example")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_signed_leaf_that_is_no_event_is_named(ledger: Ledger, key: LogKey) -> None:
+    # only the holder of the log's key can make one
+    head = ledger.checkpoint()
+    grown = checkpoints.sign(1, leaf_hash(b"no event"), key.signer)
+    with ledger._store.turn([], lambda raw: raw) as turn:
+        row = LogRow(0, b"no event", "x", "x", "x", None)
+        turn.commit(LogWrite(rows=[row], tiles={(0, 0): leaf_hash(b"no event")}, head=grown.text, was=head.text))
+    for read in (lambda: ledger.entry(0), ledger.verify):
+        with pytest.raises(LedgerAltered) as caught:
+            read()
+        assert caught.value.where == "entry 0"
+
+
+def test_bundles_with_too_much_in_them_are_refused(ledger: Ledger, make_event: Make) -> None:
+    ledger.append(make_event())
+    bundle = ledger.prove(0)
+    line = b"A" * 43 + b"=\n"
+    for wrong in (bundle + b"x" * (2 << 20), bundle.replace(b"index 0\n", b"index 0\n" + line * 64)):
+        with pytest.raises(ProofInvalid):
+            verify_bundle(wrong, ledger.vkey)
