@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from strongroom.backends.sqlite_log import SqliteLog
 from strongroom.core.ids import new_id
 from strongroom.ledger.events import Event
 from strongroom.ledger.keys import LogKey, create_log_key
 from strongroom.ledger.log import Ledger
+
+settings.register_profile("house", deadline=None, derandomize=True)
+settings.load_profile("house")
 
 
 @pytest.fixture
