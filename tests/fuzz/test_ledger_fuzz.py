@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strongroom.backends.file_turn import decode_offer, encode_offer
@@ -17,6 +17,9 @@ from strongroom.ledger.events import Entry, Event
 from strongroom.ledger.merkle import leaf_hash
 from strongroom.ledger.notes import LOG_KEY, Note, Signer, Verifier
 from strongroom.ledger.proofs import verify_bundle, write_bundle
+
+settings.register_profile("house", deadline=None, derandomize=True)
+settings.load_profile("house")
 
 SIGNER = Signer("log.example", LOG_KEY, Secret(b"7" * 32))
 EVENT = Event(id="evt_1", at="t", who="w", action="a", object="o", host="h", why="", outcome="done", detail={"n": 1})

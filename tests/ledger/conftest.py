@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from strongroom.backends.sqlite_log import SqliteLog
 from strongroom.core.ids import new_id
@@ -13,11 +15,14 @@ from strongroom.ledger.events import Event
 from strongroom.ledger.keys import LogKey, create_log_key
 from strongroom.ledger.log import Ledger
 
+settings.register_profile("house", deadline=None, derandomize=True)
+settings.load_profile("house")
+
 
 @pytest.fixture
 def make_event() -> Callable[..., Event]:
-    def make(**changes: object) -> Event:
-        fields = {
+    def make(**changes: Any) -> Event:  # noqa: ANN401 - wrong types are part of the tests
+        fields: dict[str, Any] = {
             "id": new_id("evt"),
             "at": "2026-11-23T07:17:39.125Z",
             "who": "person:alice",
@@ -27,7 +32,8 @@ def make_event() -> Callable[..., Event]:
             "why": "evaluation",
             "outcome": "granted",
         }
-        return Event(**(fields | changes))
+        fields |= changes
+        return Event(**fields)
 
     return make
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from strongroom.backends.sqlite_log import SqliteLog
 from strongroom.core.errors import LedgerAltered, LedgerUnavailable
 from strongroom.ledger.events import Event
 from strongroom.ledger.log import Ledger
@@ -93,6 +94,7 @@ def test_an_export_grows(tmp_path: Path, ledger: Ledger, make_event: Callable[..
 
 def test_an_altered_log_is_not_exported(tmp_path: Path, ledger: Ledger, make_event: Callable[..., Event]) -> None:
     ledger.append(make_event())
+    assert isinstance(ledger._store, SqliteLog)
     ledger._store._writer.execute("UPDATE entry SET raw = replace(raw, 'alice', 'mallo')")
     with pytest.raises(LedgerAltered):
         ledger.export(tmp_path / "out")

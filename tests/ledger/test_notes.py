@@ -102,7 +102,13 @@ def test_malformed_vkeys_are_refused(vkey: str) -> None:
         Verifier.parse(vkey)
 
 
-@pytest.mark.parametrize("text", ["x", "PRIVATE+KEY+a", "PRIVATE+KEY+a+00000000+AQ==", VKEY])
+def test_a_signing_key_must_be_32_bytes_of_a_known_type() -> None:
+    for kind, seed in ((LOG_KEY, b"short"), (2, b"1" * 32)):
+        with pytest.raises(BadInput):
+            Signer("a.example", kind, Secret(seed))
+
+
+@pytest.mark.parametrize("text", ["PRIVATE+KEY+" + VKEY, "x", "PRIVATE+KEY+a", "PRIVATE+KEY+a+00000000+AQ==", VKEY])
 def test_malformed_private_keys_are_refused(text: str) -> None:
     with pytest.raises(BadInput):
         Signer.parse(text)

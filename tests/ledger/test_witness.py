@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -132,6 +134,31 @@ def test_a_log_checkpoint_with_a_bad_signature_is_not_cosigned(
     monkeypatch.setattr(
         ledger, "checkpoint", lambda: type(head)(head.origin, 0, head.root, head.text[:-9] + b"AAAAAAA=\n")
     )
+    with pytest.raises(LedgerAltered):
+        witness.cosign(ledger)
+
+
+def test_a_witness_that_cannot_remember_does_not_cosign(ledger: Ledger, witness: Witness, tmp_path: Path) -> None:
+    seen = witness.cosign(ledger)
+    (file,) = (tmp_path / "stick").glob("*.checkpoint")
+    file.with_suffix(".tmp").mkdir()
+    with pytest.raises(LedgerUnavailable):
+        witness.cosign(ledger)
+    assert witness.last(ledger.vkey) == seen
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(LedgerUnavailable):
+        witness.last(ledger.vkey)
+
+
+def test_a_log_whose_tiles_are_gone_is_not_cosigned(
+    ledger: Ledger, make_event: Make, witness: Witness, tmp_path: Path
+) -> None:
+    ledger.append(make_event())
+    witness.cosign(ledger)
+    ledger.append(make_event())
+    with closing(sqlite3.connect(tmp_path / "ledger" / "log.db")) as connection, connection:
+        connection.execute("DELETE FROM tile")
     with pytest.raises(LedgerAltered):
         witness.cosign(ledger)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -166,3 +167,27 @@ def test_offers_of_a_waiting_process_are_written_by_the_holder(tmp_path: Path) -
         with holder.turn([], check) as turn:
             assert list(turn.offered) == [b"x", b"y"]
         assert not left.exists()
+
+
+def test_a_full_spool_costs_speed_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with closing(SqliteLog(tmp_path / "log.db")) as store:
+        monkeypatch.setattr(Path, "rename", full)
+        assert store._turn._leave([b"x"]) is None
+        assert not list((tmp_path / "spool").iterdir())
+        put(store, [row(0)])
+
+
+def test_locks_that_do_not_work_are_a_typed_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: int, operation: int) -> None:
+        if operation != fcntl.LOCK_UN:
+            raise OSError(37, "No locks available")
+
+    with closing(SqliteLog(tmp_path / "log.db")) as store:
+        with monkeypatch.context() as patched:
+            patched.setattr(fcntl, "flock", broken)
+            with pytest.raises(LedgerUnavailable):
+                put(store, [row(0)])
+        put(store, [row(0)])

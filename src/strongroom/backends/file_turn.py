@@ -13,7 +13,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import struct
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from strongroom.core.errors import BadInput, LedgerUnavailable, StrongroomError
 from strongroom.core.ids import new_id
+from strongroom.ledger.tiles import pack, unpack
 
 _MAGIC = b"strongroom/spool@1\n"
 _HASH_BYTES = 32
@@ -30,7 +30,7 @@ _SUFFIX, _TEMPORARY, _BAD = ".offer", ".tmp", ".bad"
 
 def encode_offer(entries: Sequence[bytes]) -> bytes:
     """Return a spool file: the format's name, the SHA-256 of the rest, entries behind their uint16 lengths."""
-    body = b"".join(struct.pack(">H", len(entry)) + entry for entry in entries)
+    body = pack(entries)
     return _MAGIC + hashlib.sha256(body).digest() + body
 
 
@@ -45,15 +45,7 @@ def decode_offer(data: bytes) -> list[bytes]:
     body = data[start:]
     if not data.startswith(_MAGIC) or hashlib.sha256(body).digest() != data[len(_MAGIC) : start]:
         raise BadInput("not a whole spool file", where="spool")
-    entries: list[bytes] = []
-    at = 0
-    while at < len(body):
-        end = at + 2 + int.from_bytes(body[at : at + 2], "big")
-        if at + 2 > len(body) or end > len(body):
-            raise BadInput("the spool file ends within an entry", where="spool")
-        entries.append(body[at + 2 : end])
-        at = end
-    return entries
+    return unpack(body, where="spool")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +142,10 @@ class FileTurn:
         """Return what the spool holds; the turn must be held. A file that does not fit is set aside as ``.bad``."""
         found = _Offers([], [])
         with suppress(OSError):
-            for path in sorted(self._spool.glob(f"*{_SUFFIX}"))[:_MAX_FILES]:
-                self._take(path, check, found)
+            with os.scandir(self._spool) as listing:  # every turn looks here: Path.glob takes five times as long
+                names = sorted(item.name for item in listing if item.name.endswith(_SUFFIX))
+            for name in names[:_MAX_FILES]:
+                self._take(self._spool / name, check, found)
         return found
 
     @staticmethod

@@ -36,6 +36,14 @@ _CHECKPOINT_PAGES = 8192  # 32 MiB of write-ahead log before SQLite folds it int
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
+def _touch(path: Path) -> None:
+    """Make the file with mode 0600 before SQLite does: its write-ahead log takes over the mode."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise LedgerUnavailable(f"the database can't be opened: {error.strerror}", where=str(path)) from None
+
+
 def _text(data: bytes) -> str:
     """Read a text column whatever an intruder has put there: what is not UTF-8 will not match its entry."""
     return data.decode("utf-8", "replace")
@@ -149,6 +157,7 @@ class SqliteLog:
         self._turn = FileTurn(path.parent)
         try:
             with self._turn.held([]), _typed(self._where):
+                _touch(path)
                 self._writer = self._open(path)
                 self._prepare(path)
             with _typed(self._where):
@@ -174,7 +183,6 @@ class SqliteLog:
             return
         if version or self._writer.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
             raise HomeVersion(f"the log's database is of version {version}", where=self._where)
-        path.chmod(0o600)
         self._writer.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:

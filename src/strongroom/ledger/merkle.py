@@ -93,11 +93,6 @@ def range_root(start: int, end: int, node: NodeSource) -> bytes:
     return node_hash(range_root(start, middle, node), range_root(middle, end, node))
 
 
-def tree_root(size: int, node: NodeSource) -> bytes:
-    """Return the root of the tree's first `size` leaves."""
-    return range_root(0, size, node) if size else EMPTY_ROOT
-
-
 def prove_inclusion(index: int, size: int, node: NodeSource) -> list[bytes]:
     """Return the inclusion proof (RFC 6962, section 2.1.1) of leaf `index` in the tree of `size`, sibling first.
 

@@ -111,7 +111,8 @@ class Writer:
             self._tree = None  # whatever stands in the store now is read and checked anew
             for one in everybody:
                 if one.outcome is None:
-                    one.outcome = error
+                    # each thread raises an error of its own: a shared one would mix up their tracebacks
+                    one.outcome = type(error)(error.message, where=error.where, remedy=error.advice)
 
     def _write(self, everybody: Sequence[Pending], turn: Turn) -> None:
         """Write one batch; outcomes are set only after the commit."""

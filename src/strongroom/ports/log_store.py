@@ -61,14 +61,15 @@ class Turn(Protocol):
         ...
 
     def commit(self, write: LogWrite) -> None:
-        """Write all of it or nothing; return when it is durable. A commit that writes no rows makes durable what was
-        visible before.
+        """Write all of it or nothing; return when it is durable.
+
+        A commit that writes no rows makes durable what was visible before.
 
         Raises:
             LedgerUnavailable: the store can't be written, or its log checkpoint is no longer `write.was`.
             LedgerAltered: rows stand where the new ones belong.
 
-        """  # noqa: D205 - one sentence is not enough
+        """
         ...
 
 
