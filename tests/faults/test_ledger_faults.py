@@ -62,7 +62,7 @@ connection.set_trace_callback(None)
 """
 
 
-def event(**changes: Any) -> Event:  # noqa: ANN401 - any field
+def event(**changes: Any) -> Event:
     fields: dict[str, Any] = {
         "at": "t",
         "who": "os:1",

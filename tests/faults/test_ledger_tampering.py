@@ -23,7 +23,7 @@ from strongroom.ledger.tiles import Growth
 from strongroom.ports.log_store import LogRow, LogWrite
 
 
-def event(**changes: Any) -> Event:  # noqa: ANN401 - any field
+def event(**changes: Any) -> Event:
     fields: dict[str, Any] = {
         "at": "t",
         "who": "os:1",

@@ -175,21 +175,16 @@ def test_a_lost_passphrase_is_replaced_with_the_recovery_key(tmp_path: Path, qui
 
 
 @pytest.mark.parametrize(
-    ("content", "code"),
-    [
-        (b"", "usage.passphrase_unreadable"),
-        (b"two\nlines\n", "usage.passphrase_unreadable"),
-        (b"x" * 5000, "usage.passphrase_unreadable"),
-        (None, "usage.passphrase_unreadable"),
-    ],
+    "content",
+    [b"", b"two\nlines\n", b"x" * 5000, None],
     ids=["empty", "two lines", "huge", "missing"],
 )
-def test_an_unusable_passphrase_file_is_named(sealed: Shell, content: bytes | None, code: str) -> None:
+def test_an_unusable_passphrase_file_is_named(sealed: Shell, content: bytes | None) -> None:
     file = sealed.root / "odd.pass"
     if content is not None:
         file.write_bytes(content)
     said = sealed("access", "may", "--as", "owner", "--passphrase-file", str(file))
-    assert said.code == code
+    assert said.code == "usage.passphrase_unreadable"
     assert said.json["error"]["where"] == str(file)
 
 
@@ -309,7 +304,8 @@ def test_the_programs_exit_status_is_ours(sealed: Shell) -> None:
 
 
 def test_the_program_sees_no_credentials_and_dumps_no_core(sealed: Shell) -> None:
-    code = "import os, resource, json; print(json.dumps([[k for k in os.environ if k.startswith('STRONGROOM_')], resource.getrlimit(resource.RLIMIT_CORE)]))"
+    code = "import os, resource, json; seen = [k for k in os.environ if k.startswith('STRONGROOM_')]; "
+    code += "print(json.dumps([seen, resource.getrlimit(resource.RLIMIT_CORE)]))"
     words = ("custody", "exec", "chat:v1", "--", sys.executable, "-c", code, "{model}")
     assert sealed.process(*words, who="rosa").json == [[], [0, 0]]
 
@@ -384,7 +380,8 @@ def test_nothing_is_released_when_the_ledger_cannot_be_written(sealed: Shell) ->
     import sqlite3
 
     with sqlite3.connect(sealed.home / "ledger" / "log.sqlite3") as db:
-        db.execute("create trigger no before insert on entries begin select raise(fail, 'no'); end")
+        (table,) = db.execute("select name from sqlite_master where sql like '%claim%' and type = 'table'").fetchone()
+        db.execute(f"create trigger no before insert on {table} begin select raise(fail, 'no'); end")
     said = sealed(*OPEN, who="rosa")
     assert said.status != 0
     assert said.code.startswith("ledger.")

@@ -21,7 +21,7 @@ settings.load_profile("house")
 
 @pytest.fixture
 def make_event() -> Callable[..., Event]:
-    def make(**changes: Any) -> Event:  # noqa: ANN401 - wrong types are part of the tests
+    def make(**changes: Any) -> Event:
         fields: dict[str, Any] = {
             "id": new_id("evt"),
             "at": "2026-11-23T07:17:39.125Z",

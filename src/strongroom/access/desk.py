@@ -6,6 +6,7 @@ refusal, because refusals are what an auditor looks for.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -105,7 +106,7 @@ class Desk:
             policy = self.policy()
             needed = policy.approvals_needed(who.certificate, question)
             if needed is None:
-                raise _refusal(who, question)
+                raise _refusal(who, question, policy)
             if needed:
                 wanted = self._wanted(who, question, about)
                 receipt, request = self.approvals.redeem(wanted, who, policy=policy, needed=needed)
@@ -118,8 +119,9 @@ class Desk:
     def require(self, who: Identity, question: Question) -> None:
         """Refuse, and log it, unless `who` may do `question` alone. For what needs no key: a yes is not logged."""
         with self._refusals(Act(who.label, question.action, object_of(question), question.purpose)):
-            if self.policy().approvals_needed(who.certificate, question) != 0:
-                raise _refusal(who, question)
+            policy = self.policy()
+            if policy.approvals_needed(who.certificate, question) != 0:
+                raise _refusal(who, question, policy)
 
     def may(self, who: Identity, question: Question) -> int | None:
         """Return how many approvals `who` would need (0: none), or None where the policy says no. Nothing is logged."""
@@ -233,8 +235,9 @@ def object_of(question: Question) -> str:
     return "home" if question.checkpoint is None else f"checkpoint:{question.checkpoint}"
 
 
-def _refusal(who: Identity, question: Question) -> StrongroomError:
-    purpose = who.certificate.purpose
-    if who.certificate.role == "service" and question.purpose != purpose:
+def _refusal(who: Identity, question: Question, policy: Policy) -> StrongroomError:
+    """Return why not: because of the purpose alone, or at all."""
+    fitting = dataclasses.replace(question, purpose=who.certificate.purpose)
+    if policy.approvals_needed(who.certificate, fitting) is not None:
         return PurposeMismatch(f"{who.name} was added for another purpose", where=question.action)
     return NotPermitted(f"{who.name} ({who.certificate.role}) may not {question.action}", where=object_of(question))
