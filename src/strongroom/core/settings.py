@@ -15,7 +15,7 @@ class LedgerSettings(_Section, frozen=True):
     """[ledger]: where the log is, and who else has seen it."""
 
     store: str = "sqlite:ledger/log.sqlite3"  # URL of the log's store; a relative path lies under the home
-    witness: str = ""  # folder of a witness outside the home; `ledger verify` then also asks it
+    witness: str = ""  # folder of a witness outside the home: every command shows it the log, before and after
 
 
 class RecordsSettings(_Section, frozen=True):
