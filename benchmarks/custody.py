@@ -46,9 +46,10 @@ from strongroom.access.keys import Keyring
 from strongroom.backends.localfs import LocalBlobs
 from strongroom.core.ids import CheckpointName
 from strongroom.core.secrets import Secret
+from strongroom.custody.journal import Identity
 from strongroom.custody.judge import Expected
 from strongroom.custody.read import SealedReader, verify
-from strongroom.custody.seal import Identity, seal
+from strongroom.custody.seal import seal
 from strongroom.custody.tensors import SealedCheckpoint
 ann = Keyring("ann", Secret(bytes(range(128)))); name = CheckpointName("bench", "v1")
 def sealing(folder):
@@ -69,23 +70,27 @@ sign = {"kty": "okp", "alg": "ed25519", "kid": "s", "d": e(bytes(range(32))),
 config = {"enc_key": enc, "sign_key": sign}
 """
 CODE = {
-    "strongroom prepare": OURS + """
+    "strongroom prepare": OURS
+    + """
 r = sealing("blobs")
 note = {"checkpoint": r.checkpoint, "manifest": r.manifest, "key": r.data_key.reveal().hex()}
 (work / "ours.json").write_text(json.dumps(note)); print("{}")
 """,
-    "cryptotensors prepare": CRYPTO + """
+    "cryptotensors prepare": CRYPTO
+    + """
 with safe_open(source, framework="np") as f:
     data = {k: {"dtype": "bfloat16", "shape": list(f.get_slice(k).get_shape()), "data": f.get_tensor(k).tobytes()}
             for k in f.keys()}
 serialize_file(data, work / "model.ct", config=config); print("{}")
 """,
-    "strongroom open": OURS + """
+    "strongroom open": OURS
+    + """
 blobs, folder, expected, key = kept(); t = clock()
 sealed = SealedCheckpoint(SealedReader(blobs, folder, expected=expected, data_key=key))
 tensors = sealed.load_all(); report(t, tensors=len(tensors))
 """,
-    "cryptotensors open": CRYPTO + """
+    "cryptotensors open": CRYPTO
+    + """
 t = clock()
 with safe_open(work / "model.ct", framework="np", config=config) as f:
     tensors = {k: f.get_tensor(k) for k in f.keys()}
@@ -104,11 +109,13 @@ import numpy as np, ml_dtypes
 from safetensors.numpy import load_file
 t = clock(); tensors = {k: v.copy() for k, v in load_file(source).items()}; report(t, tensors=len(tensors))
 """,
-    "strongroom verify": OURS + """
+    "strongroom verify": OURS
+    + """
 blobs, folder, expected, _ = kept(); t = clock()
 report(t, bytes=verify(blobs, folder, expected=expected).bytes)
 """,
-    "blake3 of the same bytes": OURS + """
+    "blake3 of the same bytes": OURS
+    + """
 blobs, folder, *_ = kept(); path = work / "blobs" / folder / "000001.sealed"; t = clock()
 buffer = memoryview(bytearray(1 << 20)); total = 0
 with open(path, "rb", buffering=0) as f:
@@ -116,12 +123,14 @@ with open(path, "rb", buffering=0) as f:
         blake3(buffer[:n]).digest(); total += n
 report(t, bytes=total)
 """,
-    "strongroom one tensor": OURS + """
+    "strongroom one tensor": OURS
+    + """
 blobs, folder, expected, key = kept()
 sealed = SealedCheckpoint(SealedReader(blobs, folder, expected=expected, data_key=key)); name = sys.argv[3]
 sealed.get_tensor(sys.argv[4]); t = clock(); got = [sealed.get_tensor(name) for _ in range(8)]; report(t, bytes=got[0].nbytes)
 """,
-    "aes-gcm and blake3 over its bytes": OURS + """
+    "aes-gcm and blake3 over its bytes": OURS
+    + """
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from strongroom.custody.memory import anonymous
 size = int(sys.argv[5]); cipher = AESGCM(bytes(32)); scratch = memoryview(bytearray(1 << 20)); piece = (1 << 20) - 16
@@ -135,10 +144,12 @@ with open(work / "pieces", "rb", buffering=0) as f:
             cipher.decrypt_into(bytes(12), part, None, area[start : start + len(part) - 16])
     report(t, bytes=size)
 """,
-    "strongroom seal": OURS + """
+    "strongroom seal": OURS
+    + """
 t = clock(); r = sealing("again"); report(t, bytes=r.sealed_bytes); shutil.rmtree(work / "again")
 """,
-    "cryptotensors seal": CRYPTO + """
+    "cryptotensors seal": CRYPTO
+    + """
 t = clock()
 with safe_open(source, framework="np") as f:
     data = {k: {"dtype": "bfloat16", "shape": list(f.get_slice(k).get_shape()), "data": f.get_tensor(k).tobytes()}
@@ -255,7 +266,9 @@ def machine() -> dict[str, str | int]:
     """Return what ran this, and which commit."""
     git = shutil.which("git") or "git"
     commit = subprocess.run([git, "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    cpu = next((x.split(":")[1].strip() for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x), "")
+    cpu = next(
+        (x.split(":")[1].strip() for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x), ""
+    )
     return {"cpu": cpu, "cores": os.cpu_count() or 0, "kernel": platform.release(), "python": platform.python_version(),
             "commit": commit.stdout.strip(), "load": f"{os.getloadavg()[0]:.1f}"}  # fmt: skip
 

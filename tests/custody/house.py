@@ -14,9 +14,10 @@ from strongroom.access.keys import SEED_BYTES, Keyring
 from strongroom.backends.localfs import LocalBlobs
 from strongroom.core.ids import CheckpointName
 from strongroom.core.secrets import Secret
+from strongroom.custody.journal import Identity
 from strongroom.custody.judge import Expected
 from strongroom.custody.read import SealedReader
-from strongroom.custody.seal import Identity, Options, SealResult, seal
+from strongroom.custody.seal import Options, SealResult, discard, seal
 from strongroom.custody.tensors import SealedCheckpoint
 
 NAME = CheckpointName("ranger", "v1")
@@ -79,7 +80,9 @@ class Sealed:
         return self.root / self.result.folder
 
     def reader(self, key: Secret | None = None) -> SealedReader:
-        return SealedReader(self.blobs, self.result.folder, expected=self.expected, data_key=key or self.result.data_key)
+        return SealedReader(
+            self.blobs, self.result.folder, expected=self.expected, data_key=key or self.result.data_key
+        )
 
     def open(self) -> SealedCheckpoint:
         return SealedCheckpoint(self.reader())
@@ -93,11 +96,10 @@ def expected(result: SealResult, *, version: int = 1, name: CheckpointName = NAM
     return Expected(result.checkpoint, name, version, result.manifest, who, ring(who).public)
 
 
-def sealed(
-    source: Path, root: Path, *, version: int = 1, name: CheckpointName = NAME, segment: int = SMALL
-) -> Sealed:
+def sealed(source: Path, root: Path, *, version: int = 1, name: CheckpointName = NAME, segment: int = SMALL) -> Sealed:
     blobs = LocalBlobs(root)
     result = seal(source, blobs, identity=identity(version, name), keyring=ring(), options=Options(segment=segment))
+    discard(blobs, name)
     return Sealed(blobs, root, result, expected(result, version=version, name=name))
 
 

@@ -1,4 +1,4 @@
-"""Every way to damage a sealed checkpoint is refused with its own error that names the place; the untouched copy opens."""
+"""Every damage to a sealed checkpoint is refused with an error of its own that names the place; the copy opens."""
 
 from __future__ import annotations
 
@@ -61,18 +61,22 @@ def refused(house: Sealed, kind: type[TamperError], word: str, *, opening: bool 
     assert type(caught.value) is kind
     assert word in caught.value.where
     if opening:
-        with pytest.raises(kind) as opened, house.open() as ours:
-            ours.load_all()
-            for path in ours.files():
-                ours.read_file(path)
+        with pytest.raises(kind) as opened:
+            read_all(house)
         assert type(opened.value) is kind
     return caught.value
 
 
-def accepted(house: Sealed) -> None:
-    verify(house.blobs, house.result.folder, expected=house.expected)
+def read_all(house: Sealed) -> None:
     with house.open() as ours:
         ours.load_all()
+        for path in ours.files():
+            ours.read_file(path)
+
+
+def accepted(house: Sealed) -> None:
+    verify(house.blobs, house.result.folder, expected=house.expected)
+    read_all(house)
 
 
 def flip(path: Path, at: int, bit: int = 0) -> None:
@@ -115,7 +119,10 @@ def test_a_flipped_bit_anywhere_in_manifest_and_signature(house: Sealed) -> None
 
 def test_an_altered_segment_names_path_and_tensor_to_who_has_the_key(house: Sealed) -> None:
     flip(house.folder / FILE, HEADER_BYTES + SMALL + 100)
-    with house.open() as ours, pytest.raises(SegmentAltered, match=r"model-00001-of-00002\.safetensors, tensor '") as error:
+    with (
+        house.open() as ours,
+        pytest.raises(SegmentAltered, match=r"model-00001-of-00002\.safetensors, tensor '") as error,
+    ):
         ours.load_all()
     assert error.value.where.endswith(f"{FILE}, segment 1")
 
@@ -132,7 +139,9 @@ def test_other_tensors_stay_readable_and_the_hit_one_is_refused(house: Sealed) -
     assert 0 < len(refused_names) < 4
 
 
-@pytest.mark.parametrize("keep", [0, 9, 10, 73, 74, 75, 74 + 4, 74 + 16, 74 + SMALL - 1, 74 + SMALL, 74 + SMALL + 1, -SMALL, -1])
+@pytest.mark.parametrize(
+    "keep", [0, 9, 10, 73, 74, 75, 74 + 4, 74 + 16, 74 + SMALL - 1, 74 + SMALL, 74 + SMALL + 1, -SMALL, -1]
+)
 def test_truncation(house: Sealed, keep: int) -> None:
     path = house.folder / FILE
     before = path.read_bytes()

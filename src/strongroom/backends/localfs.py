@@ -170,7 +170,7 @@ class LocalStage:
             _sync_folder(self._files)
 
     def publish(self, folder: str, names: Sequence[str]) -> None:
-        """Rename the stage's files into place; then the stage is gone."""
+        """Rename the stage's files into place; what else was put on the stage stays there."""
         target = self._root / check_name(folder, what="folder")
         with _storage(folder):
             if target.exists():
@@ -181,7 +181,6 @@ class LocalStage:
             _sync_folder(self._files)
             os.rename(self._files, target)  # noqa: PTH104 - as above
             _sync_folder(self._root)
-            shutil.rmtree(self._folder)
 
     def close(self) -> None:
         """Let another process have the stage."""

@@ -73,7 +73,9 @@ class Stage(Protocol):
         ...
 
     def publish(self, folder: str, names: Sequence[str]) -> None:
-        """Make the files `names`, and no others, appear under `folder`, durably and at once; the stage is gone then.
+        """Make the files `names`, and no others, appear under `folder`, durably and at once.
+
+        What else was put on the stage stays there until it is discarded.
 
         Raises:
             AlreadyExists: `folder` is there.
