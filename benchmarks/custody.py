@@ -127,7 +127,8 @@ report(t, bytes=total)
     + """
 blobs, folder, expected, key = kept()
 sealed = SealedCheckpoint(SealedReader(blobs, folder, expected=expected, data_key=key)); name = sys.argv[3]
-sealed.get_tensor(sys.argv[4]); t = clock(); got = [sealed.get_tensor(name) for _ in range(8)]; report(t, bytes=got[0].nbytes)
+sealed.get_tensor(sys.argv[4]); t = clock()
+got = [sealed.get_tensor(name) for _ in range(8)]; report(t, bytes=got[0].nbytes)
 """,
     "aes-gcm and blake3 over its bytes": OURS
     + """

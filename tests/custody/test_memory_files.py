@@ -125,9 +125,7 @@ def links(tmp_path: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_reaches_the_program_and_the_folder_goes(
-    house: Sealed, tmp_path: Path, number: signal.Signals
-) -> None:
+def test_a_signal_reaches_it_and_the_folder_goes(house: Sealed, tmp_path: Path, number: signal.Signals) -> None:
     process = start(house, tmp_path, "trap 'exit 9' TERM INT HUP; touch $1; while :; do sleep 0.05; done")
     assert len(links(tmp_path)) == 1
     process.send_signal(number)

@@ -89,8 +89,10 @@ REGIONS = [
     (0, HeaderAltered, "parameters"), (5, HeaderAltered, "parameters' segment length"), (9, HeaderAltered, "IV length"),
     (10, HeaderAltered, "FLOE IV"), (41, HeaderAltered, "FLOE IV's end"), (42, HeaderAltered, "header tag"),
     (73, HeaderAltered, "header tag's end"), (74, SegmentAltered, "length word"), (78, SegmentAltered, "segment IV"),
-    (90, SegmentAltered, "ciphertext"), (74 + SMALL - 16, SegmentAltered, "tag"), (74 + SMALL - 1, SegmentAltered, "tag's end"),
-    (74 + SMALL, SegmentAltered, "next segment"), (-1, SegmentAltered, "last tag"), (-17, SegmentAltered, "last ciphertext"),
+    (90, SegmentAltered, "ciphertext"), (74 + SMALL - 16, SegmentAltered, "tag"),
+    (74 + SMALL - 1, SegmentAltered, "tag's end"),
+    (74 + SMALL, SegmentAltered, "next segment"), (-1, SegmentAltered, "last tag"),
+    (-17, SegmentAltered, "last ciphertext"),
 ]  # fmt: skip
 
 
