@@ -23,14 +23,8 @@ from strongroom.custody.tensors import SealedCheckpoint
 PLACE = Path(__file__).parent.parent / "vectors" / "sealed@1"
 NOTE = json.loads((PLACE / "note.json").read_text())
 ANN, BOB = (Keyring(who, Secret(bytes.fromhex(NOTE[f"seed_of_{who}"]))) for who in ("ann", "bob"))
-EXPECTED = Expected(
-    NOTE["checkpoint"],
-    CheckpointName.parse(NOTE["name"]),
-    NOTE["version"],
-    NOTE["manifest"],
-    NOTE["signer"],
-    ANN.public,
-)
+NAME = CheckpointName.parse(NOTE["name"])
+EXPECTED = Expected(NOTE["checkpoint"], NAME, NOTE["version"], NOTE["manifest"], NOTE["signer"], ANN.public)
 
 
 def placed(kind: str, tmp_path: Path) -> LocalBlobs:

@@ -51,8 +51,7 @@ def run_with_model(reader: SealedReader, command: Sequence[str], *, progress: Pr
             entry.path: stack.enter_context(_memory_file(reader, entry.file, entry.path, progress=progress))
             for entry in reader.contents.files
         }
-        with _signals_kept() as child:
-            path = stack.enter_context(_path_of(files))
+        with _signals_kept() as child, _path_of(files) as path:
             words = [word.replace(PLACEHOLDER, path) for word in command]
             return child.run(words, list(files.values()))
 

@@ -109,8 +109,7 @@ def seal(
     """Seal `source` into a folder of `blobs`, signed by the keyring's owner; call again after a crash.
 
     The folder is published, durable and complete on return. The caller then writes the ledger entry, then the records,
-    then calls `discard`. Until then a repeated call with an unchanged source returns the same folder, checked, and seals
-    nothing anew.
+    then calls `discard`. Until then a repeated call with an unchanged source returns the same folder, checked.
 
     Raises:
         BadInput: the source is not what may be sealed, or changed meanwhile; the message names file and place.
