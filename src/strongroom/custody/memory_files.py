@@ -24,7 +24,7 @@ from pathlib import Path
 from types import FrameType
 
 from strongroom.core.errors import BadInput
-from strongroom.custody.memory import workers
+from strongroom.custody.memory import advise, workers
 from strongroom.custody.read import Progress, SealedReader
 
 PLACEHOLDER = "{model}"
@@ -65,6 +65,7 @@ def _memory_file(reader: SealedReader, file: int, path: str, *, progress: Progre
         os.ftruncate(descriptor, size)
         if size:
             area = mmap.mmap(descriptor, size)
+            advise(area, size)
             view = memoryview(area)
             with ThreadPoolExecutor(workers()) as pool:
                 reader.load_into(file, view, pool=pool, progress=progress)
