@@ -1,10 +1,11 @@
 """Sealed checkpoints beside their peers: open, verify, read one tensor, seal.
 
 Every measurement is a fresh process; A and B take turns within a round; the figures are CPU seconds (user and system,
-all threads) and wall seconds of the operation itself, imports left out, page cache warm. Before each measurement another
-process touches and frees as much memory as the measured one will want: a virtual machine whose host backs memory at its
-first touch otherwise charges some runs, by chance, several seconds (most of all those that use huge pages). Peers live in virtual
-environments of their own under the cache folder (XDG_CACHE_HOME/strongroom-bench) and are installed at the first run.
+all threads) and wall seconds of the operation itself, imports left out, page cache warm. Before each measurement
+another process touches and frees as much memory as the measured one will want: where a host backs a virtual machine's
+memory at its first touch, some runs are otherwise charged several seconds by chance, most of all those that use huge
+pages. Peers live in virtual environments of their own under the cache folder (XDG_CACHE_HOME/strongroom-bench) and are
+installed at the first run.
 
     python benchmarks/custody.py [--gigabytes 1.8] [--rounds 5] [--json FILE]
 """

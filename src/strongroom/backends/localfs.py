@@ -226,7 +226,7 @@ class LocalBlobs:
     def remove(self, folder: str) -> None:
         """Remove a published folder: out of sight by one rename, then its files."""
         source = self._root / check_name(folder, what="folder")
-        doomed = self._root / _STAGES / f"removed:{folder}"
+        doomed = self._root / _STAGES / f".removed.{folder}"
         with _storage(folder):
             doomed.parent.mkdir(mode=_PRIVATE, exist_ok=True)
             if source.exists():

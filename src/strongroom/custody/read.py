@@ -74,6 +74,7 @@ def verify(blobs: Blobs, folder: str, *, expected: Expected, progress: Progress 
     with ThreadPoolExecutor(workers()) as pool:
         for file in manifest.files:
             count = len(file.segments) // HASH_BYTES
+            done += HEADER_BYTES
             with closing(_opened(blobs, folder, file)) as blob:
                 _started(blob, file, manifest)
 
@@ -84,7 +85,6 @@ def verify(blobs: Blobs, folder: str, *, expected: Expected, progress: Progress 
                     done += size
                     if progress:
                         progress(done, total)
-            done += HEADER_BYTES
             segments += count
     return Verified(manifest, segments, total)
 
