@@ -1,7 +1,7 @@
 """Writing a checkpoint as plain files: the one way out of the sealed world, behind two people's approval (rule 2).
 
-The plaintext is written beside its destination under a temporary name and renamed whole; on any error it is removed. What
-a killed export leaves under that name is removed by the next one to the same place.
+The plaintext is written beside its destination under a temporary name and renamed whole; on any error it is removed.
+What a killed export leaves under that name is removed by the next one to the same place.
 """
 
 from __future__ import annotations
