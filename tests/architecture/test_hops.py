@@ -38,7 +38,7 @@ def test_command_to_disk(
     tmp_path: Path, quick_argon: None, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], verb: str, call: str
 ) -> None:
     shell = Shell(tmp_path).settle()
-    model = model_folder(tmp_path / "model")
+    model = model_folder(tmp_path / "model", rows=8192)
     typed = tuple(str(model) if word == "MODEL" else word for word in words)
     if verb != "seal":
         assert shell("custody", "seal", str(model), "chat:v1", who="carla").status == 0
