@@ -19,7 +19,8 @@ def stack(verb: str) -> list[str]:
     names: list[str] = []
     frame = sys._getframe(2)
     while frame is not None:
-        if "/strongroom/" in frame.f_code.co_filename:
+        ours = "/strongroom/" in frame.f_code.co_filename
+        if ours and not frame.f_code.co_name.startswith("<"):  # a comprehension is no hop
             names.append(frame.f_code.co_name)
         if frame.f_code.co_name == verb and "/cli/" in frame.f_code.co_filename:
             return names[::-1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from strongroom.core.errors import BadSettings
@@ -41,7 +43,7 @@ class AccessSettings(_Section, frozen=True):
 class LogSettings(_Section, frozen=True):
     """[log]: the program's own diagnostics on standard error, not the ledger."""
 
-    level: str = "warning"
+    level: Literal["debug", "info", "warning", "error"] = "warning"
 
 
 class Settings(_Section, frozen=True):

@@ -29,6 +29,7 @@ from strongroom.core.canonical import Record, decode, encode
 from strongroom.core.clock import Clock, SystemClock
 from strongroom.core.errors import AlreadyExists, HomeVersion, NoHome, StoreUnavailable, StrongroomError
 from strongroom.core.ids import CheckpointName, new_id
+from strongroom.core.log import configure, log
 from strongroom.core.secrets import Secret
 from strongroom.core.settings import Settings, parse
 from strongroom.custody.registry import Registered, Registry
@@ -163,7 +164,9 @@ def open_home(path: Path, *, clock: Clock | None = None) -> Home:
     if mark.format != FORMAT:
         raise HomeVersion(f"the home is {mark.format[:40]}, this Strongroom reads {FORMAT}", where=str(path))
     settings = parse((path / SETTINGS).read_text(encoding="utf-8"), where=str(path / SETTINGS))
+    configure(settings.log.level)
     key = load_log_key(path / "ledger" / LOG_KEY)
+    log.debug("home opened", home=mark.id)
     home = _build(path, mark.id, settings, ledger=Ledger(_log_store(path, settings), key), clock=clock or SystemClock())
     try:
         home.show_to_witness()
