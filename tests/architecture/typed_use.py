@@ -16,8 +16,8 @@ def read_one_tensor(place: Path, passphrase: Secret) -> Array:
     """Open a home, authenticate, read one tensor of a sealed checkpoint."""
     home: Home = open_home(place)
     who: Identity = home.desk.authenticate("rosa", passphrase)
-    reader = home.vault.open(who, CheckpointName.parse("chat:v1"), Purpose("a look", {}))
-    with SealedCheckpoint(reader) as sealed:
+    with home.vault.open(who, CheckpointName.parse("chat:v1"), Purpose("a look", {})) as reader:
+        sealed = SealedCheckpoint(reader)
         names: list[str] = sealed.keys()
         rows: Array = sealed.get_slice(names[0])[:8]
         whole: Array = sealed.get_tensor(names[0])

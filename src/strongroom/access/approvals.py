@@ -26,7 +26,7 @@ from strongroom.access.requests import (
     question_of,
     requested_bytes,
 )
-from strongroom.core.canonical import decode, encode
+from strongroom.core.canonical import decode, digest, encode
 from strongroom.core.clock import parse_stamp, stamp
 from strongroom.core.errors import (
     AlreadyClaimed,
@@ -41,6 +41,8 @@ from strongroom.core.ids import new_id
 from strongroom.ledger.events import Receipt
 from strongroom.ledger.journal import Act, Detail, Journal
 from strongroom.ports.records import Change, Records
+
+REQUESTED = "access.request"
 
 _KIND = "request"
 
@@ -72,14 +74,19 @@ class Approvals:
         return sorted(unused, key=lambda one: one.statement.created)
 
     def notes(self, request: Request) -> list[str]:
-        """Return what an approver must know: whose passphrase was set by somebody else and not changed since."""
+        """Return what everybody should know: whose passphrase somebody else set, and who approves whom they let in."""
         names = [request.statement.wanted.requester, *(one.approver for one in request.approvals)]
         setters = ((name, self._people.passphrase_set_by(name)) for name in dict.fromkeys(names))
-        return [
+        said = [
             f"{name}'s passphrase was set by {setter} and has not been changed by {name} since"
             for name, setter in setters
             if setter.partition(":")[2] != name
         ]
+        requester = request.statement.wanted.requester
+        host = self._people.roll.first(requester).certificate.issuer
+        if host != requester and any(one.approver == host for one in request.approvals):
+            said.append(f"{host}, who approved, is also the one who let {requester} in")
+        return said
 
     def approve(self, request_id: str, approver: Identity, *, policy: Policy) -> Request:
         """Add `approver`'s signed consent to an open request, and return the request.
@@ -92,6 +99,7 @@ class Approvals:
         """
         request = self._open(request_id)
         wanted = request.statement.wanted
+        self._pinned(request)
         moment = stamp(self._journal.clock.now())
         approval = approve(request.statement, approver.keyring, at=moment)
         if not policy.permits(approver.certificate, question_of(wanted)):
@@ -120,6 +128,7 @@ class Approvals:
         people = {one.name: one.certificate for one in self._people.everybody()}
         bench = Bench(home=self._home, people=people, policy=policy, now=self._journal.now())
         try:
+            self._pinned(request)
             approvers = judge(request, wanted, bench)
         except (ApprovalAltered, ApprovalExpired) as error:
             self._close(request, error.code)
@@ -159,7 +168,20 @@ class Approvals:
         others = (one for name, one in bench.people.items() if name != wanted.requester)
         if any(bench.policy.permits(one, question_of(wanted)) for one in others):
             return False
-        return bench.now >= parse_stamp(request.statement.created) + self._terms.sole_owner_delay
+        alone_since = self._people.last_disabled() or parse_stamp(request.statement.created)
+        return bench.now >= max(alone_since, parse_stamp(request.statement.created)) + self._terms.sole_owner_delay
+
+    def _pinned(self, request: Request) -> None:
+        """Return if the ledger holds this very statement, entered when the request was made.
+
+        Raises:
+            ApprovalAltered: the stored request is another than the one that was made.
+
+        """
+        where = request.statement.request
+        entry = next(self._journal.ledger.find(claim=f"requested:{where}"), None)
+        if entry is None or entry.event.detail.get("statement") != digest(request.statement):
+            raise ApprovalAltered("the stored request is not the one that was made", where=where)
 
     def _submit(self, wanted: Wanted, asker: Identity, *, policy: Policy) -> Request:
         now = self._journal.now()
@@ -182,8 +204,10 @@ class Approvals:
             "for": wanted.action,
             "digest": wanted.digest,
             "destination": wanted.destination,
+            "statement": digest(statement),
         }
-        self._journal.record(Act(asker.label, "access.request", wanted.object, wanted.purpose), "done", detail=detail)
+        act = Act(asker.label, REQUESTED, wanted.object, wanted.purpose)
+        self._journal.record(act, "done", detail=detail, claim=f"requested:{statement.request}")
         self._write(request)
         return request
 
@@ -195,7 +219,7 @@ class Approvals:
     def _open(self, request_id: str) -> Request:
         stored = self._records.get(_KIND, request_id)
         request = None if stored is None else decode(stored.document, Request, where=request_id)
-        if request is None or request.closed or self._used(request_id):
+        if request is None or request.statement.request != request_id or request.closed or self._used(request_id):
             raise NoSuchRequest("no open request of that id", where=request_id)
         if self._journal.now() >= parse_stamp(request.statement.expires):
             raise ApprovalExpired(f"the request expired at {request.statement.expires}", where=request_id)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from strongroom.access.approvals import Approvals, Terms
-from strongroom.access.directory import Entrant, People
+from strongroom.access.directory import Entrant, People, fitting
 from strongroom.access.identity import Identity
 from strongroom.access.keys import Keyring, PublicKeys
 from strongroom.access.people import Person
@@ -24,11 +24,9 @@ from strongroom.access.policy import (
     default_text,
 )
 from strongroom.access.requests import Request, Wanted
-from strongroom.core.canonical import decode, encode
+from strongroom.access.rules import Rules
 from strongroom.core.errors import (
     NotPermitted,
-    PolicyInvalid,
-    PrincipalAltered,
     PrincipalDisabled,
     PurposeMismatch,
     StrongroomError,
@@ -36,9 +34,7 @@ from strongroom.core.errors import (
 from strongroom.core.ids import CheckpointName
 from strongroom.core.secrets import Secret
 from strongroom.ledger.journal import Act, Detail, Journal
-from strongroom.ports.records import Change, Records
-
-_POLICY, _HOME = "policy", "home"
+from strongroom.ports.records import Records
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +65,23 @@ class Desk:
         self._journal = journal
         self._home = home
         self.people = People(records, journal, home=home)
+        self.rules = Rules(records, journal, self.people, home=home)
         self.approvals = Approvals(records, journal, self.people, home=home, terms=terms)
 
     # ── who ──────────────────────────────────────────────────────────────────────────────────────────────────────────
     def authenticate(self, name: str, passphrase: Secret) -> Identity:
         """Return who it is. A wrong passphrase, an unknown or a disabled principal is refused and logged."""
-        with self._refusals(Act(f"claimed:{name[:64]}", "access.authenticate", f"person:{name[:64]}")):
+        with self._refusals(Act(f"claimed:{name}", "access.authenticate", f"person:{name}")):
             person, seed = self.people.unlock(name, passphrase)
         return Identity(person.certificate, Keyring(name, seed))
 
     def resume(self, name: str, seed: Secret) -> Identity:
         """Return who it is, from the seed that a session of `access login` holds; a disabled principal is refused."""
-        with self._refusals(Act(f"claimed:{name[:64]}", "access.authenticate", f"person:{name[:64]}")):
+        with self._refusals(Act(f"claimed:{name}", "access.authenticate", f"person:{name}")):
             person = self.people.find(name)
             if not person.active:
                 raise PrincipalDisabled("this principal was disabled", where=name)
-            self.people.fitting(person, seed)
+            fitting(person, seed)
         return Identity(person.certificate, Keyring(name, seed))
 
     def record_login(self, who: Identity, *, until: str) -> None:
@@ -104,10 +101,7 @@ class Desk:
         about = matter or Matter()
         act = Act(who.label, question.action, object_of(question), question.purpose)
         with self._refusals(act):
-            policy = self.policy()
-            needed = policy.approvals_needed(who.certificate, question)
-            if needed is None:
-                raise _refusal(who, question, policy)
+            who, policy, needed = self._judged(who, question)
             if needed:
                 wanted = self._wanted(who, question, about)
                 receipt, request = self.approvals.redeem(wanted, who, policy=policy, needed=needed)
@@ -117,16 +111,28 @@ class Desk:
             detail["digest"] = about.digest
         return Grant(who, question, self._journal.record(act, "granted", detail=detail).index, "")
 
-    def require(self, who: Identity, question: Question) -> None:
-        """Refuse, and log it, unless `who` may do `question` alone. For what needs no key: a yes is not logged."""
+    def require(self, who: Identity, question: Question, *, alone: bool = True) -> None:
+        """Refuse, and log it, unless `who` may do `question`, `alone` or with approvals. A yes is not logged."""
         with self._refusals(Act(who.label, question.action, object_of(question), question.purpose)):
-            policy = self.policy()
-            if policy.approvals_needed(who.certificate, question) != 0:
+            _, policy, needed = self._judged(who, question)
+            if alone and needed:
                 raise _refusal(who, question, policy)
+
+    def _judged(self, who: Identity, question: Question) -> tuple[Identity, Policy, int]:
+        """Return who it is by now, the policy in force, and how many approvals it takes; refuse where none suffice."""
+        person = self.people.find(who.name)
+        if not person.active:
+            raise PrincipalDisabled("this principal was disabled", where=who.name)
+        now, policy = Identity(person.certificate, who.keyring), self.rules.current()
+        fitting(person, who.keyring.seed)
+        needed = policy.approvals_needed(now.certificate, question)
+        if needed is None:
+            raise _refusal(now, question, policy)
+        return now, policy, needed
 
     def may(self, who: Identity, question: Question) -> int | None:
         """Return how many approvals `who` would need (0: none), or None where the policy says no. Nothing is logged."""
-        return self.policy().approvals_needed(who.certificate, question)
+        return self.rules.current().approvals_needed(who.certificate, question)
 
     def rights(self, who: Identity, checkpoint: CheckpointName | None) -> dict[str, int]:
         """Return everything that `who` may do, on the home or on `checkpoint`, with the approvals that it takes."""
@@ -137,78 +143,53 @@ class Desk:
 
     def approve(self, request_id: str, approver: Identity) -> Request:
         """Approve an open request; a refusal is logged."""
-        with self._refusals(Act(approver.label, "access.approve", f"request:{request_id[:64]}")):
-            return self.approvals.approve(request_id, approver, policy=self.policy())
+        with self._refusals(Act(approver.label, "access.approve", f"request:{request_id}")):
+            person = self.people.find(approver.name)
+            now = Identity(person.certificate, approver.keyring)
+            fitting(person, approver.keyring.seed)
+            return self.approvals.approve(request_id, now, policy=self.rules.current())
 
     # ── people ───────────────────────────────────────────────────────────────────────────────────────────────────────
     def found(self, entrant: Entrant, recovery: PublicKeys) -> Identity:
         """Begin a home: its first ledger entry, its first owner, the recovery key's public half, the default policy."""
         keyring = self.people.found(entrant, recovery=recovery)
-        self._records.apply([Change(kind=_HOME, key="recovery", expect=0, document=encode(recovery))])
         owner = Identity(self.people.find(entrant.name).certificate, keyring)
-        self._adopt(default_text(), owner, why="the policy that a new home starts with")
+        self.rules.adopt(default_text(), owner, why="the policy that a new home starts with")
         return owner
 
     def add(self, entrant: Entrant, by: Identity) -> Person:
         """Add somebody; the passphrase counts as set by `by` until its owner changes it."""
         self.demand(by, Question("access.add", purpose=f"{entrant.role} {entrant.name}"))
-        return self.people.add(entrant, issuer=by.keyring, recovery=self._recovery())
+        return self.people.add(entrant, issuer=by.keyring)
 
     def disable(self, name: str, by: Identity) -> Person:
         """End somebody's rights at once."""
         self.demand(by, Question("access.disable", purpose=name))
         return self.people.disable(name, issuer=by.keyring)
 
-    def change_passphrase(self, who: Identity, old: Secret, new: Secret) -> None:
-        """Give `who` a new passphrase, set by its owner. The old one is asked for again: a session is not enough."""
+    def change_passphrase(self, who: Identity, old: Secret, new: Secret) -> Identity:
+        """Give `who` a new passphrase of their own; return the identity from now on.
+
+        The old passphrase is asked for again: a session is not enough. Keys change too where somebody else had set the
+        old one (`People.change_passphrase`); whoever calls then re-wraps what `who` holds.
+        """
         person, seed = self.people.unlock(who.name, old)
-        self.people.change_passphrase(person, seed, passphrase=new, by=person.label)
+        seed = self.people.change_passphrase(person, seed, new)
+        return Identity(self.people.find(who.name).certificate, Keyring(who.name, seed))
 
     def recover(self, name: str, recovery: Keyring, passphrase: Secret) -> None:
         """Set a lost passphrase anew with the recovery key; refusals are logged."""
-        with self._refusals(Act("recovery", "access.recover", f"person:{name[:64]}")):
+        with self._refusals(Act("recovery", "access.recover", f"person:{name}")):
             self.people.recover(name, recovery, passphrase=passphrase)
 
     # ── policy ───────────────────────────────────────────────────────────────────────────────────────────────────────
-    def policy(self) -> Policy:
-        """Return the policy in force: the text whose digest the ledger's newest adoption names.
-
-        Raises:
-            PolicyInvalid: that text is gone or altered; nobody may anything until it is back.
-
-        """
-        entry = self._journal.ledger.latest("access.policy.adopted", "home")
-        digest = "" if entry is None else str(entry.event.detail.get("digest", ""))
-        stored = self._records.get(_POLICY, digest)
-        policy = None if stored is None else Policy(decode(stored.document, str, where="policy"))
-        if policy is None or policy.digest != digest:
-            raise PolicyInvalid("the policy that the ledger names is gone or altered", where="policy")
-        return policy
-
     def set_policy(self, text: str, by: Identity, *, why: str) -> Policy:
         """Change the policy, with a second owner's approval; a sole owner waits out the delay (docs/access.md)."""
         policy = Policy(text)
-        question = Question("access.policy", purpose=why)
-        self.demand(by, question, Matter(digest=policy.digest))
-        return self._adopt(text, by, why=why)
-
-    def _adopt(self, text: str, by: Identity, *, why: str) -> Policy:
-        policy = Policy(text)
-        if self._records.get(_POLICY, policy.digest) is None:
-            self._records.apply([Change(kind=_POLICY, key=policy.digest, expect=0, document=encode(text))])
-        act = Act(by.label, "access.policy.adopted", "home", why)
-        self._journal.record(act, "done", detail={"digest": policy.digest})
-        return policy
+        grant = self.demand(by, Question("access.policy", purpose=why), Matter(digest=policy.digest))
+        return self.rules.adopt(text, grant.identity, why=why, request=grant.request)
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
-    def _recovery(self) -> PublicKeys:
-        stored = self._records.get(_HOME, "recovery")
-        pinned = self._journal.ledger.entry(0).event.detail.get("recovery")
-        keys = None if stored is None else decode(stored.document, PublicKeys, where="recovery key")
-        if keys is None or keys.fingerprint() != pinned:
-            raise PrincipalAltered("the recovery public key is not the one that the ledger names", where="recovery key")
-        return keys
-
     def _wanted(self, who: Identity, question: Question, about: Matter) -> Wanted:
         return Wanted(
             requester=who.name,
@@ -226,8 +207,7 @@ class Desk:
         try:
             yield
         except StrongroomError as error:
-            detail: Detail = {"code": error.code, "at": error.where[:200]}
-            self._journal.record(act, "refused", detail=detail)
+            self._journal.record_failure(act, "refused", detail={"code": error.code, "at": error.where})
             raise
 
 

@@ -1,42 +1,32 @@
-"""The people of a home: found, added, disabled, given new passphrases.
-
-A record becomes true when the ledger says so: it is stored first, inert, and the ledger entry that names its digest
-makes it count. A crash between the two leaves the old state; a record put back from an old copy is refused.
-"""
+"""The people of a home: founded, added, disabled, given new passphrases."""
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 
 import msgspec
 
 from strongroom.access.keys import Keyring, PublicKeys, new_seed
-from strongroom.access.lockbox import Lockbox, lock, unlock
+from strongroom.access.lockbox import unlock
+from strongroom.access.lockers import Lockers
 from strongroom.access.people import Certificate, Person, Role, certify, label
-from strongroom.core.canonical import decode, digest, encode
-from strongroom.core.clock import stamp
+from strongroom.access.roll import CERTIFIED, FOUNDED, Roll
+from strongroom.core.canonical import decode, encode
+from strongroom.core.clock import parse_stamp, stamp
 from strongroom.core.errors import (
-    AlreadyClaimed,
     AlreadyExists,
-    BadInput,
     PrincipalAltered,
     PrincipalDisabled,
-    SignatureInvalid,
-    UnknownPrincipal,
     WrongKey,
     WrongRecoveryKey,
 )
 from strongroom.core.ids import check_name
 from strongroom.core.secrets import Secret
-from strongroom.ledger.events import Entry
 from strongroom.ledger.journal import Act, Detail, Journal
 from strongroom.ports.records import Change, Records
 
-FOUNDED = "home.init"  # the ledger's first entry: pins the first owner's keys and the recovery key
-CERTIFIED = "access.certificate"  # makes a certificate the current one
-PASSPHRASE_SET = "access.passphrase"  # says who set whose passphrase  # noqa: S105 - the name of an act
-
-_KIND, _LOCKBOX = "person", "lockbox"
+_HOME, _RECOVERY = "home", "recovery"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,30 +47,38 @@ class People:
         self._records = records
         self._journal = journal
         self._home = home
+        self._lockers = Lockers(records, journal)
+        self.roll = Roll(records, journal)
 
-    # ── finding ──────────────────────────────────────────────────────────────────────────────────────────────────────
-    def find(self, name: str) -> Person:
-        """Return the principal, its certificate checked against the ledger and its issuer's key.
-
-        Raises:
-            UnknownPrincipal: nobody of that name was ever certified.
-            PrincipalAltered: the stored record is not the one that the ledger names, or no owner signed it.
-
-        """
-        check_name(name, what="principal")
-        person = self._pinned(name, self._journal.ledger.latest(CERTIFIED, _object(name)))
-        self._check_chain(person, trail=())
-        return person
+    # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────────
+    def find(self, name: str, *, before: int | None = None) -> Person:
+        """Return the principal as it was before ledger entry `before` (None: now); see `Roll.find`."""
+        return self.roll.find(name, before=before)
 
     def everybody(self) -> list[Person]:
         """Return every principal by name, disabled ones included."""
-        names = {stored.key.rpartition("/")[0] for stored in self._records.scan(_KIND)}
-        return [self.find(name) for name in sorted(names) if self._journal.ledger.latest(CERTIFIED, _object(name))]
+        return self.roll.everybody()
 
     def passphrase_set_by(self, name: str) -> str:
         """Return the ledger's name of whoever last set this principal's passphrase (``""``: nobody yet)."""
-        entry = self._journal.ledger.latest(PASSPHRASE_SET, _object(name))
-        return "" if entry is None else entry.event.who
+        return self._lockers.set_by(name)
+
+    def last_disabled(self) -> dt.datetime | None:
+        """Return when somebody was last disabled, or None."""
+        entries = self._journal.ledger.find(action=CERTIFIED)
+        times = [parse_stamp(one.event.at) for one in entries if one.event.detail.get("status") == "disabled"]
+        return max(times, default=None)
+
+    def unlock(self, name: str, passphrase: Secret) -> tuple[Person, Secret]:
+        """Return the principal and its seed.
+
+        Raises:
+            WrongPassphrase: the passphrase does not open the keys.
+            PrincipalDisabled: the principal may not act any more.
+
+        """
+        person = self._active(name)
+        return person, fitting(person, unlock(self._lockers.current(name), passphrase, name=name))
 
     # ── changing ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def found(self, entrant: Entrant, *, recovery: PublicKeys) -> Keyring:
@@ -93,11 +91,12 @@ class People:
             "fingerprint": keyring.public.fingerprint(),
             "recovery": recovery.fingerprint(),
         }
+        self._records.apply([Change(_HOME, _RECOVERY, 0, encode(recovery))])
         self._journal.record(Act(label(entrant.name, "owner"), FOUNDED, "home"), "done", detail=pins)
-        self._admit(entrant, seed, issuer=keyring, recovery=recovery)
+        self._admit(entrant, seed, issuer=keyring)
         return keyring
 
-    def add(self, entrant: Entrant, *, issuer: Keyring, recovery: PublicKeys) -> Person:
+    def add(self, entrant: Entrant, *, issuer: Keyring) -> Person:
         """Add `entrant`, certified by the owner `issuer`, who counts as having set the passphrase until it is changed.
 
         Raises:
@@ -105,45 +104,37 @@ class People:
 
         """
         check_name(entrant.name, what="principal")
-        if self._journal.ledger.latest(CERTIFIED, _object(entrant.name)):
+        if self.roll.history(entrant.name):
             raise AlreadyExists("somebody of that name is or was in the home", where=entrant.name)
-        return self._admit(entrant, new_seed(), issuer=issuer, recovery=recovery)
+        return self._admit(entrant, new_seed(), issuer=issuer)
 
     def disable(self, name: str, *, issuer: Keyring) -> Person:
         """End `name`'s rights at once: certify as disabled, and throw away the locked keys."""
-        old = self.find(name)
-        if not old.active:
-            raise PrincipalDisabled("already disabled", where=name)
-        certificate = msgspec.structs.replace(
-            old.certificate,
-            status="disabled",
-            serial=old.certificate.serial + 1,
-            issued=stamp(self._journal.clock.now()),
-            issuer=issuer.name,
-        )
-        gone = Person(certificate=certificate, signature=certify(certificate, issuer), recovery=None)
-        self._write(gone)
-        self._pin(gone, by=issuer)
-        self._write(msgspec.structs.replace(old, recovery=None))
-        self._drop_boxes(name)
+        old = self._active(name)
+        gone = self._renewed(old, issuer, status="disabled")
+        self.roll.store(gone)
+        self.roll.pin(gone.certificate, by=label(issuer.name, "owner"))
+        self.roll.store(msgspec.structs.replace(old, recovery=None))
+        self._lockers.drop(name)
         return gone
 
-    def change_passphrase(self, person: Person, seed: Secret, *, passphrase: Secret, by: str) -> None:
-        """Lock `person`'s seed under a new passphrase; the ledger names who set it before it counts."""
-        self._lock(person.name, self.fitting(person, seed), passphrase, by=by)
+    def change_passphrase(self, person: Person, seed: Secret, passphrase: Secret) -> Secret:
+        """Let `person` choose a passphrase; return the seed from now on.
 
-    def unlock(self, name: str, passphrase: Secret) -> tuple[Person, Secret]:
-        """Return the principal and its seed.
-
-        Raises:
-            WrongPassphrase: the passphrase does not open the keys.
-            PrincipalDisabled: the principal may not act any more.
-
+        Whoever set the passphrase before may have kept the seed that it unlocked. So if that was somebody else, the
+        person gets a new seed, certified by the old key.
         """
-        person = self.find(name)
-        if not person.active:
-            raise PrincipalDisabled("this principal was disabled", where=name)
-        return person, self.fitting(person, unlock(self._box(name), passphrase, name=name))
+        if self.passphrase_set_by(person.name) == person.label:
+            self._lockers.pin(person.name, self._lockers.put(person.name, seed, passphrase), by=person.label)
+            return seed
+        old, seed = Keyring(person.name, seed), new_seed()
+        renewed = self._renewed(person, old, keys=Keyring(person.name, seed).public)
+        renewed = msgspec.structs.replace(renewed, recovery=self._for_recovery(person.name, seed))
+        self.roll.store(renewed)
+        box = self._lockers.put(person.name, seed, passphrase)
+        self.roll.pin(renewed.certificate, by=person.label, lockbox=box)
+        self._lockers.drop(person.name, keep=box)
+        return seed
 
     def recover(self, name: str, recovery: Keyring, *, passphrase: Secret) -> None:
         """Give `name` a new passphrase with the home's recovery key; it counts as set by somebody else.
@@ -152,29 +143,16 @@ class People:
             WrongRecoveryKey: the key is not this home's.
 
         """
-        person = self.find(name)
-        if not person.active or person.recovery is None:
-            raise PrincipalDisabled("this principal was disabled", where=name)
+        person = self._active(name)
         try:
-            seed = recovery.unwrap(person.recovery, info=self._recovery_info(name), where=name)
+            seed = recovery.unwrap(person.recovery or b"", info=self._recovery_info(name), where=name)
         except WrongKey:
             raise WrongRecoveryKey("the recovery key does not open the keys", where=name) from None
-        self.change_passphrase(person, seed, passphrase=passphrase, by="recovery")
-
-    @staticmethod
-    def fitting(person: Person, seed: Secret) -> Secret:
-        """Return `seed` if it is the seed of the certified keys.
-
-        Raises:
-            PrincipalAltered: it makes other keys than the certificate names.
-
-        """
-        if Keyring(person.name, seed).public != person.certificate.keys:
-            raise PrincipalAltered("the locked keys are not the certified ones", where=person.name)
-        return seed
+        box = self._lockers.put(name, fitting(person, seed), passphrase)
+        self._lockers.pin(name, box, by="recovery")
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
-    def _admit(self, entrant: Entrant, seed: Secret, *, issuer: Keyring, recovery: PublicKeys) -> Person:
+    def _admit(self, entrant: Entrant, seed: Secret, *, issuer: Keyring) -> Person:
         certificate = Certificate(
             format="strongroom/certificate@1",
             home=self._home,
@@ -187,106 +165,54 @@ class People:
             issued=stamp(self._journal.clock.now()),
             issuer=issuer.name,
         )
-        person = Person(
-            certificate=certificate,
-            signature=certify(certificate, issuer),
-            recovery=recovery.wrap(seed, info=self._recovery_info(entrant.name)),
+        recovery = self._for_recovery(entrant.name, seed)
+        person = Person(certificate=certificate, signature=certify(certificate, issuer), recovery=recovery)
+        self.roll.store(person)
+        box = self._lockers.put(entrant.name, seed, entrant.passphrase)
+        self.roll.pin(certificate, by=label(issuer.name, "owner"), lockbox=box)
+        return person
+
+    def _active(self, name: str) -> Person:
+        person = self.find(name)
+        if not person.active:
+            raise PrincipalDisabled("this principal was disabled", where=name)
+        return person
+
+    def _renewed(self, old: Person, issuer: Keyring, **changes: PublicKeys | str) -> Person:
+        certificate = msgspec.structs.replace(
+            old.certificate,
+            serial=old.certificate.serial + 1,
+            issued=stamp(self._journal.clock.now()),
+            issuer=issuer.name,
+            **changes,
         )
-        self._write(person)
-        self._lock(entrant.name, seed, entrant.passphrase, by=label(issuer.name, "owner"))
-        self._pin(person, by=issuer)
-        return person
+        return Person(certificate=certificate, signature=certify(certificate, issuer), recovery=None)
 
-    def _write(self, person: Person) -> None:
-        """Store a certificate, inert until the ledger names its digest."""
-        self._put(_KIND, f"{person.name}/{person.certificate.digest()}", encode(person))
+    def _for_recovery(self, name: str, seed: Secret) -> bytes:
+        """Return `seed` wrapped to the home's recovery key.
 
-    def _lock(self, name: str, seed: Secret, passphrase: Secret, *, by: str) -> None:
-        """Lock `seed` under a new passphrase. The new box is stored first, inert; the ledger's entry makes it count."""
-        box = lock(seed, passphrase, name=name)
-        self._put(_LOCKBOX, f"{name}/{digest(box)}", encode(box))
-        self._journal.record(Act(by, PASSPHRASE_SET, _object(name)), "done", detail={"lockbox": digest(box)})
-        self._drop_boxes(name, keep=digest(box))
+        Raises:
+            PrincipalAltered: the recovery public key is not the one that the ledger's first entry names.
 
-    def _box(self, name: str) -> Lockbox:
-        """Return the box that the ledger's newest entry names: one with an earlier passphrase opens nothing any more."""
-        entry = self._journal.ledger.latest(PASSPHRASE_SET, _object(name))
-        key = "" if entry is None else f"{name}/{entry.event.detail.get('lockbox')}"
-        stored = self._records.get(_LOCKBOX, key)
-        if stored is None:
-            raise PrincipalAltered("the locked keys that the ledger names are gone", where=name)
-        box = decode(stored.document, Lockbox, where=name)
-        if f"{name}/{digest(box)}" != key:
-            raise PrincipalAltered("the locked keys are not the ones that the ledger names", where=name)
-        return box
-
-    def _drop_boxes(self, name: str, *, keep: str = "") -> None:
-        old = [one for one in self._records.scan(_LOCKBOX, f"{name}/") if one.key != f"{name}/{keep}"]
-        self._records.apply([Change(_LOCKBOX, one.key, one.version, None) for one in old])
-
-    def _put(self, kind: str, key: str, document: bytes) -> None:
-        stored = self._records.get(kind, key)
-        self._records.apply([Change(kind, key, 0 if stored is None else stored.version, document)])
-
-    def _pin(self, person: Person, *, by: Keyring) -> None:
-        certificate = person.certificate
-        detail: Detail = {
-            "digest": certificate.digest(),
-            "serial": certificate.serial,
-            "role": certificate.role,
-            "status": certificate.status,
-        }
-        act = Act(label(by.name, "owner"), CERTIFIED, _object(person.name))
-        try:
-            self._journal.record(act, "done", detail=detail, claim=f"certificate:{person.name}/{certificate.serial}")
-        except AlreadyClaimed:
-            raise AlreadyExists("somebody else certified this name meanwhile", where=person.name) from None
-
-    def _check_chain(self, person: Person, *, trail: tuple[str, ...]) -> None:
-        """Follow the issuers' first certificates up to the founder, whose keys the ledger's first entry pins.
-
-        First certificates, because a later one may be issued by somebody whom its owner once let in.
         """
-        certificate, name = person.certificate, person.name
-        if certificate.issuer == name and certificate.keys.fingerprint() != self._founder():
-            raise PrincipalAltered("certified by itself, but not the home's founder", where=name)
-        issuer = person
-        if certificate.issuer != name:
-            issuer = self._first(certificate.issuer)
-            if issuer.name in trail:
-                raise PrincipalAltered("certified in a circle", where=name)
-            self._check_chain(issuer, trail=(*trail, issuer.name))
-        if issuer.certificate.role != "owner":
-            raise PrincipalAltered("the issuer of the certificate is no owner", where=name)
-        try:
-            issuer.certificate.keys.verify(person.signature, certificate.signed_bytes(), where=name)
-        except SignatureInvalid:
-            raise PrincipalAltered("the certificate's signature does not verify", where=name) from None
-
-    def _first(self, name: str) -> Person:
-        return self._pinned(name, next(self._journal.ledger.find(action=CERTIFIED, object=_object(name)), None))
-
-    def _pinned(self, name: str, entry: Entry | None) -> Person:
-        """Return the record that a ledger entry about `name` points to."""
-        if entry is None:
-            raise UnknownPrincipal("nobody of that name is in the home", where=name)
-        stored = self._records.get(_KIND, f"{name}/{entry.event.detail.get('digest')}")
-        if stored is None:
-            raise PrincipalAltered("the record that the ledger names is gone", where=name)
-        try:
-            person = decode(stored.document, Person, where=name)
-        except BadInput as error:
-            raise PrincipalAltered(error.message, where=name) from None
-        if person.certificate.digest() != entry.event.detail.get("digest"):
-            raise PrincipalAltered("the record is not the one that the ledger names", where=name)
-        return person
-
-    def _founder(self) -> str:
-        return str(self._journal.ledger.entry(0).event.detail.get("fingerprint", ""))
+        stored = self._records.get(_HOME, _RECOVERY)
+        pinned = self._journal.ledger.entry(0).event.detail.get("recovery")
+        keys = None if stored is None else decode(stored.document, PublicKeys, where="recovery key")
+        if keys is None or keys.fingerprint() != pinned:
+            raise PrincipalAltered("the recovery public key is not the one that the ledger names", where="recovery key")
+        return keys.wrap(seed, info=self._recovery_info(name))
 
     def _recovery_info(self, name: str) -> bytes:
         return f"strongroom recovery v1\n{self._home}\n{name}".encode()
 
 
-def _object(name: str) -> str:
-    return f"person:{name}"
+def fitting(person: Person, seed: Secret) -> Secret:
+    """Return `seed` if it is the seed of the certified keys.
+
+    Raises:
+        PrincipalAltered: it makes other keys than the certificate names.
+
+    """
+    if Keyring(person.name, seed).public != person.certificate.keys:
+        raise PrincipalAltered("the locked keys are not the certified ones", where=person.name)
+    return seed

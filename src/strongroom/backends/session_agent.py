@@ -125,7 +125,7 @@ def _answer(line: socket.socket, message: bytes) -> bool:
             if _peer(line) != os.getuid():
                 return True
             word = line.recv(3)
-            if word == b"get":
+            if word == b"get" and time.time() < json.loads(message)["expires"]:  # noqa: TID251 - a sleeping machine
                 line.sendall(message)
         except OSError:  # a caller who went away is no reason to end
             return True

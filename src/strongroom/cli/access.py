@@ -69,7 +69,7 @@ def disable(call: Call, name: str) -> None:
     """End somebody's rights at once, and delete the envelopes they hold."""
     owner = call.identity()
     person = call.home.desk.disable(name, owner)
-    call.home.vault.rewrap(owner)
+    call.home.vault.withdraw(owner, name)
     call.emit(
         {"person": _person(person)},
         f"{name} may nothing any more. A key or a file that {name} took out before is beyond recall.",
@@ -78,7 +78,7 @@ def disable(call: Call, name: str) -> None:
 
 @access.command("login", epilog="Example: strongroom access login --as rosa")
 @click.option(
-    "--minutes", type=click.IntRange(1, 7 * 24 * 60), help="How long (else settings: access.session_minutes)."
+    "--minutes", type=click.IntRange(1, 7 * 24 * 60), help="How long (else at most what the settings say)."
 )
 @common
 def login(call: Call, *, minutes: int | None) -> None:
@@ -86,7 +86,8 @@ def login(call: Call, *, minutes: int | None) -> None:
     home = call.home
     home.sessions.end()
     who = call.identity()
-    lasting = dt.timedelta(minutes=minutes or home.settings.access.session_minutes)
+    most = home.settings.access.session_minutes
+    lasting = dt.timedelta(minutes=min(minutes or most, most))
     expires = home.clock.now() + lasting
     home.desk.record_login(who, until=stamp(expires))
     home.sessions.start(Session(who.name, who.keyring.seed, expires.timestamp()))
@@ -110,7 +111,9 @@ def passwd(call: Call, *, new_passphrase_file: str | None) -> None:
     name, old = call.passphrase()
     who = call.home.desk.authenticate(name, old)
     new = read_passphrase(new_passphrase_file, f"New passphrase of {name}", confirm=True)
-    call.home.desk.change_passphrase(who, old, new)
+    changed = call.home.desk.change_passphrase(who, old, new)
+    call.home.vault.rekey(who, changed)
+    call.home.sessions.end()
     call.emit({"person": name, "passphrase": "changed"}, f"{name}'s passphrase is changed.")
 
 
@@ -180,7 +183,7 @@ access.add_command(policy)
 @common
 def policy_show(call: Call) -> None:
     """Print the policy in force, as Cedar text."""
-    current = call.home.desk.policy()
+    current = call.home.desk.rules.current()
     call.emit({"digest": current.digest, "policy": current.text}, current.text)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -14,11 +12,9 @@ from rich.table import Table
 from strongroom.cli.frame import Call, Group, Json, common
 from strongroom.core.ids import CheckpointName
 from strongroom.custody.memory_files import run_with_model
-from strongroom.custody.read import SealedReader
 from strongroom.custody.registry import Registered
 from strongroom.custody.tensors import SealedTensors
 from strongroom.custody.vault import Purpose
-from strongroom.ledger.journal import Detail
 
 custody = Group("custody", help="Weights at rest, in memory, in transit.")
 
@@ -119,7 +115,8 @@ def verify(call: Call, name: str) -> None:
 @common
 def digest(call: Call, name: str, *, purpose: str) -> None:
     """Open the checkpoint in memory and print the SHA-256 of every tensor's bytes."""
-    with _opened(call, name, purpose=purpose, detail={"for": "digest"}) as reader:
+    why = Purpose(purpose, {"for": "digest"})
+    with call.home.vault.open(call.identity(), CheckpointName.parse(name), why) as reader:
         tensors = SealedTensors(reader, lambda memory, _dtype, _shape: hashlib.sha256(memory).hexdigest())
         digests: dict[str, Json] = {key: tensors.get_tensor(key) for key in sorted(tensors.keys())}
     lines = "\n".join(f"{value}  {key}" for key, value in digests.items())
@@ -152,8 +149,8 @@ def export(call: Call, name: str, destination: Path, *, purpose: str) -> None:
 def execute(call: Call, name: str, command: tuple[str, ...], *, purpose: str) -> int:
     """Run PROGRAM over the decrypted model: {model} becomes a path in memory that lives as long as the program."""
     program = command[0][:200]
-    detail: Detail = {"for": "exec", "program": program}
-    with _opened(call, name, purpose=purpose or f"exec {program}", detail=detail) as reader:
+    why = Purpose(purpose or f"exec {program}", {"for": "exec", "program": program})
+    with call.home.vault.open(call.identity(), CheckpointName.parse(name), why) as reader:
         return run_with_model(reader, command)
 
 
@@ -164,15 +161,6 @@ def rewrap(call: Call, name: str | None) -> None:
     """Bring the wrapped keys in line with people and policy. No payload is touched."""
     changed = call.home.vault.rewrap(call.identity(), None if name is None else CheckpointName.parse(name))
     call.emit({"changed": changed}, f"{changed} checkpoints re-wrapped")
-
-
-@contextmanager
-def _opened(call: Call, name: str, *, purpose: str, detail: Detail) -> Generator[SealedReader]:
-    reader = call.home.vault.open(call.identity(), CheckpointName.parse(name), Purpose(purpose, detail))
-    try:
-        yield reader
-    finally:
-        reader.close()
 
 
 def _document(call: Call, record: Registered) -> dict[str, Json]:
@@ -187,7 +175,7 @@ def _document(call: Call, record: Registered) -> dict[str, Json]:
         "bytes": record.bytes,
         "signer": record.signer,
         "created": record.created,
-        "holders": list(call.home.vault.registry.holders(record.checkpoint)),
+        "holders": list(call.home.vault.registry.envelopes(record.checkpoint)),
     }
 
 

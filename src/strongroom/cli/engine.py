@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
 
 import click
 
@@ -28,7 +27,7 @@ def generate(call: Call, name: str, *, prompt: str, purpose: str, **choice: floa
     sampling = Sampling(max_new_tokens=int(choice["max_new_tokens"]), temperature=choice["temperature"])
     title = CheckpointName.parse(name)
     who = call.identity()
-    with closing(call.home.vault.open(who, title, Purpose(purpose, {"for": "generate"}))) as reader:
+    with call.home.vault.open(who, title, Purpose(purpose, {"for": "generate"})) as reader:
         with call.progress(f"loading {title}", unit="tensors") as step:
             model = load_engine(reader, progress=step)
         live = None if call.as_json else _typed

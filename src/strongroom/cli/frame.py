@@ -63,7 +63,8 @@ class Call:
         named, file = self.credentials()
         if file is None:
             session = self.home.sessions.current()
-            if session is not None and named in {None, session.name}:
+            now = self.home.clock.now().timestamp()
+            if session is not None and named in {None, session.name} and session.expires > now:
                 return self.home.desk.resume(session.name, session.seed)
         return self.home.desk.authenticate(*self.passphrase())
 

@@ -21,6 +21,7 @@ ledger = Group("ledger", help="The tamper-evident log of every act.")
 @common
 def verify(call: Call, *, witness: str | None) -> None:
     """Read every entry again and compute the tree anew; with a witness, also that nothing was rolled back."""
+    call.ask("ledger.read")
     result = call.home.verify_ledger(None if witness is None else Path(witness))
     document: dict[str, Json] = {
         "verified": True,
@@ -40,6 +41,7 @@ def verify(call: Call, *, witness: str | None) -> None:
 @common
 def tail(call: Call, *, count: int) -> None:
     """Show the newest entries."""
+    call.ask("ledger.read")
     entries = call.home.ledger.tail(count)
     call.emit({"entries": [entry_document(one) for one in entries]}, lambda out: show_entries(entries, out))
 
@@ -49,6 +51,7 @@ def tail(call: Call, *, count: int) -> None:
 @common
 def follow(call: Call, *, start: int | None) -> None:
     """Print entries as they come, one JSON document a line, until interrupted."""
+    call.ask("ledger.read")
     log = call.home.ledger
     for entry in log.follow(log.checkpoint().size if start is None else start):
         click.echo(entry.raw)
@@ -60,6 +63,7 @@ def follow(call: Call, *, start: int | None) -> None:
 @common
 def prove(call: Call, index: int, *, out: Path | None) -> None:
     """Make a proof bundle that a stranger verifies offline with the verifier key."""
+    call.ask("ledger.read")
     bundle = call.home.ledger.prove(index).decode()
     if out is not None:
         _write(out, bundle)
@@ -83,6 +87,7 @@ def check(call: Call, bundle: Path, *, vkey: str) -> None:
 @common
 def export(call: Call, directory: Path) -> None:
     """Write the log as a C2SP static tree (checkpoint, tile/…, vkey) that any tlog-tiles client reads."""
+    call.ask("ledger.read")
     call.home.ledger.export(directory)
     size = call.home.ledger.checkpoint().size
     call.emit({"directory": str(directory), "size": size}, f"{size} entries exported to {directory}")
@@ -93,6 +98,7 @@ def export(call: Call, directory: Path) -> None:
 @common
 def witness(call: Call, directory: Path) -> None:
     """Have the witness in DIRECTORY (outside the home; made if absent) check the log and cosign its newest state."""
+    call.ask("ledger.read")
     if directory.resolve().is_relative_to(call.home.path.resolve()):
         raise BadInput("a witness inside the home is rolled back with it", where=str(directory))
     seen = call.home.cosign(directory)

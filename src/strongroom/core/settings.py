@@ -56,6 +56,14 @@ class Settings(_Section, frozen=True):
     log: LogSettings = LogSettings()
 
 
+# Who can edit the file can change these: so only within bounds that keep the guards guards.
+_BOUNDS = {
+    "session_minutes": (1, 7 * 24 * 60),
+    "approval_hours": (1, 7 * 24),
+    "sole_owner_delay_hours": (24, 365 * 24),
+}
+
+
 def parse(text: str, *, where: str) -> Settings:
     """Read the text of a ``strongroom.toml``.
 
@@ -67,12 +75,7 @@ def parse(text: str, *, where: str) -> Settings:
         settings = msgspec.toml.decode(text.encode(), type=Settings)
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
         raise BadSettings(str(error)[:300], where=where) from None
-    positive = {
-        "access.session_minutes": settings.access.session_minutes,
-        "access.approval_hours": settings.access.approval_hours,
-        "access.sole_owner_delay_hours": settings.access.sole_owner_delay_hours,
-    }
-    for key, value in positive.items():
-        if value < 1:
-            raise BadSettings(f"{key} must be at least 1", where=where)
+    for key, (least, most) in _BOUNDS.items():
+        if not least <= getattr(settings.access, key) <= most:
+            raise BadSettings(f"access.{key} must be from {least} to {most}", where=where)
     return settings

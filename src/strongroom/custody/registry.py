@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from strongroom.access.directory import People
 from strongroom.core.canonical import Record, decode, encode
 from strongroom.core.errors import AlreadyClaimed, Busy, NoSuchCheckpoint, RecordAltered
 from strongroom.core.ids import CheckpointName
 from strongroom.custody.formats import Envelope
-from strongroom.custody.judge import Expected
 from strongroom.ledger.events import Entry
 from strongroom.ledger.journal import Act, Detail, Journal
 from strongroom.ports.records import Change, Records
@@ -53,11 +51,10 @@ def subject(name: CheckpointName) -> str:
 class Registry:
     """The checkpoints of one home."""
 
-    def __init__(self, records: Records, journal: Journal, people: People) -> None:
+    def __init__(self, records: Records, journal: Journal) -> None:
         """Keep the registry in `records`, pinned by the ledger behind `journal`."""
         self._records = records
         self._journal = journal
-        self._people = people
 
     def current(self, name: CheckpointName) -> Registered:
         """Return the current version of `name`.
@@ -67,9 +64,7 @@ class Registry:
             RecordAltered: the record is not the one that the ledger names.
 
         """
-        entry = self._journal.ledger.latest(SEALED, subject(name))
-        if entry is None:
-            raise NoSuchCheckpoint("nothing was sealed under that name", where=str(name))
+        entry = self.pin(name)
         stored = self._records.get(_CHECKPOINT, f"{name}/{entry.event.detail.get('checkpoint')}")
         if stored is None:
             raise RecordAltered("the record that the ledger names is gone", where=subject(name))
@@ -78,16 +73,17 @@ class Registry:
             raise RecordAltered("the record is not the one that the ledger names", where=subject(name))
         return record
 
-    def expected(self, record: Registered) -> Expected:
-        """Return what the sealed folder of `record` must prove to be."""
-        return Expected(
-            checkpoint=record.checkpoint,
-            name=record.title,
-            version=record.version,
-            manifest=record.manifest,
-            signer=record.signer,
-            key=self._people.find(record.signer).certificate.keys,
-        )
+    def pin(self, name: CheckpointName) -> Entry:
+        """Return the ledger entry that says which version of `name` is current.
+
+        Raises:
+            NoSuchCheckpoint: nothing was sealed under that name.
+
+        """
+        entry = self._journal.ledger.latest(SEALED, subject(name))
+        if entry is None:
+            raise NoSuchCheckpoint("nothing was sealed under that name", where=str(name))
+        return entry
 
     def next_version(self, name: CheckpointName) -> int:
         """Return the version that the next sealing under `name` takes: one more than the ledger has seen."""
@@ -96,9 +92,9 @@ class Registry:
 
     def all(self) -> list[Registered]:
         """Return the current version of every checkpoint, by name."""
-        names = {stored.key.rpartition("/")[0] for stored in self._records.scan(_CHECKPOINT)}
-        titles = (CheckpointName.parse(name) for name in sorted(names))
-        return [self.current(title) for title in titles if self._journal.ledger.latest(SEALED, subject(title))]
+        subjects = {entry.event.object for entry in self._journal.ledger.find(action=SEALED)}
+        done = (self._journal.ledger.latest(SEALED, one) for one in sorted(subjects))
+        return [self.current(CheckpointName.parse(one.event.object.partition(":")[2])) for one in done if one]
 
     def history(self, name: CheckpointName) -> Iterator[Entry]:
         """Return every ledger entry about `name`, oldest first."""
@@ -126,14 +122,15 @@ class Registry:
             raise Busy(message, where=str(record.title)) from None
 
     # ── envelopes ────────────────────────────────────────────────────────────────────────────────────────────────────
-    def envelope(self, checkpoint: str, person: str) -> Envelope | None:
-        """Return the data key of `checkpoint` wrapped to `person`, or None."""
-        stored = self._records.get(_ENVELOPE, f"{checkpoint}/{person}")
-        return None if stored is None else decode(stored.document, Envelope, where=f"envelope of {person}")
+    def envelopes(self, checkpoint: str) -> dict[str, Envelope]:
+        """Return who holds the data key of `checkpoint`, and their envelopes: one query."""
+        found = self._records.scan(_ENVELOPE, f"{checkpoint}/")
+        return {one.key.rpartition("/")[2]: decode(one.document, Envelope, where=one.key) for one in found}
 
-    def holders(self, checkpoint: str) -> list[str]:
-        """Return who holds an envelope of `checkpoint`: one query."""
-        return [stored.key.rpartition("/")[2] for stored in self._records.scan(_ENVELOPE, f"{checkpoint}/")]
+    def held_by(self, person: str) -> list[Envelope]:
+        """Return every envelope that `person` holds, of superseded versions too."""
+        found = (one for one in self._records.scan(_ENVELOPE) if one.key.endswith(f"/{person}"))
+        return [decode(one.document, Envelope, where=one.key) for one in found]
 
     def exchange(self, checkpoint: str, *, add: Sequence[Envelope], drop: Sequence[str]) -> None:
         """Add and delete envelopes, all at once."""

@@ -13,13 +13,16 @@ from pathlib import Path
 
 from strongroom.access.desk import Desk, Grant, Matter
 from strongroom.access.identity import Identity
+from strongroom.access.keys import PublicKeys
 from strongroom.access.people import Person
 from strongroom.access.policy import CheckpointAction, Question
 from strongroom.core.clock import stamp
-from strongroom.core.errors import NoSuchCheckpoint, StrongroomError, WrongKey
+from strongroom.core.errors import NoSuchCheckpoint, RecordAltered, StrongroomError, WrongKey
 from strongroom.core.ids import CheckpointName
 from strongroom.custody import seal as sealing
+from strongroom.custody.formats import Envelope
 from strongroom.custody.journal import Identity as SealIdentity
+from strongroom.custody.judge import Expected
 from strongroom.custody.keys import rewrap_key, unwrap_key, wrap_key
 from strongroom.custody.plain import check_destination, write_plain
 from strongroom.custody.read import Progress, SealedReader, Verified, verify
@@ -110,15 +113,16 @@ class Vault:
     # ── verify, open, export ─────────────────────────────────────────────────────────────────────────────────────────
     def verify(self, name: CheckpointName, *, who: str, progress: Progress | None = None) -> Verified:
         """Check every stored byte of `name` against the signed manifest. Needs no key."""
-        record = self.registry.current(name)
         act = Act(who, "custody.verify", subject(name))
         with self._failures(act):
-            result = verify(self._blobs, record.checkpoint, expected=self.registry.expected(record), progress=progress)
+            record = self.registry.current(name)
+            result = verify(self._blobs, record.checkpoint, expected=self._expected(record), progress=progress)
         self._journal.record(act, "done", detail={"digest": record.manifest, "segments": result.segments})
         return result
 
-    def open(self, who: Identity, name: CheckpointName, purpose: Purpose) -> SealedReader:
-        """Open `name` for reading in memory, with its ledger entry durable first.
+    @contextmanager
+    def open(self, who: Identity, name: CheckpointName, purpose: Purpose) -> Generator[SealedReader]:
+        """Open `name` for reading in memory, with its ledger entry durable first; whatever fails meanwhile is logged.
 
         Raises:
             NotPermitted: the policy says no.
@@ -126,10 +130,14 @@ class Vault:
             TamperError: the sealed folder is not what was sealed.
 
         """
-        record = self.registry.current(name)
         question = Question("custody.open", name, purpose.why)
+        self._desk.require(who, question, alone=False)
+        act = Act(who.label, "custody.open", subject(name), purpose.why)
+        with self._failures(act):
+            record = self.registry.current(name)
         grant = self._desk.demand(who, question, Matter(digest=record.manifest, detail=purpose.detail))
-        return self._unlocked(grant, record)
+        with self._failures(act, {"grant": grant.index}), closing(self._unlocked(grant, record)) as reader:
+            yield reader
 
     def export(self, who: Identity, name: CheckpointName, destination: Path, *, why: str) -> tuple[Registered, Path]:
         """Write `name` as plain files to `destination`, once a second person has approved exactly that.
@@ -139,11 +147,13 @@ class Vault:
             ApprovalNeeded: a request is left; its id is in ``where``.
 
         """
-        record = self.registry.current(name)
-        target = check_destination(destination)
-        matter = Matter(digest=record.manifest, destination=str(target))
-        grant = self._desk.demand(who, Question("custody.export", name, why), matter)
+        question = Question("custody.export", name, why)
+        self._desk.require(who, question, alone=False)
         act = Act(who.label, "custody.exported", subject(name), why)
+        with self._failures(act):
+            record = self.registry.current(name)
+            target = check_destination(destination)
+        grant = self._desk.demand(who, question, Matter(digest=record.manifest, destination=str(target)))
         detail: Detail = {"digest": record.manifest, "destination": str(target), "request": grant.request}
         with self._failures(act, detail), closing(self._unlocked(grant, record)) as reader:
             write_plain(reader, target, single=record.single)
@@ -153,17 +163,36 @@ class Vault:
     def _unlocked(self, grant: Grant, record: Registered) -> SealedReader:
         """Release the key that `grant` stands for, and open the folder with it."""
         who = grant.identity
-        act = Act(who.label, grant.question.action, subject(record.title), grant.question.purpose)
-        with self._failures(act):
-            envelope = self.registry.envelope(record.checkpoint, who.name)
-            if envelope is None:
-                raise WrongKey(f"nobody wrapped this checkpoint to {who.name}", where=str(record.title))
-            key = unwrap_key(envelope, who.keyring, checkpoint=record.checkpoint, version=record.version)
-            try:
-                expected = self.registry.expected(record)
-                return SealedReader(self._blobs, record.checkpoint, expected=expected, data_key=key)
-            finally:
-                key.wipe()
+        envelope = self.registry.envelopes(record.checkpoint).get(who.name)
+        if envelope is None:
+            raise WrongKey(f"nobody wrapped this checkpoint to {who.name}", where=str(record.title))
+        key = unwrap_key(envelope, who.keyring, checkpoint=record.checkpoint, version=record.version)
+        try:
+            return SealedReader(self._blobs, record.checkpoint, expected=self._expected(record), data_key=key)
+        finally:
+            key.wipe()
+
+    def _expected(self, record: Registered) -> Expected:
+        """Return what the sealed folder of `record` must prove to be: signed by somebody who might seal it then.
+
+        Raises:
+            RecordAltered: the ledger's entry is not by the signer, or the signer had no right to seal.
+
+        """
+        entry = self.registry.pin(record.title)
+        signer = self._desk.people.find(record.signer, before=entry.index)
+        policy = self._desk.rules.current(before=entry.index)
+        entitled = policy.permits(signer.certificate, Question("custody.seal", record.title))
+        if entry.event.who != signer.label or not entitled:
+            raise RecordAltered(f"{record.signer} had no right to seal it", where=subject(record.title))
+        return Expected(
+            checkpoint=record.checkpoint,
+            name=record.title,
+            version=record.version,
+            manifest=record.manifest,
+            signer=record.signer,
+            key=signer.certificate.keys,
+        )
 
     # ── who holds a key ──────────────────────────────────────────────────────────────────────────────────────────────
     def rewrap(self, who: Identity, name: CheckpointName | None = None) -> int:
@@ -175,24 +204,44 @@ class Vault:
         return sum(self._rewrap(who, record) for record in records)
 
     def _rewrap(self, who: Identity, record: Registered) -> bool:
-        wanted = {person.name: person for person in self._holders(record)}
-        held = set(self.registry.holders(record.checkpoint))
-        missing, extra = sorted(wanted.keys() - held), sorted(held - wanted.keys())
+        wanted = {person.name: person.certificate.keys for person in self._holders(record)}
+        held = self.registry.envelopes(record.checkpoint)
+        fitting = {name for name, keys in wanted.items() if name in held and _fits(held[name], keys, record)}
+        missing, extra = sorted(wanted.keys() - fitting), sorted(held.keys() - wanted.keys())
         if not missing and not extra:
             return False
         detail: Detail = {"add": ",".join(missing), "drop": ",".join(extra), "digest": record.manifest}
         self._desk.demand(who, Question("custody.rewrap", record.title), Matter(detail=detail))
-        own = self.registry.envelope(record.checkpoint, who.name)
+        own = held.get(who.name)
         if missing and own is None:
             raise WrongKey(f"nobody wrapped this checkpoint to {who.name}", where=str(record.title))
-        added = [
-            rewrap_key(own, who.keyring, wanted[person].certificate.keys, person=person) for person in missing if own
-        ]
+        added = [rewrap_key(own, who.keyring, wanted[name], person=name) for name in missing if own]
         self.registry.exchange(record.checkpoint, add=added, drop=extra)
         return True
 
+    def rekey(self, old: Identity, new: Identity) -> int:
+        """Wrap what `old` holds to the keys of `new`, the same person after a change of keys; return how many."""
+        if old.certificate.keys == new.certificate.keys:
+            return 0
+        held = self.registry.held_by(old.name)
+        for one in held:
+            added = rewrap_key(one, old.keyring, new.certificate.keys, person=new.name)
+            self.registry.exchange(one.checkpoint, add=[added], drop=[])
+        act = Act(new.label, "custody.rekey", f"person:{new.name}")
+        self._journal.record(act, "done", detail={"envelopes": len(held)})
+        return len(held)
+
+    def withdraw(self, who: Identity, name: str) -> int:
+        """Delete every envelope that the disabled `name` holds, of superseded versions too; return how many."""
+        held = self.registry.held_by(name)
+        act = Act(who.label, "custody.withdraw", f"person:{name}")
+        self._journal.record(act, "done", detail={"envelopes": len(held)})
+        for one in held:
+            self.registry.exchange(one.checkpoint, add=[], drop=[name])
+        return len(held)
+
     def _holders(self, record: Registered) -> list[Person]:
-        policy = self._desk.policy()
+        policy = self._desk.rules.current()
         return [
             person
             for person in self._desk.people.everybody()
@@ -208,7 +257,13 @@ class Vault:
         """Put into the ledger what went wrong after a grant: tampering above all."""
         try:
             yield
-        except StrongroomError as error:
-            said: Detail = {**(detail or {}), "code": error.code, "at": error.where[:200]}
-            self._journal.record(act, "failed", detail=said)
+        except BaseException as error:  # an interrupt too is something that happened after a grant
+            code = error.code if isinstance(error, StrongroomError) else type(error).__name__
+            where = error.where if isinstance(error, StrongroomError) else ""
+            self._journal.record_failure(act, "failed", detail={**(detail or {}), "code": code, "at": where})
             raise
+
+
+def _fits(envelope: Envelope, keys: PublicKeys, record: Registered) -> bool:
+    """Whether an envelope is for these keys and this version."""
+    return (envelope.key, envelope.version) == (keys.fingerprint(), record.version)

@@ -6,11 +6,14 @@ import datetime as dt
 from dataclasses import dataclass
 
 from strongroom.core.clock import Clock, parse_stamp, stamp
+from strongroom.core.errors import BadInput, EntryTooLarge
 from strongroom.core.ids import new_id
 from strongroom.ledger.events import Event, Outcome, Receipt
 from strongroom.ledger.log import Ledger
 
 Detail = dict[str, str | int | bool]
+
+_KEPT = 200  # characters of a text that did not fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,15 @@ class Journal:
         there = [parse_stamp(entry.event.at) for entry in newest]
         return max([self.clock.now(), *there])
 
+    def record_failure(self, act: Act, outcome: Outcome, *, detail: Detail) -> None:
+        """Append a refusal or failure. Words that don't fit into an entry are shortened: nobody refuses unlogged."""
+        try:
+            self.record(act, outcome, detail=detail)
+        except (BadInput, EntryTooLarge):
+            plain = Act(_plain(act.who), _plain(act.action), _plain(act.object), _plain(act.why))
+            kept: Detail = {name: _plain(value) if isinstance(value, str) else value for name, value in detail.items()}
+            self.record(plain, outcome, detail=kept)
+
     def record(self, act: Act, outcome: Outcome, *, detail: Detail | None = None, claim: str | None = None) -> Receipt:
         """Append `act` with its outcome; return once the entry is durable and integrated.
 
@@ -60,3 +72,8 @@ class Journal:
                 claim=claim,
             )
         )
+
+
+def _plain(text: str) -> str:
+    """Return what any entry can hold of `text`."""
+    return text[:_KEPT].encode("ascii", "backslashreplace").decode()

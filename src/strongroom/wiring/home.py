@@ -94,11 +94,12 @@ class Home:
     vault: Vault
     sessions: Sessions
 
-    def read(self, who: Identity, name: str, *, purpose: str, framework: str = "np") -> SealedTensors[Any]:
+    @contextmanager
+    def read(self, who: Identity, name: str, *, purpose: str, framework: str = "np") -> Generator[SealedTensors[Any]]:
         """Open a checkpoint for reading in memory: an object that feels like ``safetensors.safe_open``.
 
-        Tensors come as numpy arrays, or with `framework` ``"pt"`` as torch tensors over the same decrypted memory. Use
-        it in a ``with``, so that its keys are wiped.
+        Tensors come as numpy arrays, or with `framework` ``"pt"`` as torch tensors over the same decrypted memory. Its
+        keys are wiped when the ``with`` ends; the tensors stay the caller's.
 
         Raises:
             RefusedError: `who` may not, for this purpose.
@@ -107,7 +108,8 @@ class Home:
 
         """
         make = load("tensors", framework)
-        return SealedTensors(self.vault.open(who, CheckpointName.parse(name), Purpose(purpose, {"for": "read"})), make)
+        with self.vault.open(who, CheckpointName.parse(name), Purpose(purpose, {"for": "read"})) as reader:
+            yield SealedTensors(reader, make)
 
     def verify_ledger(self, witness: Path | None = None) -> LedgerVerdict:
         """Verify every entry; against `witness`, or the one in the settings, also that nothing was rolled back."""
@@ -285,7 +287,7 @@ def _build(path: Path, home_id: str, settings: Settings, *, ledger: Ledger, cloc
     scheme, place = split("blobs", settings.custody.store)
     open_blobs: Callable[[Path], Blobs] = load("blobs", scheme)
     open_sessions: Callable[[Path], Sessions] = load("sessions", "agent")
-    vault = Vault(desk, journal, Registry(records, journal, desk.people), blobs=open_blobs(path / place))
+    vault = Vault(desk, journal, Registry(records, journal), blobs=open_blobs(path / place))
     return Home(
         path=path,
         id=home_id,
