@@ -49,7 +49,7 @@ def seal(call: Call, source: Path, name: str) -> None:
     )
 
 
-@custody.command("ls")
+@custody.command("ls", epilog="Example: strongroom custody ls")
 @common
 def ls(call: Call) -> None:
     """List the checkpoints of the home."""
@@ -66,7 +66,7 @@ def ls(call: Call) -> None:
     call.emit({"checkpoints": [_document(call, one) for one in records]}, show)
 
 
-@custody.command("show")
+@custody.command("show", epilog="Example: strongroom custody show chat:v1")
 @click.argument("name", metavar="NAME:TAG")
 @common
 def show(call: Call, name: str) -> None:
@@ -88,7 +88,7 @@ def show(call: Call, name: str) -> None:
     call.emit(document, lambda out: _show(document, out))
 
 
-@custody.command("verify")
+@custody.command("verify", epilog="Example: strongroom custody verify chat:v1")
 @click.argument("name", metavar="NAME:TAG")
 @common
 def verify(call: Call, name: str) -> None:
@@ -103,7 +103,7 @@ def verify(call: Call, name: str) -> None:
     )
 
 
-@custody.command("digest")
+@custody.command("digest", epilog="Example: strongroom custody digest chat:v1 --as rosa")
 @click.argument("name", metavar="NAME:TAG")
 @click.option("--purpose", default="digest", show_default=True, help="Why; a service must name its own.")
 @common
@@ -147,7 +147,7 @@ def execute(call: Call, name: str, command: tuple[str, ...], *, purpose: str) ->
         return run_with_model(reader, command)
 
 
-@custody.command("rewrap")
+@custody.command("rewrap", epilog="Example: strongroom custody rewrap chat:v1 --as owner")
 @click.argument("name", metavar="NAME:TAG", required=False)
 @common
 def rewrap(call: Call, name: str | None) -> None:
