@@ -1,8 +1,11 @@
 """Sealed checkpoints beside their peers: open, verify, read one tensor, seal.
 
 Every measurement is a fresh process; A and B take turns within a round; the figures are CPU seconds (user and system,
-all threads) and wall seconds of the operation itself, imports left out, page cache warm. Peers live in virtual
-environments of their own under the cache folder (XDG_CACHE_HOME/strongroom-bench) and are installed at the first run.
+all threads) and wall seconds of the operation itself, imports left out, page cache warm. Before each measurement
+another process touches and frees as much memory as the measured one will want: where a host backs a virtual machine's
+memory at its first touch, some runs are otherwise charged several seconds by chance, most of all those that use huge
+pages. Peers live in virtual environments of their own under the cache folder (XDG_CACHE_HOME/strongroom-bench) and are
+installed at the first run.
 
     python benchmarks/custody.py [--gigabytes 1.8] [--rounds 5] [--json FILE]
 """
@@ -46,9 +49,10 @@ from strongroom.access.keys import Keyring
 from strongroom.backends.localfs import LocalBlobs
 from strongroom.core.ids import CheckpointName
 from strongroom.core.secrets import Secret
+from strongroom.custody.journal import Identity
 from strongroom.custody.judge import Expected
 from strongroom.custody.read import SealedReader, verify
-from strongroom.custody.seal import Identity, seal
+from strongroom.custody.seal import seal
 from strongroom.custody.tensors import SealedCheckpoint
 ann = Keyring("ann", Secret(bytes(range(128)))); name = CheckpointName("bench", "v1")
 def sealing(folder):
@@ -126,7 +130,8 @@ report(t, bytes=total)
     + """
 blobs, folder, expected, key = kept()
 sealed = SealedCheckpoint(SealedReader(blobs, folder, expected=expected, data_key=key)); name = sys.argv[3]
-sealed.get_tensor(sys.argv[4]); t = clock(); got = [sealed.get_tensor(name) for _ in range(8)]; report(t, bytes=got[0].nbytes)
+sealed.get_tensor(sys.argv[4]); t = clock()
+got = [sealed.get_tensor(name) for _ in range(8)]; report(t, bytes=got[0].nbytes)
 """,
     "aes-gcm and blake3 over its bytes": OURS
     + """
@@ -188,10 +193,21 @@ def python_of(program: str) -> str:
     return str(home / "bin/python")
 
 
+WARM = """
+import mmap, sys
+area = mmap.mmap(-1, int(sys.argv[1]), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+area.madvise(mmap.MADV_HUGEPAGE)
+for at in range(0, len(area), 4096):
+    area[at] = 1
+"""
+
+
 def run(step: str, work: Path, *, size: int) -> dict[str, float]:
     """Run one measurement in a process of its own."""
     program = step.split(maxsplit=1)[0]
     command = [python_of(program), "-c", PRELUDE + CODE[step], str(work), str(ROOT / "src"), ONE, OTHER, str(size)]
+    model = work / "source/model.safetensors"
+    subprocess.run([sys.executable, "-c", WARM, str(2 * model.stat().st_size)], check=True)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{step}: {done.stderr[-2000:]}")

@@ -9,4 +9,17 @@ cli       the front door
 
 from __future__ import annotations
 
+from typing import Any
+
 __version__ = "0.1.0"
+
+_VERBS = frozenset(("create_home", "open_home"))
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562: the public verbs, resolved when they are asked for
+    """Return a public verb of the house."""
+    if name not in _VERBS:
+        raise AttributeError(name)
+    from strongroom.wiring import home  # noqa: PLC0415 - late, so that `import strongroom` costs nothing
+
+    return getattr(home, name)

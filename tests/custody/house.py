@@ -14,9 +14,10 @@ from strongroom.access.keys import SEED_BYTES, Keyring
 from strongroom.backends.localfs import LocalBlobs
 from strongroom.core.ids import CheckpointName
 from strongroom.core.secrets import Secret
+from strongroom.custody.journal import Identity
 from strongroom.custody.judge import Expected
 from strongroom.custody.read import SealedReader
-from strongroom.custody.seal import Identity, Options, SealResult, seal
+from strongroom.custody.seal import Options, SealResult, discard, seal
 from strongroom.custody.tensors import SealedCheckpoint
 
 NAME = CheckpointName("ranger", "v1")
@@ -98,6 +99,7 @@ def expected(result: SealResult, *, version: int = 1, name: CheckpointName = NAM
 def sealed(source: Path, root: Path, *, version: int = 1, name: CheckpointName = NAME, segment: int = SMALL) -> Sealed:
     blobs = LocalBlobs(root)
     result = seal(source, blobs, identity=identity(version, name), keyring=ring(), options=Options(segment=segment))
+    discard(blobs, name)
     return Sealed(blobs, root, result, expected(result, version=version, name=name))
 
 

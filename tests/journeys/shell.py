@@ -89,14 +89,14 @@ class Shell:
         return self
 
 
-def model_folder(place: Path, *, seed: int = 1) -> Path:
+def model_folder(place: Path, *, seed: int = 1, rows: int = 257) -> Path:
     """Write a small sharded model with configuration and tokenizer; return its folder."""
     rng = np.random.default_rng(seed)
     place.mkdir(parents=True)
     for shard in (1, 2):
         tensors = {
             f"layer.{shard}.{name}": rng.standard_normal(shape).astype(np.float32)
-            for name, shape in (("weight", (257, 129)), ("bias", (257,)), ("scale", ()))
+            for name, shape in (("weight", (rows, 129)), ("bias", (257,)), ("scale", ()))
         }
         save_file(tensors, place / f"model-{shard:05}-of-00002.safetensors", metadata={"format": "pt"})
     (place / "config.json").write_text('{"model_type": "llama"}\n')

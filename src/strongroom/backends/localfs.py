@@ -170,7 +170,7 @@ class LocalStage:
             _sync_folder(self._files)
 
     def publish(self, folder: str, names: Sequence[str]) -> None:
-        """Rename the stage's files into place; what else is on the stage stays there until it is discarded."""
+        """Rename the stage's files into place; what else was put on the stage stays there."""
         target = self._root / check_name(folder, what="folder")
         with _storage(folder):
             if target.exists():
@@ -226,7 +226,7 @@ class LocalBlobs:
     def remove(self, folder: str) -> None:
         """Remove a published folder: out of sight by one rename, then its files."""
         source = self._root / check_name(folder, what="folder")
-        doomed = self._root / _STAGES / f"removed:{folder}"
+        doomed = self._root / _STAGES / f".removed.{folder}"
         with _storage(folder):
             doomed.parent.mkdir(mode=_PRIVATE, exist_ok=True)
             if source.exists():

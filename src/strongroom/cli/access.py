@@ -204,10 +204,11 @@ def _text(file: Path) -> str:
 
 
 def _action(name: str, checkpoint: CheckpointName | None) -> Action:
-    for action in HOME_ACTIONS if checkpoint is None else CHECKPOINT_ACTIONS:
-        if action == name:
+    """Return the action called `name`, with or without its room: ``custody.open`` or ``open``."""
+    known: tuple[Action, ...] = HOME_ACTIONS if checkpoint is None else CHECKPOINT_ACTIONS
+    for action in known:
+        if name in {action, action.partition(".")[2]}:
             return action
-    known = HOME_ACTIONS if checkpoint is None else CHECKPOINT_ACTIONS
     raise BadName(f"no action {name[:40]!r} on that object; there are {', '.join(known)}", where="ACTION")
 
 

@@ -49,6 +49,16 @@ def seal(call: Call, source: Path, name: str) -> None:
     )
 
 
+@custody.command("abandon", epilog="Example: strongroom custody abandon chat:v1 --as carla")
+@click.argument("name", metavar="NAME:TAG")
+@common
+def abandon(call: Call, name: str) -> None:
+    """Throw away an unfinished sealing of NAME:TAG, say of a custodian who has left. What was sealed before stays."""
+    title = CheckpointName.parse(name)
+    call.home.vault.abandon(call.identity(), title)
+    call.emit({"checkpoint": str(title), "abandoned": True}, f"Nothing unfinished is left of {title}.")
+
+
 @custody.command("ls", epilog="Example: strongroom custody ls")
 @common
 def ls(call: Call) -> None:

@@ -47,6 +47,7 @@ def demo(work: Path) -> int:
     told = _Story(tour, _model(work, screen))
     for act in told.acts():
         act()
+    _tell(told.rows, screen)
     _show(tour, screen)
     report = work / "report.html"
     report.write_text(render(told.report(time.monotonic() - began)), encoding="utf-8")
@@ -271,6 +272,14 @@ def _row(entry: Document) -> LedgerRow:
         outcome=pick(entry, "outcome"),
         why=pick(entry, "why"),
     )
+
+
+def _tell(rows: list[LedgerRow], screen: Console) -> None:
+    table = Table("#", "who", "did what", "to what", "outcome", "why", title="The ledger's story")
+    for row in rows:
+        style = {"refused": "yellow", "failed": "red"}.get(row.outcome)
+        table.add_row(str(row.index), row.who, row.action, row.thing, row.outcome, row.why, style=style)
+    screen.print(table)
 
 
 def _show(tour: Tour, screen: Console) -> None:

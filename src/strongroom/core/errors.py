@@ -318,9 +318,9 @@ class AlreadyClaimed(ConflictError, code="ledger.already_claimed"):
 
 
 class Busy(ConflictError, code="conflict.busy"):
-    """Another process is at work on the same thing."""
+    """Another process is at work on the same thing, or somebody has begun it."""
 
-    remedy = "Wait for the other process to end, then repeat the command."
+    remedy = "Wait for the other to end, then repeat; `custody abandon` throws an unfinished sealing away."
 
 
 class HomeVersion(ConflictError, code="home.version"):

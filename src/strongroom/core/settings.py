@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from strongroom.core.errors import BadSettings
@@ -15,7 +17,7 @@ class LedgerSettings(_Section, frozen=True):
     """[ledger]: where the log is, and who else has seen it."""
 
     store: str = "sqlite:ledger/log.sqlite3"  # URL of the log's store; a relative path lies under the home
-    witness: str = ""  # folder of a witness outside the home; `ledger verify` then also asks it
+    witness: str = ""  # folder of a witness outside the home: every command shows it the log, before and after
 
 
 class RecordsSettings(_Section, frozen=True):
@@ -41,7 +43,7 @@ class AccessSettings(_Section, frozen=True):
 class LogSettings(_Section, frozen=True):
     """[log]: the program's own diagnostics on standard error, not the ledger."""
 
-    level: str = "warning"
+    level: Literal["debug", "info", "warning", "error"] = "warning"
 
 
 class Settings(_Section, frozen=True):

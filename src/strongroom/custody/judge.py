@@ -106,15 +106,18 @@ def _say_what_stands_there(
     altered = ManifestAltered(f"it is not the one recorded for {expected.what}", where=where)
     try:
         manifest = read_manifest(data, where=where)
-        signer = decode(signature or b"", Signature, where=where).signer
-        _judge_signature(data, signature, expected)
+        document = decode(signature or b"", Signature, where=where)
     except BadInput:
         return altered
-    except SignatureInvalid as error:
-        stranger = "signed by" in error.message
-        return error if stranger else altered
+    if document.signer != expected.signer:
+        place = f"{expected.checkpoint}/{SIGNATURE}"
+        return SignatureInvalid(f"another manifest, signed by {document.signer}, not by {expected.signer}", where=place)
+    try:
+        expected.key.verify(document.signature, pae(MANIFEST_TYPE, data), where=where)
+    except SignatureInvalid:
+        return altered
     checkpoint, name, version = _identity(manifest)
-    there = f"{name} version {version} ({checkpoint}), signed by {signer}, stands in place of {expected.what}"
+    there = f"{name} version {version} ({checkpoint}), signed by {document.signer}, stands in place of {expected.what}"
     if name != expected.name or (version == expected.version and checkpoint != expected.checkpoint):
         return WrongCheckpoint(there, where=where)
     return altered if version == expected.version else RolledBack(there, where=where)

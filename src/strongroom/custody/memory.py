@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import threading
+from contextlib import suppress
 
 _HUGE = 2 << 20
 _MOST_WORKERS = 8
@@ -18,13 +19,16 @@ def anonymous(size: int) -> memoryview:
     if not size:
         return memoryview(bytearray())
     area = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    advise(area, size)
+    return memoryview(area)
+
+
+def advise(area: mmap.mmap, size: int) -> None:
+    """Keep `area` out of core dumps, and ask for huge pages if it is large."""
     area.madvise(mmap.MADV_DONTDUMP)
     if size >= _HUGE:
-        try:
+        with suppress(OSError):  # a kernel without them: slower, not wrong
             area.madvise(mmap.MADV_HUGEPAGE)
-        except OSError:  # a kernel without them: slower, not wrong
-            return memoryview(area)
-    return memoryview(area)
 
 
 def wipe(area: memoryview) -> None:

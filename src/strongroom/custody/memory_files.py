@@ -24,7 +24,7 @@ from pathlib import Path
 from types import FrameType
 
 from strongroom.core.errors import BadInput
-from strongroom.custody.memory import workers
+from strongroom.custody.memory import advise, workers
 from strongroom.custody.read import Progress, SealedReader
 
 PLACEHOLDER = "{model}"
@@ -51,8 +51,7 @@ def run_with_model(reader: SealedReader, command: Sequence[str], *, progress: Pr
             entry.path: stack.enter_context(_memory_file(reader, entry.file, entry.path, progress=progress))
             for entry in reader.contents.files
         }
-        with _signals_kept() as child:
-            path = stack.enter_context(_path_of(files))
+        with _signals_kept() as child, _path_of(files) as path:
             words = [word.replace(PLACEHOLDER, path) for word in command]
             return child.run(words, list(files.values()))
 
@@ -66,6 +65,7 @@ def _memory_file(reader: SealedReader, file: int, path: str, *, progress: Progre
         os.ftruncate(descriptor, size)
         if size:
             area = mmap.mmap(descriptor, size)
+            advise(area, size)
             view = memoryview(area)
             with ThreadPoolExecutor(workers()) as pool:
                 reader.load_into(file, view, pool=pool, progress=progress)

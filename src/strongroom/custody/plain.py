@@ -1,13 +1,13 @@
 """Writing a checkpoint as plain files: the one way out of the sealed world, behind two people's approval (rule 2).
 
 The plaintext is written beside its destination under a temporary name and renamed whole; on any error it is removed.
+What a killed export leaves under that name is removed by the next one to the same place.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -45,8 +45,9 @@ def write_plain(reader: SealedReader, target: Path, *, single: bool) -> None:
         StorageError: the disk said no; nothing is left at `target`.
 
     """
-    partial = target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
-    with _removed_on_error(partial), _named(target):
+    partial = target.with_name(f".{target.name}.strongroom-partial")
+    with _named(target), _removed_on_error(partial):
+        _remove(partial)
         if single:
             _write(reader, reader.contents.files[0].file, partial)
         else:
@@ -88,9 +89,15 @@ def _removed_on_error(partial: Path) -> Generator[None]:
     try:
         yield
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.unlink(missing_ok=True)
+        _remove(partial)
         raise
+
+
+def _remove(partial: Path) -> None:
+    if partial.is_dir() and not partial.is_symlink():
+        shutil.rmtree(partial)
+    else:
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager

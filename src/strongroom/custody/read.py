@@ -74,6 +74,7 @@ def verify(blobs: Blobs, folder: str, *, expected: Expected, progress: Progress 
     with ThreadPoolExecutor(workers()) as pool:
         for file in manifest.files:
             count = len(file.segments) // HASH_BYTES
+            done += HEADER_BYTES
             with closing(_opened(blobs, folder, file)) as blob:
                 _started(blob, file, manifest)
 
@@ -84,7 +85,6 @@ def verify(blobs: Blobs, folder: str, *, expected: Expected, progress: Progress 
                     done += size
                     if progress:
                         progress(done, total)
-            done += HEADER_BYTES
             segments += count
     return Verified(manifest, segments, total)
 
@@ -161,7 +161,7 @@ class SealedReader:
         self._data_key = Secret(data_key.reveal())
         self._scratch = Scratch(self.manifest.segment)
         self._cache: OrderedDict[tuple[int, int], memoryview] = OrderedDict()
-        self._lock = Lock()
+        self._lock, self._cache_lock = Lock(), Lock()
         self._open: dict[int, tuple[Blob, Floe]] = {}
         self._contents: Contents | None = None
         self._headers: list[bytes] = []
@@ -203,7 +203,8 @@ class SealedReader:
                 self._decrypt(file, index, target[start - offset : stop - offset])
             else:
                 low, high = max(start, offset), min(stop, end)
-                target[low - offset : high - offset] = self._cached(file, index)[low - start : high - start]
+                with self._cache_lock:
+                    target[low - offset : high - offset] = self._cached(file, index)[low - start : high - start]
 
     def load_into(
         self, file: int, target: memoryview, *, pool: ThreadPoolExecutor, progress: Progress | None = None
@@ -230,10 +231,11 @@ class SealedReader:
 
     def close(self) -> None:
         """Wipe keys and cached plaintext, close the files."""
-        with self._lock:
+        with self._cache_lock:
             for area in self._cache.values():
                 wipe(area)
             self._cache.clear()
+        with self._lock:
             for blob, floe in self._open.values():
                 floe.wipe()
                 blob.close()
@@ -278,21 +280,18 @@ class SealedReader:
             floe.decrypt_into(sealed, target, index=index, last=last, where=where)
 
     def _cached(self, file: int, index: int) -> memoryview:
-        """Return a segment's plaintext from the small cache, decrypting it if need be."""
-        key = (file, index)
-        with self._lock:
-            found = self._cache.get(key)
-            if found is not None:
-                self._cache.move_to_end(key)
-                return found
+        """Return a segment's plaintext from the small cache, decrypting it if need be. Call it under the cache's lock.
+
+        The oldest entry's memory is used again: faulting fresh pages would cost more than the decryption.
+        """
         start, stop = self.layout.span(index, self.size(file))
-        area = anonymous(stop - start)
-        self._decrypt(file, index, area)
-        with self._lock:
-            self._cache[key] = area
-            if len(self._cache) > _CACHED:
-                self._cache.popitem(last=False)
-        return area
+        area = self._cache.pop((file, index), None)
+        if area is None:
+            full = len(self._cache) >= _CACHED
+            area = self._cache.popitem(last=False)[1] if full else anonymous(self.layout.payload)
+            self._decrypt(file, index, area[: stop - start])
+        self._cache[file, index] = area
+        return area[: stop - start]
 
     @contextmanager
     def _named(self, file: int, index: int) -> Generator[None]:

@@ -19,46 +19,34 @@ import numpy as np
 from blake3 import blake3
 
 from strongroom.access.keys import Keyring
-from strongroom.core.canonical import decode, encode
-from strongroom.core.errors import BadInput, Busy, SegmentForged, SignatureInvalid, WrongKey
-from strongroom.core.ids import CheckpointName, new_id
+from strongroom.core.canonical import encode
+from strongroom.core.errors import BadInput, SegmentForged, WrongKey
+from strongroom.core.ids import CheckpointName
 from strongroom.core.secrets import Secret
 from strongroom.custody.floe import HEADER_BYTES, Floe, Layout
 from strongroom.custody.formats import (
-    JOURNAL_TYPE,
     MANIFEST,
+    MANIFEST_LIMIT,
     MANIFEST_TYPE,
     SEGMENT,
     SIGNATURE,
+    Content,
     Envelope,
     Journal,
     Manifest,
     SealedFile,
     Signature,
-    SignedJournal,
     associated,
     pae,
     sealed_name,
 )
+from strongroom.custody.journal import Identity, begin, take_up
 from strongroom.custody.judge import Expected
-from strongroom.custody.keys import file_key, new_data_key, unwrap_key, wrap_key
+from strongroom.custody.keys import file_key
 from strongroom.custody.memory import anonymous, wipe, workers
-from strongroom.custody.read import Progress, verify
+from strongroom.custody.read import Progress, SealedReader
 from strongroom.custody.source import Source, SourceFile, scan
 from strongroom.ports.blobs import Blob, Blobs, Stage
-
-_JOURNAL = "journal.json"
-_JOURNAL_LIMIT = 65536
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What is to be sealed as: the caller draws `version` from the ledger and `created` from a clock."""
-
-    name: CheckpointName
-    version: int
-    parent: str | None
-    created: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +106,10 @@ class _Work:
 def seal(
     source: Path, blobs: Blobs, *, identity: Identity, keyring: Keyring, options: Options | None = None
 ) -> SealResult:
-    """Seal `source` into a folder of `blobs`, signed by the keyring's owner. Repeat the call to go on after a crash.
+    """Seal `source` into a folder of `blobs`, signed by the keyring's owner; call again after a crash.
 
-    The folder is published, durable and complete on return. The caller then writes records and ledger entry, and calls
-    `discard`: until then the journal is kept, so that a crash in between finds the folder again.
+    The folder is published, durable and complete on return. The caller then writes the records, then the ledger entry,
+    then calls `discard`. Until then a repeated call with an unchanged source returns the same folder, checked.
 
     Raises:
         BadInput: the source is not what may be sealed, or changed meanwhile; the message names file and place.
@@ -132,13 +120,16 @@ def seal(
     options = options or Options()
     plan = scan(source)
     with closing(blobs.stage(str(identity.name))) as stage:
-        journal, data_key = _journal(stage, plan, identity=identity, keyring=keyring, segment=options.segment)
-        published = blobs.names(journal.checkpoint) is not None
-        if published:  # an earlier attempt was cut off after its rename
-            manifest, files = _take_published(blobs, journal, keyring=keyring)
-        else:
+        journal, data_key = take_up(stage, plan, identity=identity, keyring=keyring, segment=options.segment)
+        taken: tuple[bytes, list[SealedFile]] | None = None
+        if blobs.names(journal.checkpoint) is not None:  # an earlier attempt got as far as its rename
+            taken = _taken_published(blobs, plan, journal=journal, data_key=data_key, keyring=keyring)
+            if taken is None:
+                journal, data_key = begin(stage, plan, identity=identity, keyring=keyring, segment=options.segment)
+        if taken is None:
             files = _seal_files(stage, plan, journal=journal, data_key=data_key, options=options)
-            manifest = _publish(stage, files, journal=journal, keyring=keyring)
+            taken = _publish(stage, files, journal=journal, keyring=keyring), files
+    manifest, files = taken
     return SealResult(
         folder=journal.checkpoint,
         checkpoint=journal.checkpoint,
@@ -153,63 +144,13 @@ def seal(
 
 
 def discard(blobs: Blobs, name: CheckpointName) -> None:
-    """Throw away what a sealing of `name` has left, finished or not, whoever began it.
+    """Forget the sealing of `name`: once the ledger has its entry, or to throw away an unfinished one.
 
     Raises:
         Busy: a process is at work on it.
 
     """
     blobs.discard(str(name))
-
-
-def _journal(
-    stage: Stage, plan: Source, *, identity: Identity, keyring: Keyring, segment: int
-) -> tuple[Journal, Secret]:
-    """Return journal and data key of the attempt to go on with, or of a new one, stored before any ciphertext."""
-    name, contents = identity.name, plan.digest()
-    old = _read_journal(stage, keyring)
-    if old is not None:
-        same = (old.name, old.tag, old.version, old.parent) == (name.name, name.tag, identity.version, identity.parent)
-        if same and (old.segment, old.contents) == (segment, contents):
-            key = unwrap_key(old.envelope, keyring, checkpoint=old.checkpoint, version=old.version)
-            return old, key
-    key, checkpoint = new_data_key(), new_id("ckpt")
-    journal = Journal(
-        checkpoint=checkpoint,
-        name=name.name,
-        tag=name.tag,
-        version=identity.version,
-        parent=identity.parent,
-        created=identity.created,
-        segment=segment,
-        contents=contents,
-        envelope=wrap_key(key, keyring.public, person=keyring.name, checkpoint=checkpoint, version=identity.version),
-    )
-    signature = keyring.sign(pae(JOURNAL_TYPE, encode(journal)))
-    stage.put(_JOURNAL, encode(SignedJournal(journal=journal, signature=signature)))
-    return journal, key
-
-
-def _read_journal(stage: Stage, keyring: Keyring) -> Journal | None:
-    """Return the journal that this custodian left, or None.
-
-    A journal that was altered is refused, not replaced: whoever could do that is somebody to find out about.
-    """
-    blob = stage.open(_JOURNAL)
-    if blob is None:
-        return None
-    with closing(blob):
-        buffer = bytearray(min(blob.size, _JOURNAL_LIMIT))
-        data = bytes(buffer[: blob.read_into(0, memoryview(buffer))])
-    try:
-        signed = decode(data, SignedJournal, where=_JOURNAL)
-    except BadInput as error:
-        raise SignatureInvalid(f"the journal was altered: {error.message}", where=_JOURNAL) from None
-    journal = signed.journal
-    if journal.envelope.person != keyring.name:
-        raise Busy(f"{journal.envelope.person} began to seal it", where=f"{journal.name}:{journal.tag}")
-    keyring.public.verify(signed.signature, pae(JOURNAL_TYPE, encode(journal)), where=_JOURNAL)
-    return journal
 
 
 def _seal_files(
@@ -331,7 +272,7 @@ def _compared(work: _Work, floe: Floe, blob: Blob, *, source: _Plain) -> Iterato
         except SegmentForged:
             return
         source.read_into(start, wanted[:length])
-        if not np.array_equal(np.frombuffer(plain[:length], np.uint8), np.frombuffer(wanted[:length], np.uint8)):
+        if not _equal(plain[:length], wanted[:length]):
             return
         work.advance(length)
         yield blake3(there).digest()
@@ -358,13 +299,15 @@ def _publish(stage: Stage, files: list[SealedFile], *, journal: Journal, keyring
     return manifest
 
 
-def _take_published(blobs: Blobs, journal: Journal, *, keyring: Keyring) -> tuple[bytes, list[SealedFile]]:
-    """Return manifest and files of a folder that was published before the attempt was cut off, once verified."""
+def _taken_published(
+    blobs: Blobs, plan: Source, *, journal: Journal, data_key: Secret, keyring: Keyring
+) -> tuple[bytes, list[SealedFile]] | None:
+    """Return manifest and files of the folder that an earlier attempt published, if it holds this very source."""
     blob = blobs.open(journal.checkpoint, MANIFEST)
     if blob is None:
-        raise SignatureInvalid("the published manifest is gone", where=f"{journal.checkpoint}/{MANIFEST}")
+        return None
     with closing(blob):
-        buffer = bytearray(blob.size)
+        buffer = bytearray(min(blob.size, MANIFEST_LIMIT))
         manifest = bytes(buffer[: blob.read_into(0, memoryview(buffer))])
     expected = Expected(
         checkpoint=journal.checkpoint,
@@ -374,4 +317,24 @@ def _take_published(blobs: Blobs, journal: Journal, *, keyring: Keyring) -> tupl
         signer=keyring.name,
         key=keyring.public,
     )
-    return manifest, verify(blobs, journal.checkpoint, expected=expected).manifest.files
+    with closing(SealedReader(blobs, journal.checkpoint, expected=expected, data_key=data_key)) as reader:
+        same = all(_same(reader, entry, place) for entry, place in zip(plan.contents.files, plan.places, strict=True))
+        return (manifest, reader.manifest.files) if same else None
+
+
+def _same(reader: SealedReader, entry: Content, place: Path) -> bool:
+    """Say whether the sealed file and the source hold the same bytes; every hash and tag is checked on the way."""
+    size, step = entry.size, reader.layout.payload
+    ours, theirs = anonymous(step), anonymous(step)
+    with closing(SourceFile(place, where=entry.path)) as source:
+        for start in range(0, size, step):
+            length = min(step, size - start)
+            reader.read_into(entry.file, start, ours[:length])
+            source.read_into(start, theirs[:length])
+            if not _equal(ours[:length], theirs[:length]):
+                return False
+    return True
+
+
+def _equal(one: memoryview, other: memoryview) -> bool:
+    return np.array_equal(np.frombuffer(one, np.uint8), np.frombuffer(other, np.uint8))

@@ -19,6 +19,7 @@ from strongroom.core.clock import stamp
 from strongroom.core.errors import NoSuchCheckpoint, StrongroomError, WrongKey
 from strongroom.core.ids import CheckpointName
 from strongroom.custody import seal as sealing
+from strongroom.custody.journal import Identity as SealIdentity
 from strongroom.custody.keys import rewrap_key, unwrap_key, wrap_key
 from strongroom.custody.plain import check_destination, write_plain
 from strongroom.custody.read import Progress, SealedReader, Verified, verify
@@ -58,7 +59,7 @@ class Vault:
             return self._seal(who, source, name, progress=progress)
 
     def _seal(self, who: Identity, source: Path, name: CheckpointName, *, progress: Progress | None) -> Registered:
-        identity = sealing.Identity(
+        identity = SealIdentity(
             name=name,
             version=self.registry.next_version(name),
             parent=self._parent(name),
@@ -94,6 +95,11 @@ class Vault:
         self.registry.register(record, envelopes, who=who.label)
         sealing.discard(self._blobs, name)
         return record
+
+    def abandon(self, who: Identity, name: CheckpointName) -> None:
+        """Throw away an unfinished sealing of `name`, whoever began it; what was sealed before stays."""
+        self._desk.demand(who, Question("custody.seal", name, "abandon an unfinished sealing"))
+        sealing.discard(self._blobs, name)
 
     def _parent(self, name: CheckpointName) -> str | None:
         try:

@@ -6,9 +6,11 @@ has cosigned (https://c2sp.org/tlog-cosignature, type 0x04). It cosigns only wha
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -56,7 +58,7 @@ class Witnessable(Protocol):
 
 
 class Witness:
-    """A cosigner with a memory. Two processes must not use one directory at the same time."""
+    """A cosigner with a memory. Processes that share its directory take turns."""
 
     def __init__(self, directory: Path, clock: Clock) -> None:
         """Open the witness that `create` made in `directory`.
@@ -137,16 +139,31 @@ class Witness:
 
         """
         verifier = Verifier.parse(log.vkey)
-        seen = self.last(log.vkey)
-        now = _verified(log.checkpoint(), verifier)
-        if seen is not None:
-            _check(seen, now, log)
-        note = Note.parse(now.text, where=verifier.name)
-        time = int(self._clock.now().timestamp())
-        kept = tuple(one for one in note.signatures if one.name == verifier.name)
-        text = Note(note.text, (*kept, self._signer.cosign(note.text, time))).encode()
-        self._remember(verifier.name, text)
+        with self._turn():
+            seen = self.last(log.vkey)
+            now = _verified(log.checkpoint(), verifier)
+            if seen is not None:
+                _check(seen, now, log)
+            note = Note.parse(now.text, where=verifier.name)
+            time = int(self._clock.now().timestamp())
+            kept = tuple(one for one in note.signatures if one.name == verifier.name)
+            text = Note(note.text, (*kept, self._signer.cosign(note.text, time))).encode()
+            self._remember(verifier.name, text)
         return WitnessedCheckpoint(now.origin, now.size, now.root, text)
+
+    @contextmanager
+    def _turn(self) -> Generator[None]:
+        """Keep other processes from looking at the log and remembering something older meanwhile."""
+        try:
+            descriptor = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            message = f"the witness can't be locked: {error.strerror}"
+            raise LedgerUnavailable(message, where=str(self._directory)) from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def _file(self, origin: str) -> Path:
         """Return where the log checkpoint of a log is kept."""

@@ -75,7 +75,7 @@ class Stage(Protocol):
     def publish(self, folder: str, names: Sequence[str]) -> None:
         """Make the files `names`, and no others, appear under `folder`, durably and at once.
 
-        Whatever else is on the stage stays there until it is discarded.
+        What else was put on the stage stays there until it is discarded.
 
         Raises:
             AlreadyExists: `folder` is there.

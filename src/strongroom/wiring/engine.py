@@ -19,6 +19,6 @@ def load_engine(reader: SealedReader, *, progress: Callable[[int, int], None] | 
         TamperError: a segment was altered.
 
     """
-    make = load("tensors", "torch")
+    make = load("tensors", "pt")
     engine: Engine = load("engine", "transformers").load(SealedTensors(reader, make), progress=progress)
     return engine

@@ -18,20 +18,23 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from strongroom.access.approvals import Terms
 from strongroom.access.desk import Desk
 from strongroom.access.directory import Entrant
+from strongroom.access.identity import Identity
 from strongroom.access.recovery import new_recovery_key, recovery_keyring
 from strongroom.core.canonical import Record, decode, encode
 from strongroom.core.clock import Clock, SystemClock
-from strongroom.core.errors import AlreadyExists, HomeVersion, NoHome, StoreUnavailable
-from strongroom.core.ids import new_id
+from strongroom.core.errors import AlreadyExists, HomeVersion, NoHome, StoreUnavailable, StrongroomError
+from strongroom.core.ids import CheckpointName, new_id
+from strongroom.core.log import configure, log
 from strongroom.core.secrets import Secret
 from strongroom.core.settings import Settings, parse
 from strongroom.custody.registry import Registered, Registry
-from strongroom.custody.vault import Vault
+from strongroom.custody.tensors import SealedTensors
+from strongroom.custody.vault import Purpose, Vault
 from strongroom.ledger.journal import Journal
 from strongroom.ledger.keys import create_log_key, load_log_key
 from strongroom.ledger.log import Ledger
@@ -91,6 +94,21 @@ class Home:
     vault: Vault
     sessions: Sessions
 
+    def read(self, who: Identity, name: str, *, purpose: str, framework: str = "np") -> SealedTensors[Any]:
+        """Open a checkpoint for reading in memory: an object that feels like ``safetensors.safe_open``.
+
+        Tensors come as numpy arrays, or with `framework` ``"pt"`` as torch tensors over the same decrypted memory. Use
+        it in a ``with``, so that its keys are wiped.
+
+        Raises:
+            RefusedError: `who` may not, for this purpose.
+            TamperError: the sealed folder is not what was sealed.
+            MissingExtra: torch is asked for and not installed.
+
+        """
+        make = load("tensors", framework)
+        return SealedTensors(self.vault.open(who, CheckpointName.parse(name), Purpose(purpose, {"for": "read"})), make)
+
     def verify_ledger(self, witness: Path | None = None) -> LedgerVerdict:
         """Verify every entry; against `witness`, or the one in the settings, also that nothing was rolled back."""
         folder = witness or (Path(self.settings.ledger.witness) if self.settings.ledger.witness else None)
@@ -100,9 +118,8 @@ class Home:
 
     def cosign(self, folder: Path) -> int:
         """Have the witness in `folder` (made if absent) check and cosign the log; return the size that it has seen."""
-        name = f"witness.strongroom.local/{folder.name}"
         known = (folder / "key").exists()
-        witness = Witness(folder, self.clock) if known else Witness.create(folder, name, self.clock)
+        witness = Witness(folder, self.clock) if known else Witness.create(folder, _witness_name(folder), self.clock)
         return witness.cosign(self.ledger).size
 
     def sealed_folder(self, record: Registered) -> Path:
@@ -111,7 +128,26 @@ class Home:
         return self.path / place / record.checkpoint
 
     def close(self) -> None:
-        """Let go of every store."""
+        """Show the log to the witness that the settings name, if any, and let go of every store."""
+        try:
+            self.show_to_witness()
+        finally:
+            self.release()
+
+    def show_to_witness(self) -> None:
+        """Have the witness that the settings name, if any, check and cosign the log. A lost one is an error.
+
+        Raises:
+            LedgerRolledBack: the log is older than what it saw.
+            LedgerForked: the log contradicts what it saw.
+            LedgerUnavailable: the witness can't be read or written.
+
+        """
+        if self.settings.ledger.witness:
+            Witness(Path(self.settings.ledger.witness), self.clock).cosign(self.ledger)
+
+    def release(self) -> None:
+        """Let go of every store without a word to the witness."""
         self.ledger.close()
         self.records.close()
 
@@ -128,8 +164,16 @@ def open_home(path: Path, *, clock: Clock | None = None) -> Home:
     if mark.format != FORMAT:
         raise HomeVersion(f"the home is {mark.format[:40]}, this Strongroom reads {FORMAT}", where=str(path))
     settings = parse((path / SETTINGS).read_text(encoding="utf-8"), where=str(path / SETTINGS))
+    configure(settings.log.level)
     key = load_log_key(path / "ledger" / LOG_KEY)
-    return _build(path, mark.id, settings, ledger=Ledger(_log_store(path, settings), key), clock=clock or SystemClock())
+    log.debug("home opened", home=mark.id)
+    home = _build(path, mark.id, settings, ledger=Ledger(_log_store(path, settings), key), clock=clock or SystemClock())
+    try:
+        home.show_to_witness()
+    except StrongroomError:
+        home.release()
+        raise
+    return home
 
 
 def create_home(path: Path, owner: str, passphrase: Secret, *, clock: Clock | None = None) -> tuple[Home, Secret]:
@@ -205,6 +249,12 @@ def made_in_place(path: Path) -> Generator[Path]:
         raise StoreUnavailable(f"the home can't be made ({error.strerror})", where=str(path)) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _witness_name(folder: Path) -> str:
+    """Return a key name for a witness: its folder's, without what a key name may not hold."""
+    plain = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in folder.name)
+    return f"witness.strongroom.local/{plain or 'witness'}"
 
 
 def _build(path: Path, home_id: str, settings: Settings, *, ledger: Ledger, clock: Clock) -> Home:

@@ -15,7 +15,10 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
     "snapshot": {"sqlite": "strongroom.backends.sqlite_snapshot:snapshot"},
     "sessions": {"agent": "strongroom.backends.session_agent:AgentSessions"},
     "engine": {"transformers": "strongroom.engines.transformers_engine:Engine"},
-    "tensors": {"torch": "strongroom.engines.torch_tensors:make_tensor"},
+    "tensors": {
+        "np": "strongroom.custody.tensors:as_numpy",
+        "pt": "strongroom.engines.torch_tensors:make_tensor",
+    },
     "demo-model": {"smollm2": "strongroom.engines.demo_model:demo_model"},
 }
 

@@ -1,0 +1,1 @@
+{"format":"strongroom/sealed-signature@1","signature":"M0KAYh7GmCK13VW2Q2NrRxwsiCQYpygN6rPzHVYP7sgbt4twvYD1UtTl1jz0AhBqrQvC+z7c537SyY2buAGiCA==","signer":"ann"}
