@@ -74,6 +74,11 @@ def test_the_tour_by_hand_runs_as_written(tmp_path: Path, terminal: dict[str, st
     assert {path.name: path.read_bytes() for path in (place / "out").iterdir()} == {
         path.name: path.read_bytes() for path in Path(terminal["MODEL"]).iterdir()
     }
+    (example,) = fences(page("README.md"), "python")
+    python = [sys.executable, "-c", example]
+    read = subprocess.run(python, cwd=place, env=terminal, capture_output=True, text=True, check=False, timeout=60)
+    assert read.returncode == 0, read.stderr
+    assert "(" in read.stdout
     tail = ["strongroom", "ledger", "tail", "--json", "--home", str(place / "vault")]
     said = subprocess.run(tail, env=terminal, capture_output=True, check=True, timeout=60)
     acts = [(one["action"], one["outcome"]) for one in json.loads(said.stdout)["entries"]]
