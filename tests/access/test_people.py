@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from strongroom.access.directory import Entrant
+from strongroom.access.directory import CERTIFIED, Entrant
 from strongroom.access.keys import Keyring, new_seed
 from strongroom.access.people import Person, certify
 from strongroom.access.recovery import new_recovery_key, recovery_keyring
@@ -20,6 +20,7 @@ from strongroom.core.errors import (
     WrongRecoveryKey,
 )
 from strongroom.core.secrets import Secret
+from strongroom.ledger.journal import Act, Detail
 from strongroom.ports.records import Change
 from tests.access.office import Office
 
@@ -52,30 +53,50 @@ def test_a_name_is_used_once_even_after_disabling(office: Office) -> None:
         office.add("carla", "custodian")
 
 
+def kept(office: Office, kind: str, name: str) -> dict[str, bytes]:
+    return {stored.key: stored.document for stored in office.records.scan(kind, f"{name}/")}
+
+
+def put_back(office: Office, kind: str, documents: dict[str, bytes]) -> None:
+    for key, document in documents.items():
+        stored = office.records.get(kind, key)
+        office.records.apply([Change(kind, key, 0 if stored is None else stored.version, document)])
+
+
 def test_a_disabled_person_is_out_at_once_and_for_good(office: Office) -> None:
     carla = office.add("carla", "custodian")
-    old = office.records.get("person", "carla/000001")
+    people, boxes = kept(office, "person", "carla"), kept(office, "lockbox", "carla")
     office.desk.disable("carla", office.owner)
-    with pytest.raises(PrincipalDisabled):
+    assert kept(office, "lockbox", "carla") == {}
+    for _ in range(2):
+        with pytest.raises(PrincipalDisabled):
+            office.desk.authenticate("carla", Secret(b"carla"))
+        with pytest.raises(PrincipalDisabled):  # a session that was open keeps nothing alive
+            office.desk.resume("carla", carla.keyring.seed)
+        put_back(office, "person", people)  # records put back from a copy change nothing
+        put_back(office, "lockbox", boxes)
+
+
+def test_an_earlier_passphrase_put_back_opens_nothing(office: Office) -> None:
+    carla = office.add("carla", "custodian")
+    boxes = kept(office, "lockbox", "carla")
+    office.desk.change_passphrase(carla, Secret(b"carla"), Secret(b"mine"))
+    put_back(office, "lockbox", boxes)
+    with pytest.raises(WrongPassphrase):
         office.desk.authenticate("carla", Secret(b"carla"))
-    with pytest.raises(NotPermitted):  # a session that was open keeps nothing alive
-        office.desk.resume("carla", carla.keyring.seed)
-    stored = office.records.get("person", "carla/000001")
-    assert decode(stored.document, Person, where="t").lockbox is None
-    # the old record put back from a copy changes nothing: the ledger names the newer one
-    office.records.apply([Change("person", "carla/000001", stored.version, old.document)])
-    office.records.apply([Change("person", "carla/000002", 1, None)])
+    ((now, _),) = [one for one in kept(office, "lockbox", "carla").items() if one[0] not in boxes]
+    (old,) = boxes.values()
+    put_back(office, "lockbox", {now: old})
     with pytest.raises(PrincipalAltered):
         office.desk.authenticate("carla", Secret(b"carla"))
 
 
 def test_a_planted_owner_is_refused(office: Office) -> None:
     office.add("carla", "custodian")
-    stored = office.records.get("person", "carla/000001")
-    person = decode(stored.document, Person, where="t")
+    ((key, document),) = kept(office, "person", "carla").items()
+    person = decode(document, Person, where="t")
     forged = msgspec.structs.replace(person.certificate, role="owner")
-    planted = msgspec.structs.replace(person, certificate=forged)
-    office.records.apply([Change("person", "carla/000001", stored.version, encode(planted))])
+    put_back(office, "person", {key: encode(msgspec.structs.replace(person, certificate=forged))})
     with pytest.raises(PrincipalAltered):
         office.desk.people.find("carla")
 
@@ -88,11 +109,10 @@ def test_a_planted_owner_with_a_forged_ledger_entry_is_refused(office: Office) -
         certificate = msgspec.structs.replace(
             owner.certificate, name="mallory", keys=mallory.public, issuer=issuer, serial=1
         )
-        person = Person(certificate=certificate, signature=certify(certificate, mallory), lockbox=None, recovery=None)
-        stored = office.records.get("person", "mallory/000001")
-        version = 0 if stored is None else stored.version
-        office.records.apply([Change("person", "mallory/000001", version, encode(person))])
-        office.desk.people._pin(person, by=office.owner.keyring)
+        person = Person(certificate=certificate, signature=certify(certificate, mallory), recovery=None)
+        put_back(office, "person", {f"mallory/{certificate.digest()}": encode(person)})
+        detail: Detail = {"digest": certificate.digest(), "serial": 1, "role": "owner", "status": "active"}
+        office.journal.record(Act("person:owner", CERTIFIED, "person:mallory"), "done", detail=detail)
         with pytest.raises(PrincipalAltered):
             office.desk.people.find("mallory")
 

@@ -117,7 +117,7 @@ def test_a_session_of_somebody_disabled_is_worth_nothing(sealed: Shell) -> None:
     try:
         assert sealed("access", "login", who="rosa").status == 0
         assert sealed("access", "disable", "rosa", who="owner").status == 0
-        assert sealed(*OPEN).code == "access.not_permitted"
+        assert sealed(*OPEN).code == "access.principal_disabled"
     finally:
         sealed("access", "logout")
 

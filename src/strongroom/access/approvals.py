@@ -66,7 +66,7 @@ class Approvals:
 
     def open_requests(self) -> list[Request]:
         """Return the requests that are neither closed, used nor expired, oldest first."""
-        now = self._journal.clock.now()
+        now = self._journal.now()
         live = (one for one in self._all() if not one.closed and parse_stamp(one.statement.expires) > now)
         unused = (one for one in live if not self._used(one.statement.request))
         return sorted(unused, key=lambda one: one.statement.created)
@@ -118,7 +118,7 @@ class Approvals:
         request = self._matching(wanted) or self._submit(wanted, asker, policy=policy)
         request_id = request.statement.request
         people = {one.name: one.certificate for one in self._people.everybody()}
-        bench = Bench(home=self._home, people=people, policy=policy, now=self._journal.clock.now())
+        bench = Bench(home=self._home, people=people, policy=policy, now=self._journal.now())
         try:
             approvers = judge(request, wanted, bench)
         except (ApprovalAltered, ApprovalExpired) as error:
@@ -162,7 +162,7 @@ class Approvals:
         return bench.now >= parse_stamp(request.statement.created) + self._terms.sole_owner_delay
 
     def _submit(self, wanted: Wanted, asker: Identity, *, policy: Policy) -> Request:
-        now = self._journal.clock.now()
+        now = self._journal.now()
         lifetime = self._terms.lifetime
         if wanted.action == "access.policy":
             lifetime += self._terms.sole_owner_delay
@@ -197,7 +197,7 @@ class Approvals:
         request = None if stored is None else decode(stored.document, Request, where=request_id)
         if request is None or request.closed or self._used(request_id):
             raise NoSuchRequest("no open request of that id", where=request_id)
-        if self._journal.clock.now() >= parse_stamp(request.statement.expires):
+        if self._journal.now() >= parse_stamp(request.statement.expires):
             raise ApprovalExpired(f"the request expired at {request.statement.expires}", where=request_id)
         return request
 

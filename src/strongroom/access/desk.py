@@ -29,6 +29,7 @@ from strongroom.core.errors import (
     NotPermitted,
     PolicyInvalid,
     PrincipalAltered,
+    PrincipalDisabled,
     PurposeMismatch,
     StrongroomError,
 )
@@ -82,7 +83,7 @@ class Desk:
         with self._refusals(Act(f"claimed:{name[:64]}", "access.authenticate", f"person:{name[:64]}")):
             person = self.people.find(name)
             if not person.active:
-                raise NotPermitted("this principal was disabled", where=name)
+                raise PrincipalDisabled("this principal was disabled", where=name)
             self.people.fitting(person, seed)
         return Identity(person.certificate, Keyring(name, seed))
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import msgspec
 
 from strongroom.access.keys import Keyring, PublicKeys, new_seed
-from strongroom.access.lockbox import lock, unlock
+from strongroom.access.lockbox import Lockbox, lock, unlock
 from strongroom.access.people import Certificate, Person, Role, certify, label
-from strongroom.core.canonical import decode, encode
+from strongroom.core.canonical import decode, digest, encode
 from strongroom.core.clock import stamp
 from strongroom.core.errors import (
+    AlreadyClaimed,
     AlreadyExists,
     BadInput,
     PrincipalAltered,
@@ -35,7 +36,7 @@ FOUNDED = "home.init"  # the ledger's first entry: pins the first owner's keys a
 CERTIFIED = "access.certificate"  # makes a certificate the current one
 PASSPHRASE_SET = "access.passphrase"  # says who set whose passphrase  # noqa: S105 - the name of an act
 
-_KIND = "person"
+_KIND, _LOCKBOX = "person", "lockbox"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,17 +121,16 @@ class People:
             issued=stamp(self._journal.clock.now()),
             issuer=issuer.name,
         )
-        gone = Person(certificate=certificate, signature=certify(certificate, issuer), lockbox=None, recovery=None)
+        gone = Person(certificate=certificate, signature=certify(certificate, issuer), recovery=None)
         self._write(gone)
         self._pin(gone, by=issuer)
-        self._write(msgspec.structs.replace(old, lockbox=None, recovery=None))
+        self._write(msgspec.structs.replace(old, recovery=None))
+        self._drop_boxes(name)
         return gone
 
     def change_passphrase(self, person: Person, seed: Secret, *, passphrase: Secret, by: str) -> None:
         """Lock `person`'s seed under a new passphrase; the ledger names who set it before it counts."""
-        box = lock(self.fitting(person, seed), passphrase, name=person.name)
-        self._journal.record(Act(by, PASSPHRASE_SET, _object(person.name)), "done")
-        self._write(msgspec.structs.replace(person, lockbox=box))
+        self._lock(person.name, self.fitting(person, seed), passphrase, by=by)
 
     def unlock(self, name: str, passphrase: Secret) -> tuple[Person, Secret]:
         """Return the principal and its seed.
@@ -141,9 +141,9 @@ class People:
 
         """
         person = self.find(name)
-        if not person.active or person.lockbox is None:
+        if not person.active:
             raise PrincipalDisabled("this principal was disabled", where=name)
-        return person, self.fitting(person, unlock(person.lockbox, passphrase, name=name))
+        return person, self.fitting(person, unlock(self._box(name), passphrase, name=name))
 
     def recover(self, name: str, recovery: Keyring, *, passphrase: Secret) -> None:
         """Give `name` a new passphrase with the home's recovery key; it counts as set by somebody else.
@@ -190,19 +190,43 @@ class People:
         person = Person(
             certificate=certificate,
             signature=certify(certificate, issuer),
-            lockbox=lock(seed, entrant.passphrase, name=entrant.name),
             recovery=recovery.wrap(seed, info=self._recovery_info(entrant.name)),
         )
         self._write(person)
-        self._journal.record(Act(label(issuer.name, "owner"), PASSPHRASE_SET, _object(entrant.name)), "done")
+        self._lock(entrant.name, seed, entrant.passphrase, by=label(issuer.name, "owner"))
         self._pin(person, by=issuer)
         return person
 
     def _write(self, person: Person) -> None:
-        key = f"{person.name}/{person.certificate.serial:06}"
-        stored = self._records.get(_KIND, key)
-        expect = 0 if stored is None else stored.version
-        self._records.apply([Change(kind=_KIND, key=key, expect=expect, document=encode(person))])
+        """Store a certificate, inert until the ledger names its digest."""
+        self._put(_KIND, f"{person.name}/{person.certificate.digest()}", encode(person))
+
+    def _lock(self, name: str, seed: Secret, passphrase: Secret, *, by: str) -> None:
+        """Lock `seed` under a new passphrase. The new box is stored first, inert; the ledger's entry makes it count."""
+        box = lock(seed, passphrase, name=name)
+        self._put(_LOCKBOX, f"{name}/{digest(box)}", encode(box))
+        self._journal.record(Act(by, PASSPHRASE_SET, _object(name)), "done", detail={"lockbox": digest(box)})
+        self._drop_boxes(name, keep=digest(box))
+
+    def _box(self, name: str) -> Lockbox:
+        """Return the box that the ledger's newest entry names: one with an earlier passphrase opens nothing any more."""
+        entry = self._journal.ledger.latest(PASSPHRASE_SET, _object(name))
+        key = "" if entry is None else f"{name}/{entry.event.detail.get('lockbox')}"
+        stored = self._records.get(_LOCKBOX, key)
+        if stored is None:
+            raise PrincipalAltered("the locked keys that the ledger names are gone", where=name)
+        box = decode(stored.document, Lockbox, where=name)
+        if f"{name}/{digest(box)}" != key:
+            raise PrincipalAltered("the locked keys are not the ones that the ledger names", where=name)
+        return box
+
+    def _drop_boxes(self, name: str, *, keep: str = "") -> None:
+        old = [one for one in self._records.scan(_LOCKBOX, f"{name}/") if one.key != f"{name}/{keep}"]
+        self._records.apply([Change(_LOCKBOX, one.key, one.version, None) for one in old])
+
+    def _put(self, kind: str, key: str, document: bytes) -> None:
+        stored = self._records.get(kind, key)
+        self._records.apply([Change(kind, key, 0 if stored is None else stored.version, document)])
 
     def _pin(self, person: Person, *, by: Keyring) -> None:
         certificate = person.certificate
@@ -212,7 +236,11 @@ class People:
             "role": certificate.role,
             "status": certificate.status,
         }
-        self._journal.record(Act(label(by.name, "owner"), CERTIFIED, _object(person.name)), "done", detail=detail)
+        act = Act(label(by.name, "owner"), CERTIFIED, _object(person.name))
+        try:
+            self._journal.record(act, "done", detail=detail, claim=f"certificate:{person.name}/{certificate.serial}")
+        except AlreadyClaimed:
+            raise AlreadyExists("somebody else certified this name meanwhile", where=person.name) from None
 
     def _check_chain(self, person: Person, *, trail: tuple[str, ...]) -> None:
         """Follow the issuers' first certificates up to the founder, whose keys the ledger's first entry pins.
@@ -242,8 +270,7 @@ class People:
         """Return the record that a ledger entry about `name` points to."""
         if entry is None:
             raise UnknownPrincipal("nobody of that name is in the home", where=name)
-        serial = entry.event.detail.get("serial")
-        stored = self._records.get(_KIND, f"{name}/{serial:06}") if isinstance(serial, int) else None
+        stored = self._records.get(_KIND, f"{name}/{entry.event.detail.get('digest')}")
         if stored is None:
             raise PrincipalAltered("the record that the ledger names is gone", where=name)
         try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 from strongroom.access.keys import Keyring, PublicKeys
-from strongroom.access.lockbox import Lockbox
 from strongroom.core.canonical import Record, digest, encode
 from strongroom.core.errors import BadName
 
@@ -42,12 +41,11 @@ class Certificate(Record, frozen=True):
 
 
 class Person(Record, frozen=True):
-    """A principal as stored: certificate, its signature, and the keys under passphrase and under the recovery key."""
+    """A principal as stored: the certificate, its signature, and the keys under the recovery key."""
 
     certificate: Certificate
     signature: bytes
-    lockbox: Lockbox | None  # None once disabled: nothing is left to unlock
-    recovery: bytes | None  # the seed, wrapped to the home's recovery key
+    recovery: bytes | None  # the seed, wrapped to the home's recovery key; None once disabled
 
     @property
     def name(self) -> str:

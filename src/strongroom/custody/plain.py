@@ -56,9 +56,7 @@ def write_plain(reader: SealedReader, target: Path, *, single: bool) -> None:
                 place = partial / entry.path
                 place.parent.mkdir(parents=True, exist_ok=True)
                 _write(reader, entry.file, place)
-        if single and target.is_dir():
-            target.rmdir()
-        partial.rename(target)
+        _take_place(partial, target)
         _sync(target.parent)
 
 
@@ -74,6 +72,20 @@ def _write(reader: SealedReader, file: int, place: Path) -> None:
             while written < len(piece):
                 written += stream.write(piece[written:]) or 0
         os.fsync(stream.fileno())
+
+
+def _take_place(partial: Path, target: Path) -> None:
+    """Give the finished export its name, without replacing what somebody may have put there meanwhile."""
+    if partial.is_dir():
+        partial.rename(target)  # over an empty folder at most
+        return
+    if target.is_dir():
+        target.rmdir()
+    try:
+        target.hardlink_to(partial)
+    except FileExistsError:
+        raise AlreadyExists("something came to stand at the destination", where=str(target)) from None
+    partial.unlink()
 
 
 def _sync(folder: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from strongroom.access.directory import People
 from strongroom.core.canonical import Record, decode, encode
-from strongroom.core.errors import NoSuchCheckpoint, RecordAltered
+from strongroom.core.errors import AlreadyClaimed, Busy, NoSuchCheckpoint, RecordAltered
 from strongroom.core.ids import CheckpointName
 from strongroom.custody.formats import Envelope
 from strongroom.custody.judge import Expected
@@ -70,8 +70,7 @@ class Registry:
         entry = self._journal.ledger.latest(SEALED, subject(name))
         if entry is None:
             raise NoSuchCheckpoint("nothing was sealed under that name", where=str(name))
-        version = entry.event.detail.get("version")
-        stored = self._records.get(_CHECKPOINT, f"{name}/{version:08}") if isinstance(version, int) else None
+        stored = self._records.get(_CHECKPOINT, f"{name}/{entry.event.detail.get('checkpoint')}")
         if stored is None:
             raise RecordAltered("the record that the ledger names is gone", where=subject(name))
         record = decode(stored.document, Registered, where=subject(name))
@@ -106,15 +105,25 @@ class Registry:
         return self._journal.ledger.find(object=subject(name))
 
     def register(self, record: Registered, envelopes: Sequence[Envelope], *, who: str) -> None:
-        """Make `record` the current version: documents first, inert, then the ledger entry that makes them count."""
-        key = f"{record.title}/{record.version:08}"
+        """Make `record` the current version: documents first, inert, then the ledger entry that makes them count.
+
+        Raises:
+            Busy: somebody else has sealed this version meanwhile.
+
+        """
+        key = f"{record.title}/{record.checkpoint}"
         changes = [
             self._change(_CHECKPOINT, key, encode(record)),
             *(self._change(_ENVELOPE, _key(one), encode(one)) for one in envelopes),
         ]
         self._records.apply(changes)
         detail: Detail = {**_pins(record), "tensors": record.tensors, "bytes": record.bytes}
-        self._journal.record(Act(who, SEALED, subject(record.title)), "done", detail=detail)
+        claim = f"version:{record.title}@{record.version}"
+        try:
+            self._journal.record(Act(who, SEALED, subject(record.title)), "done", detail=detail, claim=claim)
+        except AlreadyClaimed:
+            message = f"version {record.version} was sealed by somebody else meanwhile"
+            raise Busy(message, where=str(record.title)) from None
 
     # ── envelopes ────────────────────────────────────────────────────────────────────────────────────────────────────
     def envelope(self, checkpoint: str, person: str) -> Envelope | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 
-from strongroom.core.clock import Clock, stamp
+from strongroom.core.clock import Clock, parse_stamp, stamp
 from strongroom.core.ids import new_id
 from strongroom.ledger.events import Event, Outcome, Receipt
 from strongroom.ledger.log import Ledger
@@ -29,6 +30,12 @@ class Journal:
     ledger: Ledger
     clock: Clock
     host: str
+
+    def now(self) -> dt.datetime:
+        """Return the time, never before the newest entry's: a clock that was set back revives nothing that expired."""
+        newest = self.ledger.tail(1)
+        there = [parse_stamp(entry.event.at) for entry in newest]
+        return max([self.clock.now(), *there])
 
     def record(self, act: Act, outcome: Outcome, *, detail: Detail | None = None, claim: str | None = None) -> Receipt:
         """Append `act` with its outcome; return once the entry is durable and integrated.

@@ -27,7 +27,7 @@ from strongroom.access.identity import Identity
 from strongroom.access.recovery import new_recovery_key, recovery_keyring
 from strongroom.core.canonical import Record, decode, encode
 from strongroom.core.clock import Clock, SystemClock
-from strongroom.core.errors import AlreadyExists, HomeVersion, NoHome, StoreUnavailable, StrongroomError
+from strongroom.core.errors import AlreadyExists, BadSettings, HomeVersion, NoHome, StoreUnavailable, StrongroomError
 from strongroom.core.ids import CheckpointName, new_id
 from strongroom.core.log import configure, log
 from strongroom.core.secrets import Secret
@@ -163,7 +163,7 @@ def open_home(path: Path, *, clock: Clock | None = None) -> Home:
     mark = read_mark(path)
     if mark.format != FORMAT:
         raise HomeVersion(f"the home is {mark.format[:40]}, this Strongroom reads {FORMAT}", where=str(path))
-    settings = parse((path / SETTINGS).read_text(encoding="utf-8"), where=str(path / SETTINGS))
+    settings = read_settings(path / SETTINGS)
     configure(settings.log.level)
     key = load_log_key(path / "ledger" / LOG_KEY)
     log.debug("home opened", home=mark.id)
@@ -197,6 +197,20 @@ def create_home(path: Path, owner: str, passphrase: Secret, *, clock: Clock | No
         home.close()
         write_mark(draft, Mark(format=FORMAT, id=home_id))
     return open_home(path, clock=clock), recovery
+
+
+def read_settings(file: Path) -> Settings:
+    """Return the settings in `file`.
+
+    Raises:
+        BadSettings: it can't be read, or says what it may not.
+
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSettings(f"can't be read ({type(error).__name__})", where=str(file)) from None
+    return parse(text, where=str(file))
 
 
 def read_mark(path: Path) -> Mark:
