@@ -45,7 +45,7 @@ def add(call: Call, name: str, *, role: str, new_passphrase_file: str | None, pu
     )
 
 
-@access.command("people")
+@access.command("people", epilog="Example: strongroom access people")
 @common
 def people(call: Call) -> None:
     """List who is in the home."""
@@ -62,7 +62,7 @@ def people(call: Call) -> None:
     call.emit({"people": [_person(one) for one in everybody]}, show)
 
 
-@access.command("disable")
+@access.command("disable", epilog="Example: strongroom access disable rosa --as owner")
 @click.argument("name")
 @common
 def disable(call: Call, name: str) -> None:
@@ -94,7 +94,7 @@ def login(call: Call, *, minutes: int | None) -> None:
     call.emit({"session": {"name": who.name, "expires": stamp(expires)}}, f"{who.name} is in until {stamp(expires)}.")
 
 
-@access.command("logout")
+@access.command("logout", epilog="Example: strongroom access logout")
 @common
 def logout(call: Call) -> None:
     """End the session."""
@@ -103,7 +103,7 @@ def logout(call: Call) -> None:
     call.emit({"session": None}, "The session is over.")
 
 
-@access.command("passwd")
+@access.command("passwd", epilog="Example: strongroom access passwd --as rosa --new-passphrase-file new.txt")
 @click.option("--new-passphrase-file", metavar="FILE", help="The new passphrase; asked for otherwise.")
 @common
 def passwd(call: Call, *, new_passphrase_file: str | None) -> None:
@@ -117,7 +117,7 @@ def passwd(call: Call, *, new_passphrase_file: str | None) -> None:
     call.emit({"person": name, "passphrase": "changed"}, f"{name}'s passphrase is changed.")
 
 
-@access.command("recover")
+@access.command("recover", epilog="Example: strongroom access recover rosa --recovery-key-file key.txt")
 @click.argument("name")
 @click.option("--recovery-key-file", required=True, metavar="FILE", help="A file with the key that `init` printed.")
 @click.option("--new-passphrase-file", metavar="FILE", help="The new passphrase; asked for otherwise.")
@@ -150,7 +150,7 @@ def may(call: Call, action: str | None, object: str | None, *, purpose: str) -> 
     call.emit({"who": who.name, "action": action, "may": needed is not None, "approvals": needed or 0}, words)
 
 
-@access.command("requests")
+@access.command("requests", epilog="Example: strongroom access requests")
 @common
 def requests(call: Call) -> None:
     """List the requests that wait for a second person."""
@@ -166,7 +166,7 @@ def requests(call: Call) -> None:
     call.emit({"requests": documents}, show)
 
 
-@access.command("approve")
+@access.command("approve", epilog="Example: strongroom access approve req_bdeef3b930a72151c668e0207b8696 --as owner")
 @click.argument("request_id", metavar="ID")
 @common
 def approve(call: Call, request_id: str) -> None:
@@ -179,7 +179,7 @@ policy = Group("policy", help="Show or change the policy.")
 access.add_command(policy)
 
 
-@policy.command("show")
+@policy.command("show", epilog="Example: strongroom access policy show > policy.cedar")
 @common
 def policy_show(call: Call) -> None:
     """Print the policy in force, as Cedar text."""
@@ -187,7 +187,7 @@ def policy_show(call: Call) -> None:
     call.emit({"digest": current.digest, "policy": current.text}, current.text)
 
 
-@policy.command("set")
+@policy.command("set", epilog="Example: strongroom access policy set policy.cedar --purpose 'freeze v1'")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--purpose", required=True, help="Why; the second owner sees it.")
 @common

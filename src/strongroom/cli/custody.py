@@ -55,7 +55,7 @@ def abandon(call: Call, name: str) -> None:
     call.emit({"checkpoint": str(title), "abandoned": True}, f"Nothing unfinished is left of {title}.")
 
 
-@custody.command("ls")
+@custody.command("ls", epilog="Example: strongroom custody ls")
 @common
 def ls(call: Call) -> None:
     """List the checkpoints of the home."""
@@ -72,7 +72,7 @@ def ls(call: Call) -> None:
     call.emit({"checkpoints": [_document(call, one) for one in records]}, show)
 
 
-@custody.command("show")
+@custody.command("show", epilog="Example: strongroom custody show chat:v1")
 @click.argument("name", metavar="NAME:TAG")
 @common
 def show(call: Call, name: str) -> None:
@@ -94,7 +94,7 @@ def show(call: Call, name: str) -> None:
     call.emit(document, lambda out: _show(document, out))
 
 
-@custody.command("verify")
+@custody.command("verify", epilog="Example: strongroom custody verify chat:v1")
 @click.argument("name", metavar="NAME:TAG")
 @common
 def verify(call: Call, name: str) -> None:
@@ -109,7 +109,7 @@ def verify(call: Call, name: str) -> None:
     )
 
 
-@custody.command("digest")
+@custody.command("digest", epilog="Example: strongroom custody digest chat:v1 --as rosa")
 @click.argument("name", metavar="NAME:TAG")
 @click.option("--purpose", default="digest", show_default=True, help="Why; a service must name its own.")
 @common
@@ -154,7 +154,7 @@ def execute(call: Call, name: str, command: tuple[str, ...], *, purpose: str) ->
         return run_with_model(reader, command)
 
 
-@custody.command("rewrap")
+@custody.command("rewrap", epilog="Example: strongroom custody rewrap chat:v1 --as owner")
 @click.argument("name", metavar="NAME:TAG", required=False)
 @common
 def rewrap(call: Call, name: str | None) -> None:

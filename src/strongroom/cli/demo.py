@@ -27,7 +27,13 @@ PROMPT = "Explain in one short paragraph why a bank keeps its gold in a strongro
 
 
 @click.command("demo", epilog="Example: strongroom demo --work ./.demo")
-@click.option("--work", type=click.Path(file_okay=False, path_type=Path), default=Path(".demo"), show_default=True)
+@click.option(
+    "--work",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".demo"),
+    show_default=True,
+    help="The folder for model, home and report; what an earlier tour left there goes.",
+)
 def demo(work: Path) -> int:
     """Take the tour: seal a real language model, attack it, run it from memory, prove what happened."""
     screen = Console(highlight=False)

@@ -55,7 +55,7 @@ def restore(call: Call, file: Path) -> None:
     )
 
 
-@home.command("upgrade")
+@home.command("upgrade", epilog="Example: strongroom home upgrade --home ./vault")
 @common
 def upgrade(call: Call) -> None:
     """Bring a home of an older format version to this one."""

@@ -16,7 +16,7 @@ from strongroom.ledger.proofs import verify_bundle
 ledger = Group("ledger", help="The tamper-evident log of every act.")
 
 
-@ledger.command("verify")
+@ledger.command("verify", epilog="Example: strongroom ledger verify --witness /media/stick/witness")
 @click.option("--witness", metavar="DIR", help="A witness's folder outside the home (else settings: ledger.witness).")
 @common
 def verify(call: Call, *, witness: str | None) -> None:
@@ -36,7 +36,7 @@ def verify(call: Call, *, witness: str | None) -> None:
     call.emit(document, f"{result.size} entries verified, root {result.root}{against}")
 
 
-@ledger.command("tail")
+@ledger.command("tail", epilog="Example: strongroom ledger tail -n 50")
 @click.option("-n", "count", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many.")
 @common
 def tail(call: Call, *, count: int) -> None:
@@ -46,7 +46,7 @@ def tail(call: Call, *, count: int) -> None:
     call.emit({"entries": [entry_document(one) for one in entries]}, lambda out: show_entries(entries, out))
 
 
-@ledger.command("follow")
+@ledger.command("follow", epilog="Example: strongroom ledger follow --from 0")
 @click.option("--from", "start", type=click.IntRange(0), help="The index to start at (else: what comes from now on).")
 @common
 def follow(call: Call, *, start: int | None) -> None:
@@ -82,7 +82,7 @@ def check(call: Call, bundle: Path, *, vkey: str) -> None:
     call.emit({"verified": True, "entry": entry_document(entry)}, lambda out: show_entries([entry], out))
 
 
-@ledger.command("export")
+@ledger.command("export", epilog="Example: strongroom ledger export ./log")
 @click.argument("directory", type=click.Path(path_type=Path))
 @common
 def export(call: Call, directory: Path) -> None:
@@ -93,7 +93,7 @@ def export(call: Call, directory: Path) -> None:
     call.emit({"directory": str(directory), "size": size}, f"{size} entries exported to {directory}")
 
 
-@ledger.command("witness")
+@ledger.command("witness", epilog="Example: strongroom ledger witness /media/stick/witness")
 @click.argument("directory", type=click.Path(path_type=Path))
 @common
 def witness(call: Call, directory: Path) -> None:

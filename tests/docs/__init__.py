@@ -1,0 +1,1 @@
+"""Docs can't lie: pages against the code, commands as written, links, hops."""
