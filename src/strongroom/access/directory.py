@@ -16,6 +16,7 @@ from strongroom.core.canonical import decode, encode
 from strongroom.core.clock import parse_stamp, stamp
 from strongroom.core.errors import (
     AlreadyExists,
+    LastOwner,
     PrincipalAltered,
     PrincipalDisabled,
     WrongKey,
@@ -109,8 +110,16 @@ class People:
         return self._admit(entrant, new_seed(), issuer=issuer)
 
     def disable(self, name: str, *, issuer: Keyring) -> Person:
-        """End `name`'s rights at once: certify as disabled, and throw away the locked keys."""
+        """End `name`'s rights at once: certify as disabled, and throw away the locked keys.
+
+        Raises:
+            LastOwner: the home would be left without an owner.
+
+        """
         old = self._active(name)
+        owners = [one for one in self.everybody() if one.active and one.certificate.role == "owner"]
+        if [one.name for one in owners] == [name]:
+            raise LastOwner("the last owner can't be disabled", where=name)
         gone = self._renewed(old, issuer, status="disabled")
         self.roll.store(gone)
         self.roll.pin(gone.certificate, by=label(issuer.name, "owner"))

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from strongroom.access.directory import Entrant
 from strongroom.access.people import ROLES, Person, check_role
 from strongroom.access.policy import CHECKPOINT_ACTIONS, HOME_ACTIONS, Action, Question
 from strongroom.access.recovery import recovery_keyring
 from strongroom.access.requests import Request
-from strongroom.cli.frame import Call, Group, Json, common, read_passphrase
+from strongroom.cli.frame import Call, Group, Json, common, plain, read_passphrase, table
 from strongroom.core.clock import stamp
 from strongroom.core.errors import BadInput, BadName, SessionExpired
 from strongroom.core.ids import CheckpointName
@@ -51,15 +50,10 @@ def people(call: Call) -> None:
     """List who is in the home."""
     everybody = call.home.desk.people.everybody()
 
-    def show(out: Console) -> None:
-        table = Table("name", "role", "status", "since", "purpose")
-        for one in everybody:
-            certificate = one.certificate
-            row = (certificate.name, certificate.role, certificate.status, certificate.issued, certificate.purpose)
-            table.add_row(*row)
-        out.print(table)
-
-    call.emit({"people": [_person(one) for one in everybody]}, show)
+    certificates = [one.certificate for one in everybody]
+    rows = [(one.name, one.role, one.status, one.issued, one.purpose) for one in certificates]
+    shown = table("name", "role", "status", "since", "purpose", rows=rows)
+    call.emit({"people": [_person(one) for one in everybody]}, lambda out: out.print(shown))
 
 
 @access.command("disable", epilog="Example: strongroom access disable rosa --as owner")
@@ -77,15 +71,12 @@ def disable(call: Call, name: str) -> None:
 
 
 @access.command("login", epilog="Example: strongroom access login --as rosa")
-@click.option(
-    "--minutes", type=click.IntRange(1, 7 * 24 * 60), help="How long (else at most what the settings say)."
-)
+@click.option("--minutes", type=click.IntRange(1, 7 * 24 * 60), help="How long; at most what the settings say.")
 @common
 def login(call: Call, *, minutes: int | None) -> None:
     """Hold your unlocked keys in a process of yours until they expire; nothing of them is on disk."""
     home = call.home
-    home.sessions.end()
-    who = call.identity()
+    who = home.desk.authenticate(*call.passphrase())
     most = home.settings.access.session_minutes
     lasting = dt.timedelta(minutes=min(minutes or most, most))
     expires = home.clock.now() + lasting
@@ -248,5 +239,5 @@ def _request(call: Call, request: Request) -> dict[str, Json]:
 def _show_request(call: Call, request: Request, out: Console) -> None:
     for name, value in _request(call, request).items():
         listed = "; ".join(str(item) for item in value) if isinstance(value, list) else value
-        out.print(f"{name:>12}  {listed}", markup=False)
+        out.print(f"{name:>12}  {plain(listed)}", markup=False)
     out.print()

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
 
-from strongroom.cli.frame import Call, Group, Json, common
+from strongroom.cli.frame import Call, Group, Json, common, plain, table
 from strongroom.core.ids import CheckpointName
 from strongroom.custody.memory_files import run_with_model
 from strongroom.custody.registry import Registered
@@ -62,14 +61,13 @@ def ls(call: Call) -> None:
     call.ask("registry.read")
     records = call.home.vault.registry.all()
 
-    def show(out: Console) -> None:
-        table = Table("checkpoint", "version", "tensors", "bytes", "sealed by", "at", "manifest")
-        for one in records:
-            figures = (str(one.version), str(one.tensors), f"{one.bytes:,}")
-            table.add_row(str(one.title), *figures, one.signer, one.created, one.manifest[:16])
-        out.print(table)
-
-    call.emit({"checkpoints": [_document(call, one) for one in records]}, show)
+    columns = ("checkpoint", "version", "tensors", "bytes", "sealed by", "at", "manifest")
+    rows = [
+        (one.title, one.version, one.tensors, f"{one.bytes:,}", one.signer, one.created, one.manifest[:16])
+        for one in records
+    ]
+    shown = table(*columns, rows=rows)
+    call.emit({"checkpoints": [_document(call, one) for one in records]}, lambda out: out.print(shown))
 
 
 @custody.command("show", epilog="Example: strongroom custody show chat:v1")
@@ -182,9 +180,9 @@ def _document(call: Call, record: Registered) -> dict[str, Json]:
 def _show(document: dict[str, Json], out: Console) -> None:
     for name, value in document.items():
         if not isinstance(value, list):
-            out.print(f"{name:>12}  {value}", markup=False)
+            out.print(f"{name:>12}  {plain(value)}", markup=False)
             continue
         out.print(f"{name:>12}", markup=False)
         for item in value:
             fields = item.values() if isinstance(item, dict) else [item]
-            out.print("              " + "  ".join(str(field) for field in fields if field != ""), markup=False)
+            out.print("              " + "  ".join(plain(field) for field in fields if field != ""), markup=False)

@@ -13,9 +13,9 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from strongroom import __version__
+from strongroom.cli.frame import table
 from strongroom.cli.report_page import LedgerRow, Report, render
 from strongroom.cli.tour import Document, Tour, Unexpected, granted, pick, refused
 from strongroom.cli.tour_faults import flipped_bit, plain_pieces, put_in_place, swapped_segments
@@ -275,17 +275,16 @@ def _row(entry: Document) -> LedgerRow:
 
 
 def _tell(rows: list[LedgerRow], screen: Console) -> None:
-    table = Table("#", "who", "did what", "to what", "outcome", "why", title="The ledger's story")
-    for row in rows:
-        style = {"refused": "yellow", "failed": "red"}.get(row.outcome)
-        table.add_row(str(row.index), row.who, row.action, row.thing, row.outcome, row.why, style=style)
-    screen.print(table)
+    columns = ("#", "who", "did what", "to what", "outcome", "why")
+    cells = [(row.index, row.who, row.action, row.thing, row.outcome, row.why) for row in rows]
+    styles = [{"refused": "yellow", "failed": "red"}.get(row.outcome, "") for row in rows]
+    screen.print("\nThe ledger's story", style="bold")
+    screen.print(table(*columns, rows=cells, styles=styles))
 
 
 def _show(tour: Tour, screen: Console) -> None:
-    table = Table("#", "what was tried", "outcome", "s", title="What happened")
     words = {"ok": "done", "refused": "refused, as it should be", "failed": "FAILED"}
-    for number, one in enumerate(tour.steps, start=1):
-        style = "red" if one.outcome == "failed" else "green"
-        table.add_row(str(number), one.name, f"[{style}]{words[one.outcome]}[/]", f"{one.seconds:.1f}")
-    screen.print(table)
+    rows = [(at, one.name, words[one.outcome], f"{one.seconds:.1f}") for at, one in enumerate(tour.steps, start=1)]
+    styles = ["red" if one.outcome == "failed" else "green" for one in tour.steps]
+    screen.print("\nWhat happened", style="bold")
+    screen.print(table("#", "what was tried", "outcome", "seconds", rows=rows, styles=styles))

@@ -9,7 +9,7 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Concatenate, ParamSpec
@@ -17,6 +17,8 @@ from typing import Concatenate, ParamSpec
 import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 
 from strongroom.access.identity import Identity
 from strongroom.access.policy import Action, Question
@@ -39,6 +41,7 @@ class Call:
         self._options = options
         self._resources = ExitStack()
         self._home: Home | None = None
+        self.unwitnessed = False  # for the one command that mends the witness itself
         self.as_json = bool(options.get("as_json"))
         self.err = Console(stderr=True, highlight=False)
         self.out = Console(highlight=False, soft_wrap=True)
@@ -48,13 +51,13 @@ class Call:
     def home_path(self) -> Path:
         """The home's folder: ``--home``, else ``STRONGROOM_HOME``, else ``~/.strongroom``."""
         named = self._options.get("home") or os.environ.get("STRONGROOM_HOME")
-        return Path(str(named)) if named else Path.home() / ".strongroom"
+        return Path(str(named)).expanduser() if named else Path.home() / ".strongroom"
 
     @property
     def home(self) -> Home:
         """The home, opened at first use and closed when the command ends."""
         if self._home is None:
-            self._home = open_home(self.home_path)
+            self._home = open_home(self.home_path, witnessed=not self.unwitnessed)
             self._resources.callback(self._home.close)
         return self._home
 
@@ -103,7 +106,7 @@ class Call:
         if self.as_json:
             sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
         elif isinstance(show, str):
-            self.out.print(show, markup=False)
+            self.out.print("\n".join(map(plain, show.split("\n"))), markup=False)
         else:
             show(self.out)
 
@@ -123,6 +126,21 @@ class Call:
     def close(self) -> None:
         """Let go of the home."""
         self._resources.close()
+
+
+def table(*columns: str, rows: Iterable[Iterable[object]], styles: Iterable[str] = ()) -> Table:
+    """Return a table whose cells show what others wrote as plain text: no markup, no control characters."""
+    made, looks = Table(*columns, expand=False), list(styles)
+    for number, row in enumerate(rows):
+        made.add_row(*(Text(plain(cell)) for cell in row), style=looks[number] if looks else None)
+    return made
+
+
+def plain(value: object) -> str:
+    """Return `value` as text that moves no cursor: control characters are spelled out."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in str(value)
+    )
 
 
 def read_passphrase(file: str | None, prompt: str, *, confirm: bool = False) -> Secret:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
 
-from strongroom.cli.frame import Call, Group, Json, common
+from strongroom.cli.frame import Call, Group, Json, common, table
 from strongroom.core.errors import BadInput, ProofInvalid
 from strongroom.ledger.events import Entry
 from strongroom.ledger.proofs import verify_bundle
+
+_BUNDLE_LIMIT = 1_000_000  # bytes; an entry of 65,535 and 64 hashes fit several times
 
 ledger = Group("ledger", help="The tamper-evident log of every act.")
 
@@ -77,7 +78,7 @@ def prove(call: Call, index: int, *, out: Path | None) -> None:
 @common
 def check(call: Call, bundle: Path, *, vkey: str) -> None:
     """Verify a proof bundle offline: no home is needed, only the file and the log's verifier key."""
-    key = Path(vkey).read_text(encoding="utf-8").strip() if Path(vkey).is_file() else vkey
+    key = vkey if "+" in vkey else _read(Path(vkey)).decode("utf-8", "replace").strip()
     entry = verify_bundle(_read(bundle), key)
     call.emit({"verified": True, "entry": entry_document(entry)}, lambda out: show_entries([entry], out))
 
@@ -95,13 +96,15 @@ def export(call: Call, directory: Path) -> None:
 
 @ledger.command("witness", epilog="Example: strongroom ledger witness /media/stick/witness")
 @click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--accept-loss", is_flag=True, help="Start anew after a restore that lost entries; that is logged.")
 @common
-def witness(call: Call, directory: Path) -> None:
+def witness(call: Call, directory: Path, *, accept_loss: bool) -> None:
     """Have the witness in DIRECTORY (outside the home; made if absent) check the log and cosign its newest state."""
+    call.unwitnessed = accept_loss
     call.ask("ledger.read")
     if directory.resolve().is_relative_to(call.home.path.resolve()):
         raise BadInput("a witness inside the home is rolled back with it", where=str(directory))
-    seen = call.home.cosign(directory)
+    seen = call.home.cosign(directory, accept_loss=accept_loss)
     call.emit({"witness": str(directory), "size": seen}, f"The witness has seen {seen} entries.")
 
 
@@ -125,11 +128,10 @@ def entry_document(entry: Entry) -> dict[str, Json]:
 
 def show_entries(entries: list[Entry], out: Console) -> None:
     """Print entries as a table."""
-    table = Table("#", "at", "who", "action", "object", "outcome", "why")
-    for entry in entries:
-        event = entry.event
-        table.add_row(str(entry.index), event.at, event.who, event.action, event.object, event.outcome, event.why)
-    out.print(table)
+    columns = ("#", "at", "who", "action", "object", "outcome", "why")
+    events = [(entry.index, entry.event) for entry in entries]
+    rows = [(index, one.at, one.who, one.action, one.object, one.outcome, one.why) for index, one in events]
+    out.print(table(*columns, rows=rows))
 
 
 def _write(path: Path, text: str) -> None:
@@ -141,7 +143,11 @@ def _write(path: Path, text: str) -> None:
 
 
 def _read(path: Path) -> bytes:
-    raw = path.read_bytes()
-    if len(raw) > 1_000_000:  # noqa: PLR2004 - an entry of 65,535 bytes and 64 hashes fit tenfold
-        raise ProofInvalid("over a megabyte: no proof bundle", where=str(path))
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(_BUNDLE_LIMIT + 1)
+    except OSError as error:
+        raise BadInput(f"can't be read ({error.strerror})", where=str(path)) from None
+    if len(raw) > _BUNDLE_LIMIT:
+        raise ProofInvalid(f"over {_BUNDLE_LIMIT:,} bytes: no proof bundle", where=str(path))
     return raw

@@ -14,9 +14,9 @@
     │   ├── RolledBack · WrongKey
     │   └── LedgerAltered · LedgerTruncated · LedgerForked · LedgerRolledBack · ProofInvalid · RecordAltered
     ├── NotFoundError                   exit 5   no such thing
-    │   ├── NoHome · NoSuchCheckpoint · NoSuchRequest · NoSuchEntry
+    │   ├── NoHome · NoSuchCheckpoint · NoSuchRequest · NoSuchEntry · WitnessUnaware
     ├── ConflictError                   exit 6   the thing is there already, or is busy
-    │   ├── AlreadyExists · AlreadyClaimed · Busy · HomeVersion
+    │   ├── AlreadyExists · AlreadyClaimed · Busy · LastOwner · HomeVersion
     ├── StorageError                    exit 7   the disk or the server said no
     │   ├── DiskFull · StoreUnavailable · LedgerUnavailable
     ├── LimitError                      exit 8   larger than a stated limit
@@ -116,13 +116,13 @@ class UnknownPrincipal(RefusedError, code="access.unknown_principal"):
 class PrincipalDisabled(RefusedError, code="access.principal_disabled"):
     """The principal was disabled by an owner."""
 
-    remedy = "An owner must add the person anew; a disabled account never acts again."
+    remedy = "A disabled account never acts again; an owner may add the person under another name."
 
 
 class PrincipalAltered(RefusedError, code="access.principal_altered"):
     """A principal's record does not match its certificate or the ledger."""
 
-    remedy = "Somebody changed the records outside Strongroom: restore the home from a backup and find out who."
+    remedy = "Somebody changed the records outside Strongroom: find out who, and restore the home from a backup."
 
 
 class SessionExpired(RefusedError, code="access.session_expired"):
@@ -295,6 +295,12 @@ class NoSuchRequest(NotFoundError, code="access.no_such_request"):
     remedy = "`strongroom access requests` lists the open ones."
 
 
+class WitnessUnaware(NotFoundError, code="ledger.witness_unaware"):
+    """The witness has never seen this log, so it can vouch for nothing."""
+
+    remedy = "Name the right witness, or introduce it with `strongroom ledger witness DIR`."
+
+
 class NoSuchEntry(NotFoundError, code="ledger.no_such_entry"):
     """No ledger entry at that index."""
 
@@ -321,6 +327,12 @@ class Busy(ConflictError, code="conflict.busy"):
     """Another process is at work on the same thing, or somebody has begun it."""
 
     remedy = "Wait for the other to end, then repeat; `custody abandon` throws an unfinished sealing away."
+
+
+class LastOwner(ConflictError, code="access.last_owner"):
+    """The home would be left without an owner."""
+
+    remedy = "Add another owner first."
 
 
 class HomeVersion(ConflictError, code="home.version"):

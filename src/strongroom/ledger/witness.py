@@ -151,6 +151,14 @@ class Witness:
             self._remember(verifier.name, text)
         return WitnessedCheckpoint(now.origin, now.size, now.root, text)
 
+    def forget(self, vkey: str) -> int:
+        """Forget the log with verifier key `vkey`; return the size that was known (0: none)."""
+        with self._turn():
+            seen = self.last(vkey)
+            if seen is not None:
+                self._file(seen.origin).unlink(missing_ok=True)
+        return 0 if seen is None else seen.size
+
     @contextmanager
     def _turn(self) -> Generator[None]:
         """Keep other processes from looking at the log and remembering something older meanwhile."""

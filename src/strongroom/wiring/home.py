@@ -27,7 +27,15 @@ from strongroom.access.identity import Identity
 from strongroom.access.recovery import new_recovery_key, recovery_keyring
 from strongroom.core.canonical import Record, decode, encode
 from strongroom.core.clock import Clock, SystemClock
-from strongroom.core.errors import AlreadyExists, BadSettings, HomeVersion, NoHome, StoreUnavailable, StrongroomError
+from strongroom.core.errors import (
+    AlreadyExists,
+    BadSettings,
+    HomeVersion,
+    NoHome,
+    StoreUnavailable,
+    StrongroomError,
+    WitnessUnaware,
+)
 from strongroom.core.ids import CheckpointName, new_id
 from strongroom.core.log import configure, log
 from strongroom.core.secrets import Secret
@@ -35,10 +43,10 @@ from strongroom.core.settings import Settings, parse
 from strongroom.custody.registry import Registered, Registry
 from strongroom.custody.tensors import SealedTensors
 from strongroom.custody.vault import Purpose, Vault
-from strongroom.ledger.journal import Journal
+from strongroom.ledger.journal import Act, Journal
 from strongroom.ledger.keys import create_log_key, load_log_key
 from strongroom.ledger.log import Ledger
-from strongroom.ledger.witness import Witness
+from strongroom.ledger.witness import Witness, WitnessedCheckpoint
 from strongroom.ports.blobs import Blobs
 from strongroom.ports.log_store import LogStore
 from strongroom.ports.records import Records
@@ -114,14 +122,22 @@ class Home:
     def verify_ledger(self, witness: Path | None = None) -> LedgerVerdict:
         """Verify every entry; against `witness`, or the one in the settings, also that nothing was rolled back."""
         folder = witness or (Path(self.settings.ledger.witness) if self.settings.ledger.witness else None)
-        seen = None if folder is None else Witness(folder, self.clock).last(self.ledger.vkey)
+        seen = None if folder is None else _known(Witness(folder, self.clock).last(self.ledger.vkey), str(folder))
         result = self.ledger.verify(seen)
         return LedgerVerdict(result.size, result.root, None if seen is None else seen.size)
 
-    def cosign(self, folder: Path) -> int:
-        """Have the witness in `folder` (made if absent) check and cosign the log; return the size that it has seen."""
+    def cosign(self, folder: Path, *, accept_loss: bool = False) -> int:
+        """Have the witness in `folder` (made if absent) check and cosign the log; return the size that it has seen.
+
+        With `accept_loss` the witness forgets what it saw before, which the log then says: after a restore that lost
+        entries, and only then.
+        """
         known = (folder / "key").exists()
         witness = Witness(folder, self.clock) if known else Witness.create(folder, _witness_name(folder), self.clock)
+        if accept_loss:
+            lost = witness.forget(self.ledger.vkey)
+            act = Act(f"os:{os.getuid()}", "ledger.witness.forgot", "home")
+            self.journal.record(act, "done", detail={"size": lost})
         return witness.cosign(self.ledger).size
 
     def sealed_folder(self, record: Registered) -> Path:
@@ -146,7 +162,9 @@ class Home:
 
         """
         if self.settings.ledger.witness:
-            Witness(Path(self.settings.ledger.witness), self.clock).cosign(self.ledger)
+            witness = Witness(Path(self.settings.ledger.witness), self.clock)
+            _known(witness.last(self.ledger.vkey), self.settings.ledger.witness)
+            witness.cosign(self.ledger)
 
     def release(self) -> None:
         """Let go of every store without a word to the witness."""
@@ -154,8 +172,8 @@ class Home:
         self.records.close()
 
 
-def open_home(path: Path, *, clock: Clock | None = None) -> Home:
-    """Open the home at `path`.
+def open_home(path: Path, *, clock: Clock | None = None, witnessed: bool = True) -> Home:
+    """Open the home at `path`; with `witnessed`, show its log to the witness that the settings name.
 
     Raises:
         NoHome: there is none.
@@ -171,7 +189,8 @@ def open_home(path: Path, *, clock: Clock | None = None) -> Home:
     log.debug("home opened", home=mark.id)
     home = _build(path, mark.id, settings, ledger=Ledger(_log_store(path, settings), key), clock=clock or SystemClock())
     try:
-        home.show_to_witness()
+        if witnessed:
+            home.show_to_witness()
     except StrongroomError:
         home.release()
         raise
@@ -265,6 +284,18 @@ def made_in_place(path: Path) -> Generator[Path]:
         raise StoreUnavailable(f"the home can't be made ({error.strerror})", where=str(path)) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _known(seen: WitnessedCheckpoint | None, folder: str) -> WitnessedCheckpoint:
+    """Return what a witness saw.
+
+    Raises:
+        WitnessUnaware: it has never seen this log.
+
+    """
+    if seen is None:
+        raise WitnessUnaware("this witness has never seen the home's ledger", where=folder)
+    return seen
 
 
 def _witness_name(folder: Path) -> str:
