@@ -261,6 +261,8 @@ class LedgerForked(TamperError, code="ledger.forked"):
 class LedgerRolledBack(TamperError, code="ledger.rolled_back"):
     """The ledger is older than what a witness has seen."""
 
+    remedy = "Find out who put an older one back. After a restore of your own: `ledger witness DIR --accept-loss`."
+
 
 class ProofInvalid(TamperError, code="ledger.proof_invalid"):
     """A proof bundle does not verify."""
