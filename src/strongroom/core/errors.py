@@ -257,6 +257,10 @@ class LedgerTruncated(TamperError, code="ledger.truncated"):
 class LedgerForked(TamperError, code="ledger.forked"):
     """Two signed log checkpoints of one log contradict each other."""
 
+    remedy = (
+        "Two histories of one log: find out who made the other. After a restore: `ledger witness DIR --accept-loss`."
+    )
+
 
 class LedgerRolledBack(TamperError, code="ledger.rolled_back"):
     """The ledger is older than what a witness has seen."""
