@@ -56,10 +56,18 @@ class PublicKeys(Record, frozen=True):
             raise SignatureInvalid("the signature does not verify under the signer's key", where=where) from None
 
     def wrap(self, secret: Secret, *, info: bytes) -> bytes:
-        """Return `secret` encrypted to this principal, bound to `info` (HPKE base mode: enc || ciphertext)."""
-        mlkem = MLKEM768PublicKey.from_public_bytes(self.receive[:_MLKEM_PUBLIC])
-        x25519 = X25519PublicKey.from_public_bytes(self.receive[_MLKEM_PUBLIC:])
-        return _SUITE.encrypt(secret.reveal(), MLKEM768X25519PublicKey(mlkem, x25519), info)
+        """Return `secret` encrypted to this principal, bound to `info` (HPKE base mode: enc || ciphertext).
+
+        Raises:
+            WrongKey: the public key is malformed.
+
+        """
+        try:
+            mlkem = MLKEM768PublicKey.from_public_bytes(self.receive[:_MLKEM_PUBLIC])
+            x25519 = X25519PublicKey.from_public_bytes(self.receive[_MLKEM_PUBLIC:])
+            return _SUITE.encrypt(secret.reveal(), MLKEM768X25519PublicKey(mlkem, x25519), info)
+        except ValueError:
+            raise WrongKey("the receiving key is malformed", where=self.fingerprint()) from None
 
 
 class Keyring:

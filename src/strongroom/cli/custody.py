@@ -116,7 +116,11 @@ def digest(call: Call, name: str, *, purpose: str) -> None:
     why = Purpose(purpose, {"for": "digest"})
     with call.home.vault.open(call.identity(), CheckpointName.parse(name), why) as reader:
         tensors = SealedTensors(reader, lambda memory, _dtype, _shape: hashlib.sha256(memory).hexdigest())
-        digests: dict[str, Json] = {key: tensors.get_tensor(key) for key in sorted(tensors.keys())}
+        names, digests = sorted(tensors.keys()), dict[str, Json]()
+        with call.progress(f"opening {name}", unit="tensors") as step:
+            for done, key in enumerate(names, start=1):
+                digests[key] = tensors.get_tensor(key)
+                step(done, len(names))
     lines = "\n".join(f"{value}  {key}" for key, value in digests.items())
     call.emit({"checkpoint": name, "tensors": digests}, lines)
 

@@ -23,7 +23,8 @@ ledger = Group("ledger", help="The tamper-evident log of every act.")
 def verify(call: Call, *, witness: str | None) -> None:
     """Read every entry again and compute the tree anew; with a witness, also that nothing was rolled back."""
     call.ask("ledger.read")
-    result = call.home.verify_ledger(None if witness is None else Path(witness))
+    with call.progress("verifying", unit="entries") as step:
+        result = call.home.verify_ledger(None if witness is None else Path(witness), progress=step)
     document: dict[str, Json] = {
         "verified": True,
         "size": result.size,

@@ -43,6 +43,7 @@ from strongroom.core.settings import Settings, parse
 from strongroom.custody.registry import Registered, Registry
 from strongroom.custody.tensors import SealedTensors
 from strongroom.custody.vault import Purpose, Vault
+from strongroom.ledger.audit import Progress
 from strongroom.ledger.journal import Act, Journal
 from strongroom.ledger.keys import create_log_key, load_log_key
 from strongroom.ledger.log import Ledger
@@ -119,11 +120,11 @@ class Home:
         with self.vault.open(who, CheckpointName.parse(name), Purpose(purpose, {"for": "read"})) as reader:
             yield SealedTensors(reader, make)
 
-    def verify_ledger(self, witness: Path | None = None) -> LedgerVerdict:
+    def verify_ledger(self, witness: Path | None = None, *, progress: Progress | None = None) -> LedgerVerdict:
         """Verify every entry; against `witness`, or the one in the settings, also that nothing was rolled back."""
         folder = witness or (Path(self.settings.ledger.witness) if self.settings.ledger.witness else None)
         seen = None if folder is None else _known(Witness(folder, self.clock).last(self.ledger.vkey), str(folder))
-        result = self.ledger.verify(seen)
+        result = self.ledger.verify(seen, progress=progress)
         return LedgerVerdict(result.size, result.root, None if seen is None else seen.size)
 
     def cosign(self, folder: Path, *, accept_loss: bool = False) -> int:
