@@ -239,5 +239,5 @@ def _request(call: Call, request: Request) -> dict[str, Json]:
 def _show_request(call: Call, request: Request, out: Console) -> None:
     for name, value in _request(call, request).items():
         listed = "; ".join(str(item) for item in value) if isinstance(value, list) else value
-        out.print(f"{name:>12}  {plain(listed)}", markup=False)
+        out.print(f"{name:>12}  {plain(listed)}", markup=False, soft_wrap=True)
     out.print()

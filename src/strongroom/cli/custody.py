@@ -184,9 +184,13 @@ def _document(call: Call, record: Registered) -> dict[str, Json]:
 def _show(document: dict[str, Json], out: Console) -> None:
     for name, value in document.items():
         if not isinstance(value, list):
-            out.print(f"{name:>12}  {plain(value)}", markup=False)
+            out.print(f"{name:>12}  {plain(value)}", markup=False, soft_wrap=True)
             continue
         out.print(f"{name:>12}", markup=False)
         for item in value:
             fields = item.values() if isinstance(item, dict) else [item]
-            out.print("              " + "  ".join(plain(field) for field in fields if field != ""), markup=False)
+            out.print(
+                "              " + "  ".join(plain(field) for field in fields if field != ""),
+                markup=False,
+                soft_wrap=True,
+            )

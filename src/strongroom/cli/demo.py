@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from strongroom import __version__
+from strongroom.cli.frame import screen as terminal
 from strongroom.cli.frame import table
 from strongroom.cli.report_page import LedgerRow, Report, render
 from strongroom.cli.tour import Document, Tour, Unexpected, granted, pick, refused
@@ -36,7 +37,7 @@ PROMPT = "Explain in one short paragraph why a bank keeps its gold in a strongro
 )
 def demo(work: Path) -> int:
     """Take the tour: seal a real language model, attack it, run it from memory, prove what happened."""
-    screen = Console(highlight=False)
+    screen = terminal()
     work = work.resolve()
     for leftover in ("home", "passphrases", "exported", "stolen", "older", "entry.tlog-proof"):
         place = work / leftover

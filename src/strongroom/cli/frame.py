@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec
 
 import click
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -30,6 +31,7 @@ from strongroom.wiring.home import Home, open_home
 P = ParamSpec("P")
 Json = str | int | bool | float | None | list["Json"] | Mapping[str, "Json"]
 
+_PIPED_WIDTH = 180  # columns
 _PASSPHRASE_LIMIT = 4096  # bytes: longer is somebody's mistake
 
 
@@ -44,7 +46,7 @@ class Call:
         self.unwitnessed = False  # for the one command that mends the witness itself
         self.as_json = bool(options.get("as_json"))
         self.err = Console(stderr=True, highlight=False)
-        self.out = Console(highlight=False, soft_wrap=True)
+        self.out = screen()
 
     # ── where and who ────────────────────────────────────────────────────────────────────────────────────────────────
     @property
@@ -106,7 +108,7 @@ class Call:
         if self.as_json:
             sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
         elif isinstance(show, str):
-            self.out.print("\n".join(map(plain, show.split("\n"))), markup=False)
+            self.out.print("\n".join(map(plain, show.split("\n"))), markup=False, soft_wrap=True)
         else:
             show(self.out)
 
@@ -128,9 +130,16 @@ class Call:
         self._resources.close()
 
 
+def screen() -> Console:
+    """Return standard output for people: as wide as the terminal, and wide where it is a file or a pipe."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+
+
 def table(*columns: str, rows: Iterable[Iterable[object]], styles: Iterable[str] = ()) -> Table:
     """Return a table whose cells show what others wrote as plain text: no markup, no control characters."""
-    made, looks = Table(*columns, expand=False), list(styles)
+    made, looks = Table(box=SIMPLE, pad_edge=False), list(styles)
+    for column in columns:
+        made.add_column(column, overflow="fold")
     for number, row in enumerate(rows):
         made.add_row(*(Text(plain(cell)) for cell in row), style=looks[number] if looks else None)
     return made
