@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 from pathlib import Path
 
 import click
@@ -161,8 +162,14 @@ def requests(call: Call) -> None:
 @click.argument("request_id", metavar="ID")
 @common
 def approve(call: Call, request_id: str) -> None:
-    """Give your signed consent to a request of somebody else."""
-    approved = call.home.desk.approve(request_id, call.identity())
+    """Give your signed consent to a request of somebody else. At a terminal, the request is shown first."""
+    who = call.identity()
+    if sys.stdin.isatty() and not call.as_json:
+        for one in call.home.desk.approvals.open_requests():
+            if one.statement.request == request_id:
+                _show_request(call, one, call.err)
+        click.confirm(f"Sign this as {who.name}?", abort=True, err=True)
+    approved = call.home.desk.approve(request_id, who)
     call.emit({"request": _request(call, approved)}, lambda out: _show_request(call, approved, out))
 
 
