@@ -96,11 +96,19 @@ def expected(result: SealResult, *, version: int = 1, name: CheckpointName = NAM
     return Expected(result.checkpoint, name, version, result.manifest, who, ring(who).public)
 
 
-def sealed(source: Path, root: Path, *, version: int = 1, name: CheckpointName = NAME, segment: int = SMALL) -> Sealed:
+def sealed(
+    source: Path,
+    root: Path,
+    *,
+    version: int = 1,
+    name: CheckpointName = NAME,
+    segment: int = SMALL,
+    who: str = "ann",
+) -> Sealed:
     blobs = LocalBlobs(root)
-    result = seal(source, blobs, identity=identity(version, name), keyring=ring(), options=Options(segment=segment))
+    result = seal(source, blobs, identity=identity(version, name), keyring=ring(who), options=Options(segment=segment))
     discard(blobs, name)
-    return Sealed(blobs, root, result, expected(result, version=version, name=name))
+    return Sealed(blobs, root, result, expected(result, version=version, name=name, who=who))
 
 
 def holds(root: Path, needle: bytes) -> list[Path]:

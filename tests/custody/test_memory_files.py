@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import traceback
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from strongroom.core.errors import BadInput, SegmentAltered
+from strongroom.custody.memory import harden_process
 from strongroom.custody.memory_files import run_with_model
 from tests.custody.house import MARK, Sealed, folder, holds, sealed
 
+NOBODY = 65534
+PR_SET_DUMPABLE = 4
 PROBE = """
 import json, os, pathlib, resource, sys
 path, out, words = sys.argv[1], sys.argv[2], {}
@@ -41,6 +48,7 @@ from pathlib import Path
 from strongroom.backends.localfs import LocalBlobs
 from strongroom.core.secrets import Secret
 from strongroom.custody.judge import Expected
+from strongroom.custody.memory import harden_process
 from strongroom.custody.memory_files import run_with_model
 from strongroom.custody.read import SealedReader
 from tests.custody.house import NAME, ring
@@ -157,6 +165,58 @@ def test_the_program_dies_with_its_parent_and_no_plaintext_was_ever_on_disk(hous
         time.sleep(0.025)
     else:
         pytest.fail("the program outlived its parent")
+
+
+def test_the_key_is_gone_before_the_program_runs(house: Sealed, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, seen = house.reader(), []
+    real = subprocess.Popen
+
+    def looked(*words: Any, **more: Any) -> subprocess.Popen[bytes]:
+        seen.append((reader._data_key.reveal(), dict(reader._open), dict(reader._cache)))
+        return real(*words, **more)
+
+    monkeypatch.setattr("strongroom.custody.memory_files.subprocess.Popen", looked)
+    assert run_with_model(reader, ["true", "{model}"]) == 0
+    assert seen == [(b"", {}, {})]
+    reader.close()
+
+
+LOOK = """
+cat $0/config.json $0/model-00001-of-00002.safetensors > /dev/null || exit 3
+if (: < /proc/$PPID/mem) 2> /dev/null; then exit 1; fi
+test "$(ulimit -c)" = 0
+"""
+
+
+@pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("hardened", [True, False])
+def test_a_program_reads_the_model_and_not_our_memory(house: Sealed, *, hardened: bool) -> None:
+    """As a plain user: root may read everything. Without hardening the memory is open, so the look is not blind."""
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(shutil.copytree(house.root, Path(place) / "blobs"))
+        child = os.fork()
+        if not child:
+            os._exit(as_a_plain_user(house, root, hardened=hardened))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == (0 if hardened else 1)
+
+
+def as_a_plain_user(house: Sealed, root: Path, *, hardened: bool) -> int:
+    try:
+        if os.getuid() == 0:
+            for path in (root.parent, root, *root.rglob("*")):
+                os.chown(path, NOBODY, NOBODY)
+            os.setgroups([])
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)  # a change of user takes it away
+        if hardened:
+            harden_process()
+        inner = Sealed(type(house.blobs)(root), root, house.result, house.expected)
+        sealed(folder(root.parent / "source"), root.parent / "again")  # looks at /proc/self/fd, and still may
+        return run_with_model(inner.reader(), ["sh", "-c", LOOK, "{model}"])
+    except BaseException:  # noqa: BLE001 - the child must end here, whatever happens
+        traceback.print_exc()
+        return 9
 
 
 def test_the_marker_would_be_found(house: Sealed) -> None:

@@ -26,6 +26,7 @@ from strongroom.custody.keys import rewrap_key, unwrap_key, wrap_key
 from strongroom.custody.memory import anonymous, wipe
 from strongroom.custody.read import verify
 from strongroom.custody.seal import Options, seal
+from strongroom.custody.source import _walk
 from strongroom.custody.tensors import SealedCheckpoint, SealedTensors, as_numpy
 from tests.custody.house import NAME, SMALL, Sealed, folder, identity, ring, sealed, tensors
 
@@ -153,12 +154,12 @@ def test_sizes_around_segment_ends(sizes: list[int], threads: int) -> None:
 
 
 def test_one_file_and_linked_snapshots(tmp_path: Path) -> None:
-    """A Hugging Face snapshot is a folder of links into a store."""
-    store = folder(tmp_path / "store")
-    snapshot = tmp_path / "snapshot"
-    snapshot.mkdir()
+    """A Hugging Face snapshot is a folder of links into the blobs beside the snapshots."""
+    cache = tmp_path / "models--x--y"
+    store, snapshot = folder(cache / "blobs"), cache / "snapshots" / "0a1b"
+    snapshot.mkdir(parents=True)
     for path in store.glob("*.*"):
-        (snapshot / path.name).symlink_to(path)
+        (snapshot / path.name).symlink_to(f"../../blobs/{path.name}")
     with sealed(snapshot, tmp_path / "a").open() as ours:
         assert json.loads(ours.read_file("config.json"))["seed"] == 0
     single = store / "model-00001-of-00002.safetensors"
@@ -175,12 +176,65 @@ def test_closing_wipes(house: Sealed) -> None:
     assert not bytes(area).strip(b"\0")
     with pytest.raises(WrongKey):
         reader.read_into(1, 0, memoryview(bytearray(1)))
+    reader.close()
 
 
 def test_a_range_outside_the_file(house: Sealed) -> None:
     reader = house.reader()
     with pytest.raises(BadInput):
         reader.read_into(1, reader.size(1), memoryview(bytearray(1)))
+
+
+def links_out(source: Path, outside: Path, how: str) -> None:
+    outside.parent.mkdir(exist_ok=True)
+    outside.write_text("root:x:0:0")
+    place = source / "tokenizer.json"
+    place.unlink(missing_ok=True)
+    if how == "by way of a link within":
+        (source / "within").symlink_to(outside)
+        place.symlink_to("within")
+    elif how == "of a folder swapped in after the walk":
+        (source / "sub" / "tokenizer.json").unlink()
+        (source / "sub").rmdir()
+        (outside.parent / "sub").mkdir()
+        (outside.parent / "sub" / "tokenizer.json").write_text("root:x:0:0")
+        (source / "sub").symlink_to(outside.parent / "sub")
+    else:
+        place.symlink_to(outside)
+
+
+@pytest.mark.parametrize(
+    "how", ["directly", "by way of a link within", "beside the snapshots", "of a folder swapped in after the walk"]
+)
+def test_a_link_out_of_the_source_is_not_sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    cache = tmp_path / "models--x--y"
+    source = folder(cache / "snapshots" / "0a1b")
+    outside = cache / "secrets" / "passwd" if how == "beside the snapshots" else tmp_path / "etc" / "passwd"
+    if "swapped" in how:
+        found = _walk(source)
+        monkeypatch.setattr("strongroom.custody.source._walk", lambda _folder: found)
+    links_out(source, outside, how)
+    with pytest.raises(BadInput, match="link") as caught:
+        sealed(source, tmp_path / "blobs")
+    assert "tokenizer.json" in caught.value.where or caught.value.where == "within"
+
+
+def test_blobs_that_are_a_link_are_no_place_for_links(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "passwd").write_text("root:x:0:0")
+    source = folder(tmp_path / "evil" / "snapshots" / "0a1b")
+    (tmp_path / "evil" / "blobs").symlink_to(tmp_path / "etc")
+    (source / "tokenizer.json").symlink_to("../../blobs/passwd")
+    with pytest.raises(BadInput, match="link"):
+        sealed(source, tmp_path / "blobs")
+
+
+def test_a_link_that_stays_within_and_a_source_named_by_a_link(tmp_path: Path) -> None:
+    source = folder(tmp_path / "source")
+    (source / "again.json").symlink_to("config.json")
+    (tmp_path / "latest").symlink_to(source)
+    with sealed(tmp_path / "latest", tmp_path / "blobs").open() as ours:
+        assert ours.read_file("again.json") == (source / "config.json").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,46 @@ def test_a_repeated_call_before_the_ledger_entry_seals_nothing_twice(tmp_path: P
     check(again, source)
 
 
+def published(root: Path) -> set[str]:
+    return {path.name for path in root.iterdir() if path.name != ".stage"}
+
+
+@pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("size", ["same", "other"])
+def test_killed_before_the_ledger_entry_and_the_source_replaced(tmp_path: Path, size: str) -> None:
+    """The new bytes are sealed, and nothing is left of the old ones once the ledger has its entry."""
+    source, root = folder(tmp_path / "source"), tmp_path / "blobs"
+    target = source / "model-00001-of-00002.safetensors"
+    for _ in range(2):  # twice: the first orphan is not forgotten over the second
+
+        def doomed() -> None:
+            attempt(source, root)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        assert os.WIFSIGNALED(in_child(doomed))
+        data = bytearray(target.read_bytes())
+        data[-1] ^= 1
+        target.write_bytes(data)
+        (source / "config.json").write_text("{}" if size == "other" else (source / "config.json").read_text())
+    orphans = published(root)
+    assert len(orphans) == 2 if size == "same" else orphans
+    again = attempt(source, root)
+    check(again, source)
+    discard(again.blobs, NAME, replaced=again.result.replaced)
+    assert published(root) == {again.result.folder}
+
+
+def test_an_earlier_version_is_never_taken_for_an_orphan(tmp_path: Path) -> None:
+    """Killed between the ledger entry and `discard`: the journal is of a version that counts."""
+    source, root = folder(tmp_path / "source"), tmp_path / "blobs"
+    first = attempt(source, root)
+    (source / "config.json").write_text("{}")
+    second = attempt(source, root, version=2)
+    assert second.result.replaced == ()
+    discard(second.blobs, NAME, replaced=second.result.replaced)
+    assert published(root) == {first.result.folder, second.result.folder}
+
+
 def test_two_at_once(tmp_path: Path) -> None:
     source, root = folder(tmp_path / "source"), tmp_path / "blobs"
     held = LocalBlobs(root).stage(str(NAME))

@@ -6,6 +6,7 @@ import base64
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -309,6 +310,32 @@ def test_an_older_authentic_version(tmp_path: Path) -> None:
     assert "version 1" in error.message
     assert "version 2" in error.message
     accepted(old)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_older_authentic_version_that_another_custodian_signed(tmp_path: Path, *, known: bool) -> None:
+    old = sealed(folder(tmp_path / "one"), tmp_path / "blobs", version=1, who="bob")
+    new = sealed(folder(tmp_path / "two", seed=1), tmp_path / "blobs", version=2)
+    shutil.rmtree(new.folder)
+    shutil.copytree(old.folder, new.folder)
+    people = {"bob": ring("bob").public} if known else {}
+    new.expected = replace(new.expected, keys=people.get)
+    if known:
+        assert "version 1" in refused(new, RolledBack, "manifest.json").message
+    else:
+        refused(new, SignatureInvalid, "manifest.sig")
+    document = manifest_of(new)
+    resign(new, document, signer="eve", claims="bob")
+    refused(new, SignatureInvalid, "manifest.sig")
+    accepted(old)
+
+
+def test_another_known_custodian_s_manifest_of_the_same_version_is_still_refused(house: Sealed) -> None:
+    house.expected = replace(house.expected, keys={"bob": ring("bob").public}.get)
+    resign(house, manifest_of(house) | {"created": "2026-01-02T03:04:06.000Z"}, signer="bob")
+    refused(house, SignatureInvalid, "manifest.sig")
+    house.expected = replace(resign(house, manifest_of(house), signer="bob"), keys=house.expected.keys)
+    refused(house, SignatureInvalid, "manifest.sig")
 
 
 def test_another_authentic_checkpoint(tmp_path: Path) -> None:

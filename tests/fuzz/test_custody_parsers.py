@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from hypothesis import example, given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError, deserialize
 
 from strongroom.core.canonical import decode, encode
-from strongroom.core.errors import BadInput, StrongroomError
+from strongroom.core.errors import BadInput, InputTooLarge, StrongroomError
 from strongroom.core.ids import CheckpointName
 from strongroom.custody.formats import (
     SEGMENT,
@@ -23,7 +24,7 @@ from strongroom.custody.formats import (
     read_manifest,
 )
 from strongroom.custody.judge import Expected, judge_manifest, judge_start
-from strongroom.custody.safetensors_header import LENGTH_BYTES, header_length, parse_header
+from strongroom.custody.safetensors_header import LENGTH_BYTES, TENSORS_LIMIT, header_length, parse_header
 from tests.custody.house import ring
 
 GOOD = Manifest(
@@ -144,6 +145,34 @@ def test_safetensors_headers_as_strictly_as_the_rust_library(text: str, data: by
 def test_safetensors_from_noise(data: bytes) -> None:
     if ours(data):
         assert theirs(data)
+
+
+def framed(header: str) -> bytes:
+    return len(header).to_bytes(8, "little") + header.encode()
+
+
+@pytest.mark.parametrize("length", ["1", "2", "9223372036854775807", "9" * 4000])
+def test_a_shape_of_a_million_dimensions(length: str) -> None:
+    shape = ",".join([length] * (2_000_000 // (len(length) + 1)))
+    whole = framed('{"a":{"dtype":"U8","shape":[' + shape + '],"data_offsets":[0,0]}}')
+    began = time.perf_counter()
+    assert not ours(whole)
+    assert time.perf_counter() - began < 2
+
+
+def test_dimensions_up_to_the_limit_and_products_beyond() -> None:
+    for count, good in ((64, True), (65, False)):
+        shape = ",".join(["1"] * count)
+        assert ours(framed('{"a":{"dtype":"U8","shape":[' + shape + '],"data_offsets":[0,1]}}') + b"x") is good
+    for shape in ("4294967296,4294967296,0", "9223372036854775808,0", "9223372036854775807,2"):
+        assert not ours(framed('{"a":{"dtype":"U8","shape":[' + shape + '],"data_offsets":[0,0]}}'))
+
+
+@pytest.mark.parametrize("bomb", ["[]", "{}"])
+def test_too_many_tensors_are_counted_before_they_are_read(bomb: str) -> None:
+    header = ('{"a":[' + ",".join([bomb] * (3 * TENSORS_LIMIT + 1)) + "]}").encode()
+    with pytest.raises(InputTooLarge):
+        parse_header(header, total=len(header) + 8, where="x")
 
 
 def test_a_header_length_beyond_the_limit() -> None:

@@ -44,14 +44,17 @@ def backup(call: Call, file: Path) -> None:
 
 @home.command("restore", epilog="Example: strongroom home restore vault-2026-11.tar --home ./vault")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--vkey", help="The verifier key that its ledger must have; `init` printed it.")
 @common
-def restore(call: Call, file: Path) -> None:
+def restore(call: Call, file: Path, *, vkey: str | None) -> None:
     """Make a home from a backup FILE, and verify its ledger and every sealed checkpoint before it counts."""
     with call.progress("restoring") as step:
-        entries = restore_home(file, call.home_path, progress=step)
+        done = restore_home(file, call.home_path, progress=step, vkey=vkey)
+    checked = "as given" if vkey else "compare it with the one that `init` printed, or anybody's backup would do"
     call.emit(
-        {"home": str(call.home_path), "entries": entries},
-        f"{call.home_path}: restored and verified, {entries} ledger entries. What came after is not in it.",
+        {"home": str(call.home_path), "entries": done.entries, "vkey": done.vkey},
+        f"{call.home_path}: restored and verified, {done.entries} ledger entries. What came after is not in it.\n"
+        f"Verifier key of its ledger ({checked}):\n  {done.vkey}",
     )
 
 

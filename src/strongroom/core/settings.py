@@ -16,7 +16,7 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 class LedgerSettings(_Section, frozen=True):
     """[ledger]: where the log is, and who else has seen it."""
 
-    store: str = "sqlite:ledger/log.sqlite3"  # URL of the log's store; a relative path lies under the home
+    store: str = "sqlite:ledger/log.sqlite3"  # URL of the log's store; its path lies under the home
     witness: str = ""  # folder of a witness outside the home: every command shows it the log, before and after
 
 

@@ -101,6 +101,7 @@ class Journal(Record, frozen=True, kw_only=True):
     segment: Annotated[int, msgspec.Meta(ge=SEGMENT_LEAST, le=SEGMENT_MOST)]
     contents: Hex32
     envelope: Envelope
+    replaced: tuple[Id, ...]  # published by attempts at this version that had another source; in nobody's ledger
 
 
 class SignedJournal(Record, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ It is signed: an unsigned one would let a stranger plant a data key of their own
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from strongroom.access.keys import Keyring
 from strongroom.core.canonical import decode, encode
@@ -30,6 +30,7 @@ class Identity:
     version: int
     parent: str | None
     created: str
+    replaced: tuple[str, ...] = ()  # earlier attempts at this very version, from another source
 
 
 def take_up(
@@ -43,11 +44,16 @@ def take_up(
 
     """
     name, old = identity.name, _read(stage, keyring)
-    if old is not None:
-        same = (old.name, old.tag, old.version, old.parent) == (name.name, name.tag, identity.version, identity.parent)
-        if same and (old.segment, old.contents) == (segment, plan.digest()):
+    if old is not None and (old.name, old.tag, old.version) == (name.name, name.tag, identity.version):
+        if (old.parent, old.segment, old.contents) == (identity.parent, segment, plan.digest()):
             return old, unwrap_key(old.envelope, keyring, checkpoint=old.checkpoint, version=old.version)
+        identity = instead_of(old, identity)
     return begin(stage, plan, identity=identity, keyring=keyring, segment=segment)
+
+
+def instead_of(old: Journal, identity: Identity) -> Identity:
+    """Return `identity` for an attempt that stands in place of `old`, which may have published a folder."""
+    return replace(identity, replaced=(*old.replaced, old.checkpoint))
 
 
 def begin(stage: Stage, plan: Source, *, identity: Identity, keyring: Keyring, segment: int) -> tuple[Journal, Secret]:
@@ -64,6 +70,7 @@ def begin(stage: Stage, plan: Source, *, identity: Identity, keyring: Keyring, s
         segment=segment,
         contents=plan.digest(),
         envelope=envelope,
+        replaced=identity.replaced,
     )
     signature = keyring.sign(pae(JOURNAL_TYPE, encode(journal)))
     stage.put(_JOURNAL, encode(SignedJournal(journal=journal, signature=signature)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from blake3 import blake3
@@ -42,7 +42,11 @@ _DAMAGED = 2  # up to so many differing parameter bytes are damage; a file of an
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the ledger says of a checkpoint: the caller's knowledge, never read from the folder itself."""
+    """What the ledger says of a checkpoint: the caller's knowledge, never read from the folder itself.
+
+    `keys` finds the public keys of other signers, those who left included: with it an older version that somebody else
+    signed is named for what it is. It never makes anything pass.
+    """
 
     checkpoint: str
     name: CheckpointName
@@ -50,6 +54,13 @@ class Expected:
     manifest: str
     signer: str
     key: PublicKeys
+    keys: Callable[[str], PublicKeys | None] | None = None
+
+    def key_of(self, signer: str) -> PublicKeys | None:
+        """Return the public keys of `signer`, or None if nobody of that name is known."""
+        if signer == self.signer:
+            return self.key
+        return self.keys(signer) if self.keys else None
 
     @property
     def what(self) -> str:
@@ -109,18 +120,22 @@ def _say_what_stands_there(
         document = decode(signature or b"", Signature, where=where)
     except BadInput:
         return altered
+    refusal = altered
     if document.signer != expected.signer:
-        place = f"{expected.checkpoint}/{SIGNATURE}"
-        return SignatureInvalid(f"another manifest, signed by {document.signer}, not by {expected.signer}", where=place)
+        words = f"another manifest, signed by {document.signer}, not by {expected.signer}"
+        refusal = SignatureInvalid(words, where=f"{expected.checkpoint}/{SIGNATURE}")
+    key = expected.key_of(document.signer)
+    if key is None:
+        return refusal
     try:
-        expected.key.verify(document.signature, pae(MANIFEST_TYPE, data), where=where)
+        key.verify(document.signature, pae(MANIFEST_TYPE, data), where=where)
     except SignatureInvalid:
-        return altered
+        return refusal
     checkpoint, name, version = _identity(manifest)
     there = f"{name} version {version} ({checkpoint}), signed by {document.signer}, stands in place of {expected.what}"
     if name != expected.name or (version == expected.version and checkpoint != expected.checkpoint):
         return WrongCheckpoint(there, where=where)
-    return altered if version == expected.version else RolledBack(there, where=where)
+    return refusal if version == expected.version else RolledBack(there, where=where)
 
 
 def _judge_sizes(manifest: Manifest, *, where: str) -> None:

@@ -35,7 +35,7 @@ _SHELL_SIGNAL = 128
 
 
 def run_with_model(reader: SealedReader, command: Sequence[str], *, progress: Progress | None = None) -> int:
-    """Run `command`, whose ``{model}`` becomes the model's path, and return its exit status.
+    """Run `command`, whose ``{model}`` becomes the model's path, and return its exit status. `reader` is closed by it.
 
     The program gets the signals that this process gets, dies with it, dumps no core, and sees no STRONGROOM_ variable.
 
@@ -51,6 +51,7 @@ def run_with_model(reader: SealedReader, command: Sequence[str], *, progress: Pr
             entry.path: stack.enter_context(_memory_file(reader, entry.file, entry.path, progress=progress))
             for entry in reader.contents.files
         }
+        reader.close()  # the program gets the model, never the key: it might look for it in this process's memory
         with _signals_kept() as child, _path_of(files) as path:
             words = [word.replace(PLACEHOLDER, path) for word in command]
             return child.run(words, list(files.values()))

@@ -230,7 +230,7 @@ class SealedReader:
                 progress(done, size)
 
     def close(self) -> None:
-        """Wipe keys and cached plaintext, close the files."""
+        """Wipe keys and cached plaintext, close the files. Twice is as good as once."""
         with self._cache_lock:
             for area in self._cache.values():
                 wipe(area)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from math import prod
 from typing import Annotated
 
 import msgspec
@@ -14,18 +13,20 @@ from strongroom.core.errors import BadInput, InputTooLarge
 
 LENGTH_BYTES = 8
 HEADER_LIMIT = 100_000_000
+TENSORS_LIMIT = 500_000
 _SIZE_LIMIT = 1 << 63
+_DIMENSIONS_LIMIT = 64
 _BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
     "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32,
     "I64": 64, "U64": 64, "F64": 64, "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
 }  # fmt: skip
-_Size = Annotated[int, msgspec.Meta(ge=0)]
+_Size = Annotated[int, msgspec.Meta(ge=0, le=_SIZE_LIMIT - 1)]
 
 
 class _Entry(Record, frozen=True, kw_only=True):
     dtype: str
-    shape: list[_Size]
+    shape: Annotated[list[_Size], msgspec.Meta(max_length=_DIMENSIONS_LIMIT)]
     data_offsets: tuple[_Size, _Size]
 
 
@@ -70,8 +71,11 @@ def parse_header(header: bytes, *, total: int, where: str) -> Header:
 
     Raises:
         BadInput: it breaks a rule of the format; the message names the tensor.
+        InputTooLarge: it holds more than 500,000 tensors.
 
     """
+    if header.count(b"{") + header.count(b"[") > 3 * TENSORS_LIMIT + 2:  # before a bomb becomes objects
+        raise InputTooLarge(f"a header of more than {TENSORS_LIMIT} tensors", where=where)
     document = _strict_json(header, where=where)
     raw_metadata = document.pop("__metadata__", None)
     try:
@@ -118,11 +122,21 @@ def _check_offsets(entries: dict[str, _Entry], *, data: int, where: str) -> None
         place = f"{where}, tensor {name[:200]!r}"
         if entry.dtype not in _BITS:
             raise BadInput(f"unknown dtype {entry.dtype[:20]!r}", where=place)
-        bits = prod(entry.shape) * _BITS[entry.dtype]
-        if bits >= _SIZE_LIMIT or bits % 8 or stop - start != bits // 8:
+        bits = _bits(entry)
+        if bits is None or bits % 8 or stop - start != bits // 8:
             raise BadInput("the size does not fit shape and dtype", where=place)
         if start != expect:
             raise BadInput("a gap or an overlap before the tensor's data", where=place)
         expect = stop
     if expect != data:
         raise BadInput(f"{data} bytes of data, but the tensors end at {expect}", where=where)
+
+
+def _bits(entry: _Entry) -> int | None:
+    """Return the tensor's size, or None at the first product over the limit, even if a later dimension is zero."""
+    bits = _BITS[entry.dtype]
+    for length in entry.shape:
+        bits *= length
+        if bits >= _SIZE_LIMIT:
+            return None
+    return bits

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -40,12 +40,12 @@ from strongroom.custody.formats import (
     pae,
     sealed_name,
 )
-from strongroom.custody.journal import Identity, begin, take_up
+from strongroom.custody.journal import Identity, begin, instead_of, take_up
 from strongroom.custody.judge import Expected
 from strongroom.custody.keys import file_key
 from strongroom.custody.memory import anonymous, wipe, workers
 from strongroom.custody.read import Progress, SealedReader
-from strongroom.custody.source import Source, SourceFile, scan
+from strongroom.custody.source import Source, scan
 from strongroom.ports.blobs import Blob, Blobs, Stage
 
 
@@ -60,7 +60,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class SealResult:
-    """A published folder. `manifest` goes into the ledger, `envelope` into the records."""
+    """A published folder. `manifest` goes into the ledger, `envelope` into the records.
+
+    `replaced` are folders that attempts at this very version may have published from another source.
+    """
 
     folder: str
     checkpoint: str
@@ -71,6 +74,7 @@ class SealResult:
     files: int
     bytes: int
     sealed_bytes: int
+    replaced: tuple[str, ...] = ()
 
 
 class _Plain(Protocol):
@@ -125,7 +129,8 @@ def seal(
         if blobs.names(journal.checkpoint) is not None:  # an earlier attempt got as far as its rename
             taken = _taken_published(blobs, plan, journal=journal, data_key=data_key, keyring=keyring)
             if taken is None:
-                journal, data_key = begin(stage, plan, identity=identity, keyring=keyring, segment=options.segment)
+                anew = instead_of(journal, identity)
+                journal, data_key = begin(stage, plan, identity=anew, keyring=keyring, segment=options.segment)
         if taken is None:
             files = _seal_files(stage, plan, journal=journal, data_key=data_key, options=options)
             taken = _publish(stage, files, journal=journal, keyring=keyring), files
@@ -140,16 +145,22 @@ def seal(
         files=len(plan.places),
         bytes=sum(entry.size for entry in plan.contents.files),
         sealed_bytes=sum(file.size for file in files),
+        replaced=journal.replaced,
     )
 
 
-def discard(blobs: Blobs, name: CheckpointName) -> None:
+def discard(blobs: Blobs, name: CheckpointName, *, replaced: Sequence[str] = ()) -> None:
     """Forget the sealing of `name`: once the ledger has its entry, or to throw away an unfinished one.
+
+    With its result's `replaced`, remove those folders too. Not before the ledger has the entry: it has one for each
+    version, so that only then nobody can be about to register what is removed.
 
     Raises:
         Busy: a process is at work on it.
 
     """
+    for folder in replaced:
+        blobs.remove(folder)
     blobs.discard(str(name))
 
 
@@ -172,9 +183,8 @@ def _seal_files(
         work = _Work(stage, layout, pool, buffers, advance=lambda _size: None)
         files = [_seal_one(work, _Bytes(toc), key=data_key, journal=journal, index=0)]
         work = _Work(stage, layout, pool, buffers, advance=advance)
-        for entry, place in zip(plan.contents.files, plan.places, strict=True):
-            source = SourceFile(place, where=entry.path)
-            with closing(source):
+        for entry in plan.contents.files:
+            with closing(plan.open(entry)) as source:
                 if source.size != entry.size:
                     raise BadInput("the file changed while it was being sealed", where=entry.path)
                 files.append(_seal_one(work, source, key=data_key, journal=journal, index=entry.file))
@@ -318,15 +328,15 @@ def _taken_published(
         key=keyring.public,
     )
     with closing(SealedReader(blobs, journal.checkpoint, expected=expected, data_key=data_key)) as reader:
-        same = all(_same(reader, entry, place) for entry, place in zip(plan.contents.files, plan.places, strict=True))
+        same = all(_same(reader, entry, plan) for entry in plan.contents.files)
         return (manifest, reader.manifest.files) if same else None
 
 
-def _same(reader: SealedReader, entry: Content, place: Path) -> bool:
+def _same(reader: SealedReader, entry: Content, plan: Source) -> bool:
     """Say whether the sealed file and the source hold the same bytes; every hash and tag is checked on the way."""
     size, step = entry.size, reader.layout.payload
     ours, theirs = anonymous(step), anonymous(step)
-    with closing(SourceFile(place, where=entry.path)) as source:
+    with closing(plan.open(entry)) as source:
         for start in range(0, size, step):
             length = min(step, size - start)
             reader.read_into(entry.file, start, ours[:length])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any, Final
 
 from strongroom.core.errors import BadSettings, MissingExtra
@@ -21,18 +22,22 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "demo-model": {"smollm2": "strongroom.engines.demo_model:demo_model"},
 }
+_KEYS: Final[Mapping[str, str]] = {"ledger": "ledger.store", "records": "records.store", "blobs": "custody.store"}
 
 
 def split(port: str, url: str) -> tuple[str, str]:
-    """Return a URL's scheme and the rest.
+    """Return a store URL's scheme and the rest: a path that stays under the home, whoever wrote the settings.
 
     Raises:
-        BadSettings: nothing answers to that scheme for `port`.
+        BadSettings: nothing answers to that scheme for `port`, or the path leads out of the home.
 
     """
     scheme, _, rest = url.partition(":")
     if scheme not in TABLE[port]:
         raise BadSettings(f"no {port} store for {scheme[:20]!r}; there are: {', '.join(TABLE[port])}", where=port)
+    place = PurePosixPath(rest)
+    if place.is_absolute() or not place.parts or ".." in place.parts or not rest.isprintable():
+        raise BadSettings(f"{_KEYS[port]} is no path under the home", where=_KEYS[port])
     return scheme, rest
 
 
