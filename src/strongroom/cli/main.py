@@ -18,6 +18,7 @@ from strongroom.cli.home import home, init
 from strongroom.cli.ledger import ledger
 from strongroom.core.errors import StrongroomError, UsageError
 from strongroom.core.log import configure, log
+from strongroom.custody.memory import harden_process
 
 root = Group(
     "strongroom",
@@ -74,5 +75,6 @@ def _fail(error: StrongroomError, *, as_json: bool) -> int:
 
 
 def entry() -> None:
-    """Run as a program."""
+    """Run as a program: no core dumps, and no debugger of the same user (rule 2)."""
+    harden_process()
     sys.exit(main())

@@ -17,7 +17,7 @@ from strongroom.access.keys import PublicKeys
 from strongroom.access.people import Person
 from strongroom.access.policy import CheckpointAction, Question
 from strongroom.core.clock import stamp
-from strongroom.core.errors import NoSuchCheckpoint, RecordAltered, StrongroomError, WrongKey
+from strongroom.core.errors import NoSuchCheckpoint, RecordAltered, RefusedError, StrongroomError, WrongKey
 from strongroom.core.ids import CheckpointName
 from strongroom.custody import seal as sealing
 from strongroom.custody.formats import Envelope
@@ -45,11 +45,17 @@ class Purpose:
 class Vault:
     """The sealed checkpoints of one home."""
 
-    def __init__(self, desk: Desk, journal: Journal, registry: Registry, *, blobs: Blobs) -> None:
-        """Keep payloads in `blobs` and their records in `registry`; ask `desk` before every act."""
+    def __init__(
+        self, desk: Desk, journal: Journal, registry: Registry, *, blobs: Blobs, inside: Path | None = None
+    ) -> None:
+        """Keep payloads in `blobs` and their records in `registry`; ask `desk` before every act.
+
+        Nothing is exported into `inside`, the home: a backup would carry the plaintext off.
+        """
         self._desk = desk
         self._journal = journal
         self._blobs = blobs
+        self._inside = inside
         self.registry = registry
 
     # ── seal ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -96,7 +102,7 @@ class Vault:
         ]
         result.data_key.wipe()
         self.registry.register(record, envelopes, who=who.label)
-        sealing.discard(self._blobs, name)
+        sealing.discard(self._blobs, name, replaced=result.replaced)
         return record
 
     def abandon(self, who: Identity, name: CheckpointName) -> None:
@@ -152,7 +158,7 @@ class Vault:
         act = Act(who.label, "custody.exported", subject(name), why)
         with self._failures(act):
             record = self.registry.current(name)
-            target = check_destination(destination)
+            target = check_destination(destination, outside=self._inside)
         grant = self._desk.demand(who, question, Matter(digest=record.manifest, destination=str(target)))
         detail: Detail = {"digest": record.manifest, "destination": str(target), "request": grant.request}
         with self._failures(act, detail), closing(self._unlocked(grant, record)) as reader:
@@ -192,7 +198,15 @@ class Vault:
             manifest=record.manifest,
             signer=record.signer,
             key=signer.certificate.keys,
+            keys=self._keys_of,
         )
+
+    def _keys_of(self, name: str) -> PublicKeys | None:
+        """Return the present keys of a principal, to name an older version that somebody else sealed."""
+        try:
+            return self._desk.people.find(name).certificate.keys
+        except RefusedError:
+            return None
 
     # ── who holds a key ──────────────────────────────────────────────────────────────────────────────────────────────
     def rewrap(self, who: Identity, name: CheckpointName | None = None) -> int:

@@ -86,7 +86,7 @@ def restore_home(file: Path, path: Path, *, progress: Progress, vkey: str | None
     with made_in_place(path.expanduser().resolve()) as draft:
         _unpack(file, draft, progress=progress)
         try:
-            restored = open_home(draft)
+            restored = open_home(draft, witnessed=False)
         except NoHome:
             raise BadInput("there is no home in it", where=str(file)) from None
         with closing(restored):

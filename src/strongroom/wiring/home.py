@@ -319,7 +319,7 @@ def _build(path: Path, home_id: str, settings: Settings, *, ledger: Ledger, cloc
     scheme, place = split("blobs", settings.custody.store)
     open_blobs: Callable[[Path], Blobs] = load("blobs", scheme)
     open_sessions: Callable[[Path], Sessions] = load("sessions", "agent")
-    vault = Vault(desk, journal, Registry(records, journal), blobs=open_blobs(path / place))
+    vault = Vault(desk, journal, Registry(records, journal), blobs=open_blobs(path / place), inside=path)
     return Home(
         path=path,
         id=home_id,
