@@ -209,7 +209,7 @@ class People:
         self._drop_boxes(name, keep=digest(box))
 
     def _box(self, name: str) -> Lockbox:
-        """Return the box that the ledger's newest entry names: one with an earlier passphrase opens nothing any more."""
+        """Return the box that the ledger's newest entry names: one with an earlier passphrase opens nothing more."""
         entry = self._journal.ledger.latest(PASSPHRASE_SET, _object(name))
         key = "" if entry is None else f"{name}/{entry.event.detail.get('lockbox')}"
         stored = self._records.get(_LOCKBOX, key)
