@@ -68,7 +68,6 @@ def test_a_commit_is_seen_by_all_and_lasts(opener: Callable[[], LogStore]) -> No
         (LogQuery(action="a1", object="o0"), [3, 9]),
         (LogQuery(action="a1", object="o0", newest=True, limit=1), [9]),
         (LogQuery(ids=("id4", "id2", "none")), [2, 4]),
-        (LogQuery(claims=("c5",)), [5]),
         (LogQuery(ids=()), []),
         (LogQuery(object="none"), []),
     ],

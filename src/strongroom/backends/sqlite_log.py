@@ -70,8 +70,6 @@ def _conditions(query: LogQuery) -> Iterator[tuple[str, str | int]]:
         yield "at < ?", query.stop
     if query.ids is not None:
         yield "id IN (SELECT value FROM json_each(?))", json.dumps(query.ids)
-    if query.claims is not None:
-        yield "claim IN (SELECT value FROM json_each(?))", json.dumps(query.claims)
     if query.action is not None:
         yield "action = ?", query.action
     if query.object is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -14,6 +14,18 @@ from strongroom.ledger.tiles import MAX_ENTRY
 
 _EXACT = 2**53 - 1  # RFC 8785 numbers are IEEE doubles: beyond this an integer has no exact form
 _FAST = msgspec.json.Encoder(order="sorted")
+
+STATE_ACTIONS: Final = frozenset(
+    {
+        "home.init",
+        "access.certificate",
+        "access.passphrase",
+        "access.policy.adopted",
+        "access.request",
+        "custody.sealed",
+    }
+)
+"""Acts that make something so: the newest one counts. They, and all claims, are in the state index (`ledger.state`)."""
 
 Outcome = Literal["granted", "refused", "done", "failed"]
 

@@ -36,8 +36,8 @@ class Journal:
 
     def now(self) -> dt.datetime:
         """Return the time, never before the newest entry's: a clock that was set back revives nothing that expired."""
-        newest = self.ledger.tail(1)
-        there = [parse_stamp(entry.event.at) for entry in newest]
+        size = self.ledger.checkpoint().size
+        there = [parse_stamp(self.ledger.entry(size - 1).event.at)] if size else []
         return max([self.clock.now(), *there])
 
     def record_failure(self, act: Act, outcome: Outcome, *, detail: Detail) -> None:

@@ -13,9 +13,10 @@ from strongroom.ledger import events, export, proofs
 from strongroom.ledger.audit import Audit, Progress, Verified
 from strongroom.ledger.checkpoints import SignedCheckpoint
 from strongroom.ledger.combine import Draft, GroupCommit
-from strongroom.ledger.events import Entry, Event, Receipt
+from strongroom.ledger.events import STATE_ACTIONS, Entry, Event, Receipt
 from strongroom.ledger.keys import LogKey
 from strongroom.ledger.reader import Reader
+from strongroom.ledger.state import StateIndex
 from strongroom.ledger.writer import Writer, begin
 from strongroom.ports.log_store import LogQuery, LogStore
 
@@ -25,8 +26,10 @@ _POLL_S = 0.05
 class Ledger:
     """An append-only Merkle log of events. Threads may share one; a child process opens its own after the fork."""
 
-    def __init__(self, store: LogStore, key: LogKey) -> None:
+    def __init__(self, store: LogStore, key: LogKey, state: Path | None = None) -> None:
         """Open the log in `store`, which `create` has begun, with the key that signs it.
+
+        In the file `state`, if given, the state index is kept from one process to the next.
 
         Raises:
             LedgerTruncated: the store holds no log checkpoint.
@@ -36,12 +39,13 @@ class Ledger:
         self._store = store
         self._reader = Reader(store, key.verifier)
         self._reader.head()
-        self._group = GroupCommit(Writer(store, key).settle)
+        self._state = StateIndex(store, self._reader, key, file=state)
+        self._group = GroupCommit(Writer(store, key, self._state).settle)
         self.origin = key.origin
         self.vkey = key.vkey
 
     @classmethod
-    def create(cls, store: LogStore, key: LogKey) -> Ledger:
+    def create(cls, store: LogStore, key: LogKey, state: Path | None = None) -> Ledger:
         """Begin a new log in an empty store: sign its empty tree.
 
         Raises:
@@ -50,7 +54,7 @@ class Ledger:
 
         """
         begin(store, key)
-        return cls(store, key)
+        return cls(store, key, state)
 
     def append(self, event: Event) -> Receipt:
         """Return when `event` is in the log: durable, and under a signed log checkpoint.
@@ -72,11 +76,11 @@ class Ledger:
         return self._group.append(Draft(event, raw))
 
     def entry(self, index: int) -> Entry:
-        """Return one entry, checked against its leaf hash.
+        """Return one entry, proven to be in the signed tree.
 
         Raises:
             NoSuchEntry: there is none at `index`.
-            LedgerAltered: its bytes are not the leaf's.
+            LedgerAltered: its bytes are not in the tree.
 
         """
         return self._reader.entry(index)
@@ -84,11 +88,18 @@ class Ledger:
     def latest(self, action: str, object: str) -> Entry | None:  # noqa: A002 - the event's own word
         """Return the newest entry of that action and object, proven to be in the signed tree, or None.
 
+        Of a state action (`events.STATE_ACTIONS`) it is also proven to be the newest. Of others it is the newest that
+        the store finds: good for a display, not for a decision.
+
         Raises:
             LedgerAltered: its bytes are not in the tree, or say something else than the store's index.
+            LedgerTruncated, LedgerRolledBack, LedgerForked: as LedgerAltered, named more closely.
 
         """
-        return self._reader.latest(action, object)
+        if action not in STATE_ACTIONS:
+            return self._reader.latest(action, object)
+        marks = self._state.find(action=action, object=object, claim=None)
+        return self._reader.marked(marks[-1].index, marks[-1].leaf) if marks else None
 
     def find(
         self,
@@ -99,12 +110,19 @@ class Ledger:
     ) -> Iterator[Entry]:
         """Yield the entries of that object, action and claim, oldest first; None means any.
 
+        Given a claim or a state action (`events.STATE_ACTIONS`), these are proven to be all. Else they are what the
+        store finds: good for a display, not for a decision.
+
         Raises:
             LedgerAltered: an entry's bytes are not the leaf's, or say something else than the store's index.
+            LedgerTruncated, LedgerRolledBack, LedgerForked: as LedgerAltered, named more closely.
 
         """
-        claims = None if claim is None else (claim,)
-        return self._reader.scan(LogQuery(object=object, action=action, claims=claims))
+        if claim is None and action not in STATE_ACTIONS:
+            yield from self._reader.scan(LogQuery(object=object, action=action))
+            return
+        for mark in self._state.find(action=action, object=object, claim=claim):
+            yield self._reader.marked(mark.index, mark.leaf)
 
     def tail(self, count: int) -> list[Entry]:
         """Return the newest `count` entries, oldest first.
@@ -153,13 +171,16 @@ class Ledger:
     def verify(self, witness: SignedCheckpoint | None = None, *, progress: Progress | None = None) -> Verified:
         """Re-read every entry, recompute every tile and the root, compare every index column, check the signature.
 
-        With `witness` (see `Witness.last`), the log must also extend what the witness saw.
+        So is the state index, as used and as kept. With `witness` (see `Witness.last`), the log must also extend what
+        the witness saw.
 
         Raises:
             LedgerAltered, LedgerTruncated, LedgerForked, LedgerRolledBack: what is wrong; `where` names the place.
 
         """
-        return Audit(self._store, self._reader, witness).run(progress)
+        found = Audit(self._store, self._reader, witness).run(progress)
+        self._state.check()
+        return found
 
     def prove(self, index: int, under: SignedCheckpoint | None = None) -> bytes:
         """Return the proof bundle of an entry, under the newest log checkpoint or `under` (say, a witnessed one).
@@ -203,5 +224,6 @@ class Ledger:
         return export.write_tree(self._store, self._reader, directory, vkey=self.vkey)
 
     def close(self) -> None:
-        """Let go of the store."""
+        """Keep the state index, if that is worth it, and let go of the store."""
+        self._state.save()
         self._store.close()

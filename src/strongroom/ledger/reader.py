@@ -75,23 +75,51 @@ class Reader:
         return found
 
     def entry(self, index: int) -> Entry:
-        """Return one entry.
+        """Return one entry, proven to be in the signed tree.
 
         Raises:
             NoSuchEntry: the log has no such index.
             LedgerAltered: the bytes are not the leaf's, or the row is missing.
 
         """
-        size = self.head().size
-        if not 0 <= index < size:
-            raise NoSuchEntry(f"the log has {size} entries", where=f"entry {index}")
+        head = self.head()
+        if not 0 <= index < head.size:
+            raise NoSuchEntry(f"the log has {head.size} entries", where=f"entry {index}")
+        row = self._row(index)
+        self.check_rows([row])
+        return self._proven(row, head)
+
+    def marked(self, index: int, leaf: bytes) -> Entry:
+        """Return the entry at `index`, whose leaf hash is known from the signed root.
+
+        Raises:
+            LedgerAltered: the bytes are not the leaf's, or the row is missing.
+
+        """
+        row = self._row(index)
+        if leaf_hash(row.raw) != leaf:
+            raise LedgerAltered("the entry is not the one that was signed", where=f"entry {index}")
+        return Entry(index, read_event(row, where=f"entry {index}"), row.raw)
+
+    def _row(self, index: int) -> LogRow:
+        """Return the row of an entry that must be there."""
         rows = self._store.rows(LogQuery(start=index, stop=index + 1))
         if not rows:
             raise LedgerAltered("the entry is missing", where=f"entry {index}")
-        return self.check_rows(rows)[0]
+        return rows[0]
+
+    def _proven(self, row: LogRow, head: SignedCheckpoint) -> Entry:
+        """Return a row as an entry, its bytes proven to be in the tree under `head`."""
+        where = f"entry {row.index}"
+        proof = prove_inclusion(row.index, head.size, self.nodes())
+        try:
+            check_inclusion(leaf_hash(row.raw), row.index, head.size, proof=proof, root=head.root)
+        except ProofInvalid:
+            raise LedgerAltered("the entry is not in the signed tree", where=where) from None
+        return Entry(row.index, read_event(row, where=where), row.raw)
 
     def latest(self, action: str, object_: str) -> Entry | None:
-        """Return the newest entry of that action and object, proven to be in the signed tree.
+        """Return the newest entry of that action and object that the store's index finds, proven to be in the tree.
 
         Raises:
             LedgerAltered: its bytes are not in the tree, or say something else than the store's index.
@@ -99,16 +127,7 @@ class Reader:
         """
         head = self.head()
         rows = self._store.rows(LogQuery(stop=head.size, action=action, object=object_, newest=True, limit=1))
-        if not rows:
-            return None
-        index, raw = rows[0].index, rows[0].raw
-        where = f"entry {index}"
-        proof = prove_inclusion(index, head.size, self.nodes())
-        try:
-            check_inclusion(leaf_hash(raw), index, head.size, proof=proof, root=head.root)
-        except ProofInvalid:
-            raise LedgerAltered("the entry is not in the signed tree", where=where) from None
-        return Entry(index, read_event(rows[0], where=where), raw)
+        return self._proven(rows[0], head) if rows else None
 
     def scan(self, query: LogQuery) -> Iterator[Entry]:
         """Yield the entries that fit `query` (its limit is a page, not an end), oldest first, up to the head of now."""

@@ -14,6 +14,7 @@ from strongroom.core.errors import (
     LedgerTruncated,
     ProofInvalid,
     StrongroomError,
+    TamperError,
 )
 from strongroom.ledger import checkpoints, events
 from strongroom.ledger.checkpoints import SignedCheckpoint
@@ -22,6 +23,7 @@ from strongroom.ledger.events import Receipt
 from strongroom.ledger.keys import LogKey
 from strongroom.ledger.merkle import check_consistency, leaf_hash, prove_consistency
 from strongroom.ledger.reader import Reader
+from strongroom.ledger.state import StateIndex
 from strongroom.ledger.tiles import Growth, nodes
 from strongroom.ports.log_store import LogQuery, LogRow, LogStore, LogWrite, Turn
 
@@ -42,7 +44,8 @@ class _Plan:
 
     size: int
     stored: dict[str, LogRow]
-    claimed: dict[str, str]
+    claimed: dict[str, bytes]  # the leaf hash of the entry that carries the claim
+    doubt: TamperError | None = None  # why nobody knows what is claimed
     accepted: list[Draft] = field(default_factory=list[Draft])
     places: dict[str, int | StrongroomError] = field(default_factory=dict[str, int | StrongroomError])
     repeats: bool = False
@@ -51,15 +54,26 @@ class _Plan:
         """Decide on one draft; return its index or why it stays out."""
         event = draft.event
         place: int | StrongroomError
-        if (row := self.stored.get(event.id)) is not None:
+        if event.claim is not None and self.doubt is not None:
+            place = _same(self.doubt)
+        elif (row := self.stored.get(event.id)) is not None:
             self.repeats = True
-            place = row.index if row.raw == draft.raw else _other_content(event.id)
-        elif event.claim is not None and self.claimed.get(event.claim, event.id) != event.id:
+            place = self._repeated(draft, row)
+        elif event.claim is not None and event.claim in self.claimed:
             place = AlreadyClaimed("a ledger entry has claimed this right", where=event.claim[:80])
         else:
             place = self.size + len(self.accepted)
             self._accept(draft, place)
         return place
+
+    def _repeated(self, draft: Draft, row: LogRow) -> int | StrongroomError:
+        """Decide on a draft whose id the store knows; a claim counts only if the signed entries carry it too."""
+        event = draft.event
+        if row.raw != draft.raw:
+            return AlreadyExists("an entry with this id says something else", where=event.id[:80])
+        if event.claim is not None and self.claimed.get(event.claim) != leaf_hash(row.raw):
+            return LedgerAltered("the entry is not the one that was signed", where=f"entry {row.index}")
+        return row.index
 
     def _accept(self, draft: Draft, index: int) -> None:
         """Take a draft in; what follows in the same batch sees it as stored."""
@@ -67,12 +81,12 @@ class _Plan:
         self.accepted.append(draft)
         self.stored[event.id] = _row(index, draft)
         if event.claim is not None:
-            self.claimed[event.claim] = event.id
+            self.claimed[event.claim] = leaf_hash(draft.raw)
 
 
-def _other_content(event_id: str) -> AlreadyExists:
-    """Return the error of a second event under one id."""
-    return AlreadyExists("an entry with this id says something else", where=event_id[:80])
+def _same(error: StrongroomError) -> StrongroomError:
+    """Return an error like `error`: each thread raises one of its own, for a shared one would mix up tracebacks."""
+    return type(error)(error.message, where=error.where, remedy=error.advice)
 
 
 def _row(index: int, draft: Draft) -> LogRow:
@@ -81,21 +95,13 @@ def _row(index: int, draft: Draft) -> LogRow:
     return LogRow(index, draft.raw, event.id, event.action, event.object, event.claim)
 
 
-def _plan(size: int, turn: Turn, drafts: Sequence[Draft]) -> _Plan:
-    """Look up the ids and claims of `drafts`."""
-    ids = tuple({draft.event.id for draft in drafts})
-    claims = tuple({draft.event.claim for draft in drafts if draft.event.claim is not None})
-    stored = turn.rows(LogQuery(ids=ids, limit=len(ids)))
-    held: Sequence[LogRow] = turn.rows(LogQuery(claims=claims, limit=len(claims))) if claims else ()
-    return _Plan(size, {row.id: row for row in stored}, {row.claim: row.id for row in held if row.claim is not None})
-
-
 class Writer:
     """Writes batches of drafts. One thread at a time calls it; the store keeps other processes out."""
 
-    def __init__(self, store: LogStore, key: LogKey) -> None:
-        """Write to `store`, sign with `key`."""
+    def __init__(self, store: LogStore, key: LogKey, state: StateIndex) -> None:
+        """Write to `store`, sign with `key`; `state` knows what is claimed."""
         self._store = store
+        self._state = state
         self._key = key
         self._reader = Reader(store, key.verifier)
         self._tree: _Tree | None = None
@@ -111,20 +117,31 @@ class Writer:
             self._tree = None  # whatever stands in the store now is read and checked anew
             for one in everybody:
                 if one.outcome is None:
-                    # each thread raises an error of its own: a shared one would mix up their tracebacks
-                    one.outcome = type(error)(error.message, where=error.where, remedy=error.advice)
+                    one.outcome = _same(error)
 
     def _write(self, everybody: Sequence[Pending], turn: Turn) -> None:
         """Write one batch; outcomes are set only after the commit."""
         tree = self._current(turn)
         offered = list(_drafts(turn.offered))
-        plan = _plan(tree.head.size, turn, [*(one.draft for one in everybody), *offered])
+        plan = self._plan(tree.head, turn, [*(one.draft for one in everybody), *offered])
         places = [plan.consider(one.draft) for one in everybody]
         for draft in offered:
             plan.consider(draft)
         self._tree = self._commit(tree, plan, turn)
         for one, place in zip(everybody, places, strict=True):
             one.outcome = Receipt(place, self._tree.head.size) if isinstance(place, int) else place
+
+    def _plan(self, head: SignedCheckpoint, turn: Turn, drafts: Sequence[Draft]) -> _Plan:
+        """Look up the ids and claims of `drafts`. If the claims can't be known, what claims nothing still goes in."""
+        ids = tuple({draft.event.id for draft in drafts})
+        stored = turn.rows(LogQuery(ids=ids, limit=len(ids)))
+        plan = _Plan(head.size, {row.id: row for row in stored}, {})
+        if claims := {draft.event.claim for draft in drafts if draft.event.claim is not None}:
+            try:
+                plan.claimed = self._state.claimed(claims, head)
+            except TamperError as error:
+                plan.doubt = error
+        return plan
 
     def _commit(self, tree: _Tree, plan: _Plan, turn: Turn) -> _Tree:
         """Extend, sign and store the tree; return the one that stands now."""

@@ -27,7 +27,6 @@ class LogQuery:
     start: int = 0
     stop: int | None = None
     ids: tuple[str, ...] | None = None
-    claims: tuple[str, ...] | None = None
     action: str | None = None
     object: str | None = None
     newest: bool = False

@@ -2,7 +2,7 @@
 
 H/home.json             format and id: written last, so a half-made home is none
 H/strongroom.toml       settings
-H/ledger/               the log, its signing key (no passphrase: refusals are logged too)
+H/ledger/               the log, its signing key (no passphrase: refusals are logged too), its state index
 H/records.sqlite3       people, policy, requests, registry, wrapped keys
 H/sealed/               sealed payloads, ordinary files
 """
@@ -58,6 +58,7 @@ FORMAT: Final = "strongroom/home@1"
 MARK: Final = "home.json"
 SETTINGS: Final = "strongroom.toml"
 LOG_KEY: Final = "log-key"
+STATE: Final = "state-index"  # beside the log; may be deleted at any time
 
 _DEFAULT_SETTINGS = """\
 # Settings of this home. docs/settings.md lists every key; unknown keys are refused.
@@ -188,7 +189,8 @@ def open_home(path: Path, *, clock: Clock | None = None, witnessed: bool = True)
     configure(settings.log.level)
     key = load_log_key(path / "ledger" / LOG_KEY)
     log.debug("home opened", home=mark.id)
-    home = _build(path, mark.id, settings, ledger=Ledger(_log_store(path, settings), key), clock=clock or SystemClock())
+    ledger = Ledger(_log_store(path, settings), key, path / "ledger" / STATE)
+    home = _build(path, mark.id, settings, ledger=ledger, clock=clock or SystemClock())
     try:
         if witnessed:
             home.show_to_witness()
