@@ -392,13 +392,13 @@ def test_a_home_keeps_its_index_and_believes_no_hidden_entry(tmp_path: Path, mon
     assert (tmp_path / "home" / "ledger" / "state-index").is_file()
     for process in ("with the index", "without"):
         home = open_home(tmp_path / "home")
-        assert home.desk.policy().digest
+        assert home.desk.rules.current().digest
         home.close()
         with closing(sqlite3.connect(tmp_path / "home" / "ledger" / "log.sqlite3")) as connection, connection:
             connection.execute("UPDATE entry SET action = 'x' WHERE action = 'access.policy.adopted'")
         home = open_home(tmp_path / "home")
         with pytest.raises(LedgerAltered):
-            home.desk.policy()
+            home.desk.rules.current()
         home.close()
         with closing(sqlite3.connect(tmp_path / "home" / "ledger" / "log.sqlite3")) as connection, connection:
             connection.execute("UPDATE entry SET action = 'access.policy.adopted' WHERE action = 'x'")

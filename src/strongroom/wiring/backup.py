@@ -13,8 +13,8 @@ import secrets
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -89,7 +89,7 @@ def restore_home(file: Path, path: Path, *, progress: Progress, vkey: str | None
             restored = open_home(draft, witnessed=False)
         except NoHome:
             raise BadInput("there is no home in it", where=str(file)) from None
-        with closing(restored):
+        with _let_go(restored):
             found = restored.ledger.vkey
             if vkey is not None and vkey.strip() != found:
                 raise LedgerForked(f"its log has another verifier key, {found}", where=str(file))
@@ -105,6 +105,15 @@ def _places(settings: Settings) -> tuple[str, str, str]:
     """Return where in the home the log, the records and the sealed payloads are."""
     ledger, records, custody = settings.ledger.store, settings.records.store, settings.custody.store
     return split("ledger", ledger)[1], split("records", records)[1], split("blobs", custody)[1]
+
+
+@contextmanager
+def _let_go(home: Home) -> Generator[None]:
+    """Let go of a draft in the end; the witness is shown no home that is not in its place."""
+    try:
+        yield
+    finally:
+        home.release()
 
 
 def _pieces(home: Home, scratch: Path) -> Iterator[tuple[Path, str]]:
