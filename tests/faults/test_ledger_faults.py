@@ -15,7 +15,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -26,10 +25,7 @@ from strongroom.core.errors import (
     LedgerUnavailable,
     StrongroomError,
 )
-from strongroom.core.ids import new_id
 from strongroom.ledger.checkpoints import SignedCheckpoint
-from strongroom.ledger.events import Event
-from strongroom.ledger.keys import create_log_key, load_log_key
 from strongroom.ledger.log import Ledger
 
 WRITER = """
@@ -40,6 +36,7 @@ from strongroom.core.ids import new_id
 from strongroom.ledger.events import Event
 from strongroom.ledger.keys import load_log_key
 from strongroom.ledger.log import Ledger
+from tests.faults.logs import event, open_log
 
 home, count, kill_at, pragmas = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]
 ledger = Ledger(SqliteLog(home / "log.db"), load_log_key(home / "log.key"))
@@ -62,44 +59,9 @@ connection.set_trace_callback(None)
 """
 
 
-def event(**changes: Any) -> Event:
-    fields: dict[str, Any] = {
-        "at": "t",
-        "who": "os:1",
-        "action": "a",
-        "object": "o",
-        "host": "h",
-        "why": "",
-        "outcome": "done",
-    }
-    fields |= {"id": new_id("evt")} | changes
-    return Event(**fields)
-
-
 def store_of(log: Ledger) -> SqliteLog:
     assert isinstance(log._store, SqliteLog)
     return log._store
-
-
-def open_log(home: Path) -> Ledger:
-    return Ledger(SqliteLog(home / "log.db"), load_log_key(home / "log.key"))
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A log of 300 entries: one full tile and a partial one."""
-    directory = tmp_path_factory.mktemp("template")
-    log = Ledger.create(SqliteLog(directory / "log.db"), create_log_key(directory / "log.key", "strongroom.local/t"))
-    for turn in range(300):
-        log.append(event(object=f"o{turn}", claim=f"c{turn}"))
-    log.close()
-    return directory
-
-
-@pytest.fixture
-def home(tmp_path: Path, template: Path) -> Path:
-    """A copy of it, to be damaged."""
-    return shutil.copytree(template, tmp_path / "home")
 
 
 def checked(home: Path, acknowledged: list[str], before: SignedCheckpoint) -> int:

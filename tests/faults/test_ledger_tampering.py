@@ -6,56 +6,19 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from strongroom.backends.sqlite_log import SqliteLog
 from strongroom.core.errors import LedgerAltered, LedgerForked, LedgerRolledBack, LedgerTruncated, StrongroomError
-from strongroom.core.ids import new_id
 from strongroom.ledger import checkpoints, events
 from strongroom.ledger.checkpoints import SignedCheckpoint
-from strongroom.ledger.events import Event
-from strongroom.ledger.keys import create_log_key, load_log_key
+from strongroom.ledger.keys import create_log_key
 from strongroom.ledger.log import Ledger
 from strongroom.ledger.merkle import EMPTY_ROOT, Frontier, leaf_hash
 from strongroom.ledger.tiles import Growth
 from strongroom.ports.log_store import LogRow, LogWrite
-
-
-def event(**changes: Any) -> Event:
-    fields: dict[str, Any] = {
-        "at": "t",
-        "who": "os:1",
-        "action": "a",
-        "object": "o",
-        "host": "h",
-        "why": "",
-        "outcome": "done",
-    }
-    fields |= {"id": new_id("evt")} | changes
-    return Event(**fields)
-
-
-def open_log(home: Path) -> Ledger:
-    return Ledger(SqliteLog(home / "log.db"), load_log_key(home / "log.key"))
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A log of 300 entries: one full tile and a partial one."""
-    directory = tmp_path_factory.mktemp("template")
-    log = Ledger.create(SqliteLog(directory / "log.db"), create_log_key(directory / "log.key", "strongroom.local/t"))
-    for turn in range(300):
-        log.append(event(object=f"o{turn}", claim=f"c{turn}"))
-    log.close()
-    return directory
-
-
-@pytest.fixture
-def home(tmp_path: Path, template: Path) -> Path:
-    """A copy of it, to be damaged."""
-    return shutil.copytree(template, tmp_path / "home")
+from tests.faults.logs import event, open_log
 
 
 def head(home: Path) -> SignedCheckpoint:
