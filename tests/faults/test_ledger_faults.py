@@ -27,6 +27,7 @@ from strongroom.core.errors import (
 )
 from strongroom.ledger.checkpoints import SignedCheckpoint
 from strongroom.ledger.log import Ledger
+from tests.faults.logs import event, open_log
 
 WRITER = """
 import os, signal, sys
@@ -36,7 +37,6 @@ from strongroom.core.ids import new_id
 from strongroom.ledger.events import Event
 from strongroom.ledger.keys import load_log_key
 from strongroom.ledger.log import Ledger
-from tests.faults.logs import event, open_log
 
 home, count, kill_at, pragmas = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]
 ledger = Ledger(SqliteLog(home / "log.db"), load_log_key(home / "log.key"))
