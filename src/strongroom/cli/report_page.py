@@ -11,7 +11,7 @@ from strongroom.cli.report_style import STYLE
 
 Outcome = Literal["ok", "refused", "failed"]
 
-_ALLOWED = {"ok", "allowed", "done"}
+_ALLOWED = {"granted", "done"}
 _PROOF_NOTE = "The log's signed checkpoint and the path from one entry to it. It can be checked offline, by anybody."
 _WORDS: dict[Outcome, str] = {"ok": "Done", "refused": "Refused, as it should be", "failed": "Failed"}
 

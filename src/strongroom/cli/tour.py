@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 import subprocess
 import sys
 import time
@@ -36,13 +37,11 @@ class Tour:
 
     def call(self, *words: str, who: str = "") -> Document:
         """Run one ``strongroom`` command and return its JSON document; an error comes back under ``error``."""
-        shown = [word if " " not in word else f"'{word}'" for word in words]
-        self.screen.print(
-            f"  $ strongroom {' '.join(shown)}" + (f" --as {who}" if who else ""), style="cyan", markup=False
-        )
-        credentials = ["--as", who, "--passphrase-file", str(self.passphrase(who))] if who else []
         # what follows a bare -- belongs to the program that `exec` runs
         at = words.index("--") if "--" in words else len(words)
+        typed = shlex.join([*words[:at], *(["--as", who] if who else []), *words[at:]])
+        self.screen.print(f"  $ strongroom {typed}", style="cyan", markup=False)
+        credentials = ["--as", who, "--passphrase-file", str(self.passphrase(who))] if who else []
         command = [*words[:at], *credentials, "--json", *words[at:]]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("STRONGROOM_")}
         done = subprocess.run(  # noqa: S603 - our own command line

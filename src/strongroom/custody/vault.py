@@ -241,8 +241,9 @@ class Vault:
         for one in held:
             added = rewrap_key(one, old.keyring, new.certificate.keys, person=new.name)
             self.registry.exchange(one.checkpoint, add=[added], drop=[])
-        act = Act(new.label, "custody.rekey", f"person:{new.name}")
-        self._journal.record(act, "done", detail={"envelopes": len(held)})
+        if held:
+            act = Act(new.label, "custody.rekey", f"person:{new.name}")
+            self._journal.record(act, "done", detail={"envelopes": len(held)})
         return len(held)
 
     def withdraw(self, who: Identity, name: str) -> int:
