@@ -260,7 +260,7 @@ def test_a_passphrase_set_by_somebody_else_shows_on_the_approval(office: Office,
     approved = office.desk.approve(request, office.owner)
     assert any("carla's passphrase was set by person:owner" in note for note in office.desk.approvals.notes(approved))
     assert "carla's passphrase" in str(office.last().event.detail["notes"])
-    office.desk.change_passphrase(carla, Secret(b"carla"), Secret(b"own"))
+    office.desk.change_passphrase(carla.name, Secret(b"carla"), Secret(b"own"))
     assert office.desk.approvals.notes(approved) == ["owner, who approved, is also the one who let carla in"]
 
 

@@ -50,6 +50,8 @@ def certificate(role: Role, *, name: str = "x", purpose: str = "") -> Certificat
         role=role,
         purpose=purpose,
         keys=KEYS,
+        lockbox="",
+        passphrase_by="",
         status="active",
         serial=1,
         issued="",

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strongroom.access import approvals, lockers, roll, rules
+from strongroom.access import approvals, roll
 from strongroom.backends.sqlite_log import SqliteLog
 from strongroom.core.errors import AlreadyClaimed
 from strongroom.core.ids import new_id
@@ -34,7 +34,7 @@ def reopened(folder: Path, state: Path | None = None) -> Ledger:
 
 # ── which acts carry state ───────────────────────────────────────────────────────────────────────────────────────────
 def test_the_rooms_state_actions_are_in_the_index() -> None:
-    rooms = {roll.FOUNDED, roll.CERTIFIED, lockers.PASSPHRASE_SET, rules.ADOPTED, approvals.REQUESTED, registry.SEALED}
+    rooms = {roll.FOUNDED, roll.CERTIFIED, roll.ADOPTED, approvals.REQUESTED, registry.SEALED}
     assert rooms == STATE_ACTIONS
 
 

@@ -34,6 +34,7 @@ from strongroom.core.errors import (
     ApprovalConsumed,
     ApprovalExpired,
     ApprovalNeeded,
+    Busy,
     NoSuchRequest,
     NotPermitted,
 )
@@ -67,10 +68,10 @@ class Approvals:
         self._terms = terms
 
     def open_requests(self) -> list[Request]:
-        """Return the requests that are neither closed, used nor expired, oldest first."""
+        """Return the requests that wait, oldest first: none that is closed, used, expired, or not as it was made."""
         now = self._journal.now()
         live = (one for one in self._all() if not one.closed and parse_stamp(one.statement.expires) > now)
-        unused = (one for one in live if not self._used(one.statement.request))
+        unused = (one for one in live if not self._used(one.statement.request) and self._is_pinned(one))
         return sorted(unused, key=lambda one: one.statement.created)
 
     def notes(self, request: Request) -> list[str]:
@@ -84,8 +85,11 @@ class Approvals:
         ]
         requester = request.statement.wanted.requester
         host = self._people.roll.first(requester).certificate.issuer
-        if host != requester and any(one.approver == host for one in request.approvals):
-            said.append(f"{host}, who approved, is also the one who let {requester} in")
+        for name in (one.approver for one in request.approvals):
+            if name == host:
+                said.append(f"{name}, who approved, is also the one who let {requester} in")
+            if self._people.roll.first(name).certificate.issuer == requester:
+                said.append(f"{name}, who approved, was let in by {requester}")
         return said
 
     def approve(self, request_id: str, approver: Identity, *, policy: Policy) -> Request:
@@ -110,7 +114,7 @@ class Approvals:
             detail["notes"] = "; ".join(notes)
         act = Act(approver.label, "access.approve", wanted.object, wanted.purpose)
         self._journal.record(act, "granted", detail=detail)
-        self._write(answered)
+        self._write(answered, over=request)
         return answered
 
     def redeem(self, wanted: Wanted, asker: Identity, *, policy: Policy, needed: int) -> tuple[Receipt, str]:
@@ -125,8 +129,7 @@ class Approvals:
         """
         request = self._matching(wanted) or self._submit(wanted, asker, policy=policy)
         request_id = request.statement.request
-        people = {one.name: one.certificate for one in self._people.everybody()}
-        bench = Bench(home=self._home, people=people, policy=policy, now=self._journal.now())
+        bench = self._bench(request, policy)
         try:
             self._pinned(request)
             approvers = judge(request, wanted, bench)
@@ -178,10 +181,8 @@ class Approvals:
             ApprovalAltered: the stored request is another than the one that was made.
 
         """
-        where = request.statement.request
-        entry = next(self._journal.ledger.find(claim=f"requested:{where}"), None)
-        if entry is None or entry.event.detail.get("statement") != digest(request.statement):
-            raise ApprovalAltered("the stored request is not the one that was made", where=where)
+        if not self._is_pinned(request):
+            raise ApprovalAltered("the stored request is not the one that was made", where=request.statement.request)
 
     def _submit(self, wanted: Wanted, asker: Identity, *, policy: Policy) -> Request:
         now = self._journal.now()
@@ -235,11 +236,30 @@ class Approvals:
     def _close(self, request: Request, why: str) -> None:
         self._write(msgspec.structs.replace(request, closed=why))
 
-    def _write(self, request: Request) -> None:
+    def _write(self, request: Request, *, over: Request | None = None) -> None:
+        """Store `request`; with `over`, only where that still stands: of two approvals at once neither is lost.
+
+        Raises:
+            Busy: somebody else has answered meanwhile.
+
+        """
         key = request.statement.request
         stored = self._records.get(_KIND, key)
+        if over is not None and (stored is None or stored.document != encode(over)):
+            raise Busy("somebody else has answered this request meanwhile", where=key, remedy="Repeat the command.")
         expect = 0 if stored is None else stored.version
         self._records.apply([Change(kind=_KIND, key=key, expect=expect, document=encode(request))])
+
+    def _bench(self, request: Request, policy: Policy) -> Bench:
+        """Return what the request is judged by."""
+        people = {one.name: one.certificate for one in self._people.everybody()}
+        names = {request.statement.wanted.requester, *(one.approver for one in request.approvals)}
+        keys = {name: self._people.roll.keys(name) for name in names & people.keys()}
+        return Bench(home=self._home, people=people, keys=keys, policy=policy, now=self._journal.now())
+
+    def _is_pinned(self, request: Request) -> bool:
+        entry = next(self._journal.ledger.find(claim=f"requested:{request.statement.request}"), None)
+        return entry is not None and entry.event.detail.get("statement") == digest(request.statement)
 
 
 def _with(request: Request, approval: Approval) -> Request:

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from strongroom.access.approvals import Approvals, Terms
-from strongroom.access.directory import Entrant, People, fitting
+from strongroom.access.directory import Entrant, People, Prepare, fitting, no_envelopes
 from strongroom.access.identity import Identity
 from strongroom.access.keys import Keyring, PublicKeys
-from strongroom.access.people import Person
+from strongroom.access.people import Person, label
 from strongroom.access.policy import (
     CHECKPOINT_ACTIONS,
     HOME_ACTIONS,
@@ -26,13 +26,16 @@ from strongroom.access.policy import (
 from strongroom.access.requests import Request, Wanted
 from strongroom.access.rules import Rules
 from strongroom.core.errors import (
+    BadInput,
     NotPermitted,
     PrincipalDisabled,
     PurposeMismatch,
+    RefusedError,
     StrongroomError,
 )
 from strongroom.core.ids import CheckpointName
 from strongroom.core.secrets import Secret
+from strongroom.ledger.events import Entry
 from strongroom.ledger.journal import Act, Detail, Journal
 from strongroom.ports.records import Records
 
@@ -159,28 +162,51 @@ class Desk:
 
     def add(self, entrant: Entrant, by: Identity) -> Person:
         """Add somebody; the passphrase counts as set by `by` until its owner changes it."""
-        self.demand(by, Question("access.add", purpose=f"{entrant.role} {entrant.name}"))
+        question = Question("access.add", purpose=f"{entrant.role} {entrant.name}")
+        self._owner(by, question)
+        self.demand(by, question)
         return self.people.add(entrant, issuer=by.keyring)
 
     def disable(self, name: str, by: Identity) -> Person:
-        """End somebody's rights at once."""
-        self.demand(by, Question("access.disable", purpose=name))
+        """End somebody's rights at once. Harmless when repeated."""
+        question = Question("access.disable", purpose=name)
+        self._owner(by, question)
+        self.demand(by, question)
         return self.people.disable(name, issuer=by.keyring)
 
-    def change_passphrase(self, who: Identity, old: Secret, new: Secret) -> Identity:
-        """Give `who` a new passphrase of their own; return the identity from now on.
+    def change_passphrase(self, name: str, old: Secret, new: Secret, *, prepare: Prepare = no_envelopes) -> Identity:
+        """Give `name` a new passphrase of their own, and new keys; return the identity from now on.
 
-        The old passphrase is asked for again: a session is not enough. Keys change too where somebody else had set the
-        old one (`People.change_passphrase`); whoever calls then re-wraps what `who` holds.
+        The old passphrase is asked for: a session is not enough. `prepare` wraps what the old keys open for the new.
         """
-        person, seed = self.people.unlock(who.name, old)
-        seed = self.people.change_passphrase(person, seed, new)
-        return Identity(self.people.find(who.name).certificate, Keyring(who.name, seed))
+        with self._refusals(Act(f"claimed:{name}", "access.passwd", f"person:{name}")):
+            person, seed = self.people.unlock(name, old)
+            if new == old:
+                raise BadInput("the new passphrase is the old one", where="passphrase", remedy="Choose another.")
+            seed = self.people.renew(person, seed, new, by=person.label, prepare=prepare)
+        return Identity(self.people.find(name).certificate, Keyring(name, seed))
 
-    def recover(self, name: str, recovery: Keyring, passphrase: Secret) -> None:
+    def recover(self, name: str, recovery: Keyring, passphrase: Secret, *, prepare: Prepare = no_envelopes) -> None:
         """Set a lost passphrase anew with the recovery key; refusals are logged."""
         with self._refusals(Act("recovery", "access.recover", f"person:{name}")):
-            self.people.recover(name, recovery, passphrase=passphrase)
+            self.people.recover(name, recovery, passphrase, prepare=prepare)
+
+    def was_entitled(self, entry: Entry, question: Question, *, keys: str) -> bool:
+        """Whether whoever made a ledger entry might do `question` then, with the keys of the fingerprint `keys`."""
+        name = entry.event.who.partition(":")[2]
+        try:
+            certificate = self.people.find(name, before=entry.index).certificate
+            policy = self.rules.current(before=entry.index)
+        except RefusedError:
+            return False
+        own = (label(name, certificate.role), certificate.keys.fingerprint()) == (entry.event.who, keys)
+        return own and policy.approvals_needed(certificate, question) is not None
+
+    def _owner(self, who: Identity, question: Question) -> None:
+        """Refuse what only an owner's signature makes valid, whatever the policy in force may say."""
+        if who.certificate.role != "owner":
+            with self._refusals(Act(who.label, question.action, "home", question.purpose)):
+                raise NotPermitted(f"{who.name} is no owner: only owners certify people", where=question.action)
 
     # ── policy ───────────────────────────────────────────────────────────────────────────────────────────────────────
     def set_policy(self, text: str, by: Identity, *, why: str) -> Policy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -27,6 +28,8 @@ from strongroom.core.secrets import Secret
 from strongroom.ledger.journal import Act, Detail, Journal
 from strongroom.ports.records import Change, Records
 
+Prepare = Callable[[Keyring, Keyring], None]
+
 _HOME, _RECOVERY = "home", "recovery"
 
 
@@ -48,7 +51,7 @@ class People:
         self._records = records
         self._journal = journal
         self._home = home
-        self._lockers = Lockers(records, journal)
+        self._lockers = Lockers(records)
         self.roll = Roll(records, journal)
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -61,8 +64,8 @@ class People:
         return self.roll.everybody()
 
     def passphrase_set_by(self, name: str) -> str:
-        """Return the ledger's name of whoever last set this principal's passphrase (``""``: nobody yet)."""
-        return self._lockers.set_by(name)
+        """Return the ledger's name of whoever last set this principal's passphrase."""
+        return self.find(name).certificate.passphrase_by
 
     def last_disabled(self) -> dt.datetime | None:
         """Return when somebody was last disabled, or None."""
@@ -79,7 +82,7 @@ class People:
 
         """
         person = self._active(name)
-        return person, fitting(person, unlock(self._lockers.current(name), passphrase, name=name))
+        return person, fitting(person, unlock(self._lockers.box(person.certificate), passphrase, name=name))
 
     # ── changing ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def found(self, entrant: Entrant, *, recovery: PublicKeys) -> Keyring:
@@ -94,7 +97,7 @@ class People:
         }
         self._records.apply([Change(_HOME, _RECOVERY, 0, encode(recovery))])
         self._journal.record(Act(label(entrant.name, "owner"), FOUNDED, "home"), "done", detail=pins)
-        self._admit(entrant, seed, issuer=keyring)
+        self._admit(entrant, seed, issuer=keyring, moment=self.roll.moment())
         return keyring
 
     def add(self, entrant: Entrant, *, issuer: Keyring) -> Person:
@@ -102,51 +105,59 @@ class People:
 
         Raises:
             AlreadyExists: somebody of that name is, or was, in the home.
+            Busy: people or policy have changed meanwhile.
 
         """
         check_name(entrant.name, what="principal")
+        moment = self.roll.moment()
         if self.roll.history(entrant.name):
             raise AlreadyExists("somebody of that name is or was in the home", where=entrant.name)
-        return self._admit(entrant, new_seed(), issuer=issuer)
+        return self._admit(entrant, new_seed(), issuer=issuer, moment=moment)
 
     def disable(self, name: str, *, issuer: Keyring) -> Person:
-        """End `name`'s rights at once: certify as disabled, and throw away the locked keys.
+        """End `name`'s rights at once: certify as disabled, and throw away the locked keys. Harmless when repeated.
 
         Raises:
             LastOwner: the home would be left without an owner.
+            Busy: people or policy have changed meanwhile.
 
         """
-        old = self._active(name)
-        owners = [one for one in self.everybody() if one.active and one.certificate.role == "owner"]
-        if [one.name for one in owners] == [name]:
-            raise LastOwner("the last owner can't be disabled", where=name)
-        gone = self._renewed(old, issuer, status="disabled")
-        self.roll.store(gone)
-        self.roll.pin(gone.certificate, by=label(issuer.name, "owner"))
-        self.roll.store(msgspec.structs.replace(old, recovery=None))
+        moment = self.roll.moment()
+        old = self.find(name)
+        if old.active:
+            owners = [one for one in self.everybody() if one.active and one.certificate.role == "owner"]
+            if [one.name for one in owners] == [name]:
+                raise LastOwner("the last owner can't be disabled", where=name)
+            gone = self._renewed(old, issuer, {"status": "disabled", "lockbox": ""})
+            self.roll.enter(gone, by=label(issuer.name, "owner"), moment=moment)
+            self.roll.store(msgspec.structs.replace(old, recovery=None))
         self._lockers.drop(name)
-        return gone
+        return self.find(name)
 
-    def change_passphrase(self, person: Person, seed: Secret, passphrase: Secret) -> Secret:
-        """Let `person` choose a passphrase; return the seed from now on.
+    def renew(self, person: Person, seed: Secret, passphrase: Secret, *, by: str, prepare: Prepare) -> Secret:
+        """Give `person` new keys under a new passphrase chosen by `by`; return the new seed.
 
-        Whoever set the passphrase before may have kept the seed that it unlocked. So if that was somebody else, the
-        person gets a new seed, certified by the old key.
+        New keys each time, because whoever knew the old passphrase may have kept the seed that it unlocked. `prepare`
+        is called with the old and the new keys before the new ones count: nothing that the old keys open is lost.
+
+        Raises:
+            Busy: people or policy have changed meanwhile.
+
         """
-        if self.passphrase_set_by(person.name) == person.label:
-            self._lockers.pin(person.name, self._lockers.put(person.name, seed, passphrase), by=person.label)
-            return seed
-        old, seed = Keyring(person.name, seed), new_seed()
-        renewed = self._renewed(person, old, keys=Keyring(person.name, seed).public)
-        renewed = msgspec.structs.replace(renewed, recovery=self._for_recovery(person.name, seed))
-        self.roll.store(renewed)
-        box = self._lockers.put(person.name, seed, passphrase)
-        self.roll.pin(renewed.certificate, by=person.label, lockbox=box)
+        moment = self.roll.moment()
+        current = fitting(self._active(person.name), seed)
+        old, new = Keyring(person.name, current), new_seed()
+        box = self._lockers.put(person.name, new, passphrase)
+        changes = {"keys": Keyring(person.name, new).public, "lockbox": box, "passphrase_by": by}
+        renewed = self._renewed(self.find(person.name), old, changes)
+        renewed = msgspec.structs.replace(renewed, recovery=self._for_recovery(person.name, new))
+        prepare(old, Keyring(person.name, new))
+        self.roll.enter(renewed, by=by, moment=moment)
         self._lockers.drop(person.name, keep=box)
-        return seed
+        return new
 
-    def recover(self, name: str, recovery: Keyring, *, passphrase: Secret) -> None:
-        """Give `name` a new passphrase with the home's recovery key; it counts as set by somebody else.
+    def recover(self, name: str, recovery: Keyring, passphrase: Secret, *, prepare: Prepare) -> None:
+        """Give `name` a new passphrase and keys with the home's recovery key; it counts as set by somebody else.
 
         Raises:
             WrongRecoveryKey: the key is not this home's.
@@ -157,11 +168,11 @@ class People:
             seed = recovery.unwrap(person.recovery or b"", info=self._recovery_info(name), where=name)
         except WrongKey:
             raise WrongRecoveryKey("the recovery key does not open the keys", where=name) from None
-        box = self._lockers.put(name, fitting(person, seed), passphrase)
-        self._lockers.pin(name, box, by="recovery")
+        self.renew(person, seed, passphrase, by="recovery", prepare=prepare)
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
-    def _admit(self, entrant: Entrant, seed: Secret, *, issuer: Keyring) -> Person:
+    def _admit(self, entrant: Entrant, seed: Secret, *, issuer: Keyring, moment: int) -> Person:
+        by = label(issuer.name, "owner")
         certificate = Certificate(
             format="strongroom/certificate@1",
             home=self._home,
@@ -169,6 +180,8 @@ class People:
             role=entrant.role,
             purpose=entrant.purpose,
             keys=Keyring(entrant.name, seed).public,
+            lockbox=self._lockers.put(entrant.name, seed, entrant.passphrase),
+            passphrase_by=by,
             status="active",
             serial=1,
             issued=stamp(self._journal.clock.now()),
@@ -176,9 +189,8 @@ class People:
         )
         recovery = self._for_recovery(entrant.name, seed)
         person = Person(certificate=certificate, signature=certify(certificate, issuer), recovery=recovery)
-        self.roll.store(person)
-        box = self._lockers.put(entrant.name, seed, entrant.passphrase)
-        self.roll.pin(certificate, by=label(issuer.name, "owner"), lockbox=box)
+        self.roll.enter(person, by=by, moment=moment)
+        self._lockers.drop(entrant.name, keep=certificate.lockbox)
         return person
 
     def _active(self, name: str) -> Person:
@@ -187,7 +199,7 @@ class People:
             raise PrincipalDisabled("this principal was disabled", where=name)
         return person
 
-    def _renewed(self, old: Person, issuer: Keyring, **changes: PublicKeys | str) -> Person:
+    def _renewed(self, old: Person, issuer: Keyring, changes: Mapping[str, PublicKeys | str]) -> Person:
         certificate = msgspec.structs.replace(
             old.certificate,
             serial=old.certificate.serial + 1,
@@ -213,6 +225,10 @@ class People:
 
     def _recovery_info(self, name: str) -> bytes:
         return f"strongroom recovery v1\n{self._home}\n{name}".encode()
+
+
+def no_envelopes(_old: Keyring, _new: Keyring) -> None:
+    """Prepare nothing: for a principal who holds nothing under the old keys."""
 
 
 def fitting(person: Person, seed: Secret) -> Secret:

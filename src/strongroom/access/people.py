@@ -26,6 +26,8 @@ class Certificate(Record, frozen=True):
     role: Role
     purpose: str  # what a service may open checkpoints for; empty for people
     keys: PublicKeys
+    lockbox: str  # SHA-256 of the locked keys that go with it; empty once disabled
+    passphrase_by: str  # the ledger's name of whoever chose the passphrase
     status: Literal["active", "disabled"]
     serial: int
     issued: str

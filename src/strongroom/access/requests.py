@@ -8,11 +8,11 @@ asked when the approval is used, not only when it is given.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from strongroom.access.keys import Keyring
+from strongroom.access.keys import Keyring, PublicKeys
 from strongroom.access.people import Certificate
 from strongroom.access.policy import Action, Policy, Question
 from strongroom.core.canonical import Record, encode
@@ -86,10 +86,11 @@ def approve(statement: Statement, approver: Keyring, *, at: str) -> Approval:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What `judge` judges by: everybody's current certificates, the policy in force, the time."""
+    """What `judge` judges by: current certificates, all keys that people have had, the policy in force, the time."""
 
     home: str
     people: Mapping[str, Certificate]
+    keys: Mapping[str, Sequence[PublicKeys]]  # newest first
     policy: Policy
     now: dt.datetime
 
@@ -110,7 +111,8 @@ def judge(request: Request, wanted: Wanted, bench: Bench) -> list[str]:
         raise ApprovalAltered("another policy is in force than when it was requested", where=where)
     if bench.now >= parse_stamp(statement.expires):
         raise ApprovalExpired(f"expired at {statement.expires}", where=where)
-    _verify(bench.people.get(wanted.requester), request.signature, requested_bytes(statement), where=where)
+    if _signed_with(request.signature, requested_bytes(statement), bench.keys.get(wanted.requester, ())) is None:
+        raise ApprovalAltered(f"{wanted.requester}'s signature does not verify", where=where)
     return [name for name in (_approver(one, statement, bench) for one in request.approvals) if name]
 
 
@@ -120,24 +122,28 @@ def question_of(wanted: Wanted) -> Question:
 
 
 def _approver(approval: Approval, statement: Statement, bench: Bench) -> str:
-    """Return the approver's name, or nothing if that person may not approve (any more)."""
-    where = statement.request
-    if approval.approver == statement.wanted.requester:
+    """Return the approver's name, or nothing if that person may not approve, or has had new keys since."""
+    where, name = statement.request, approval.approver
+    if name == statement.wanted.requester:
         raise SelfApproval("the requester stands among the approvers", where=where)
-    certificate = bench.people.get(approval.approver)
-    signed = approved_bytes(statement, approver=approval.approver, at=approval.at)
-    _verify(certificate, approval.signature, signed, where=where)
-    permitted = certificate is not None and bench.policy.permits(certificate, question_of(statement.wanted))
-    return approval.approver if permitted else ""
+    certificate = bench.people.get(name)
+    signed = approved_bytes(statement, approver=name, at=approval.at)
+    key = _signed_with(approval.signature, signed, bench.keys.get(name, ()))
+    if certificate is None or key is None:
+        raise ApprovalAltered(f"{name}'s signature does not verify", where=where)
+    permitted = bench.policy.permits(certificate, question_of(statement.wanted))
+    return name if permitted and key == certificate.keys else ""
 
 
-def _verify(certificate: Certificate | None, signature: bytes, message: bytes, *, where: str) -> None:
-    if certificate is None:
-        raise ApprovalAltered("signed by nobody of this home", where=where)
-    try:
-        certificate.keys.verify(signature, message, where=where)
-    except SignatureInvalid:
-        raise ApprovalAltered(f"{certificate.name}'s signature does not verify", where=where) from None
+def _signed_with(signature: bytes, message: bytes, keys: Sequence[PublicKeys]) -> PublicKeys | None:
+    """Return the first of `keys` under which `signature` over `message` verifies, or None."""
+    for key in keys:
+        try:
+            key.verify(signature, message, where="request")
+        except SignatureInvalid:
+            continue
+        return key
+    return None
 
 
 def _difference(approved: Wanted, wanted: Wanted) -> str:

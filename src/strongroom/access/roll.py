@@ -13,8 +13,8 @@ from strongroom.access.people import Certificate, Person
 from strongroom.core.canonical import decode, encode
 from strongroom.core.errors import (
     AlreadyClaimed,
-    AlreadyExists,
     BadInput,
+    Busy,
     PrincipalAltered,
     SignatureInvalid,
     UnknownPrincipal,
@@ -26,6 +26,7 @@ from strongroom.ports.records import Change, Records
 
 FOUNDED = "home.init"  # the ledger's first entry: pins the founder's keys and the recovery key
 CERTIFIED = "access.certificate"  # makes a certificate the current one
+ADOPTED = "access.policy.adopted"  # makes a policy the one in force
 
 _KIND = "person"
 
@@ -73,60 +74,77 @@ class Roll:
             raise PrincipalAltered("the ledger's entries about the certificates don't count up", where=name)
         return [entry for entry in found if before is None or entry.index < before]
 
-    def store(self, person: Person) -> None:
-        """Store a certificate, inert until `pin`."""
-        key = f"{person.name}/{person.certificate.digest()}"
-        stored = self._records.get(_KIND, key)
-        self._records.apply([Change(_KIND, key, 0 if stored is None else stored.version, encode(person))])
+    def moment(self) -> int:
+        """Return how many times people or policy have changed. Read it first, judge, then `enter` under it."""
+        ledger = self._journal.ledger
+        return len([*ledger.find(action=CERTIFIED), *ledger.find(action=ADOPTED)])
 
-    def pin(self, certificate: Certificate, *, by: str, lockbox: str = "") -> None:
-        """Make a stored certificate the current one, and with `lockbox` the digest of the locked keys that go with it.
+    def enter(self, person: Person, *, by: str, moment: int) -> None:
+        """Make `person`'s certificate the current one, if nothing about people or policy has changed since `moment`.
 
         Raises:
-            AlreadyExists: somebody else certified the same serial meanwhile.
+            Busy: something has; judge again.
+            PrincipalAltered: whoever signed it is not entitled to.
 
         """
+        certificate, name = person.certificate, person.name
+        self.store(person)
+        earlier = self.history(name)
+        if self.moment() != moment or certificate.serial != len(earlier) + 1:
+            raise Busy("people or policy have changed meanwhile", where=name, remedy="Repeat the command.")
+        self._verify(person, earlier, before=None)
         detail: Detail = {
             "digest": certificate.digest(),
             "serial": certificate.serial,
             "role": certificate.role,
             "status": certificate.status,
         }
-        if lockbox:
-            detail["lockbox"] = lockbox
-        name = certificate.name
-        try:
-            claim = f"certificate:{name}/{certificate.serial}"
-            self._journal.record(Act(by, CERTIFIED, subject(name)), "done", detail=detail, claim=claim)
-        except AlreadyClaimed:
-            raise AlreadyExists("somebody else certified this name meanwhile", where=name) from None
+        act = Act(by, CERTIFIED, subject(name))
+        record_standing(self._journal, act, detail=detail, moment=moment)
+
+    def store(self, person: Person) -> None:
+        """Store a certificate, inert until it is entered."""
+        key = f"{person.name}/{person.certificate.digest()}"
+        stored = self._records.get(_KIND, key)
+        self._records.apply([Change(_KIND, key, 0 if stored is None else stored.version, encode(person))])
+
+    def keys(self, name: str) -> list[PublicKeys]:
+        """Return the keys that `name` has had, newest first."""
+        entries = self.history(name)
+        certificates = [self._stored(name, entry).certificate for entry in reversed(entries)]
+        return list({one.keys.fingerprint(): one.keys for one in certificates}.values())
 
     def _checked(self, name: str, entries: list[Entry]) -> Person:
         """Return the newest of `entries`' certificates, signed by whoever was entitled to when it was entered."""
         person = self._stored(name, entries[-1])
-        certificate = person.certificate
-        try:
-            self._signer(person, entries).verify(person.signature, certificate.signed_bytes(), where=name)
-        except SignatureInvalid:
-            raise PrincipalAltered("the certificate's signature does not verify", where=name) from None
+        self._verify(person, entries[:-1], before=entries[-1].index)
         return person
 
-    def _signer(self, person: Person, entries: list[Entry]) -> PublicKeys:
+    def _verify(self, person: Person, earlier: list[Entry], *, before: int | None) -> None:
+        certificate, name = person.certificate, person.name
+        try:
+            self._signer(person, earlier, before=before).verify(
+                person.signature, certificate.signed_bytes(), where=name
+            )
+        except SignatureInvalid:
+            raise PrincipalAltered("the certificate's signature does not verify", where=name) from None
+
+    def _signer(self, person: Person, earlier: list[Entry], *, before: int | None) -> PublicKeys:
         """Return the keys that must have signed: the founder's own, the person's earlier ones, or an active owner's."""
         certificate, name = person.certificate, person.name
         if certificate.issuer != name:
-            issuer = self.find(certificate.issuer, before=entries[-1].index).certificate
+            issuer = self.find(certificate.issuer, before=before).certificate
             if issuer.role != "owner" or issuer.status != "active":
                 raise PrincipalAltered("the issuer of the certificate was no active owner", where=name)
             return issuer.keys
-        if len(entries) == 1:
+        if not earlier:
             if certificate.keys.fingerprint() != self._founder():
                 raise PrincipalAltered("certified by itself, but not the home's founder", where=name)
             return certificate.keys
-        earlier = self._checked(name, entries[:-1]).certificate
-        if _standing(earlier) != _standing(certificate) or earlier.status != "active":
+        last = self._checked(name, earlier).certificate
+        if _standing(last) != _standing(certificate) or last.status != "active":
             raise PrincipalAltered("somebody gave themselves another standing", where=name)
-        return earlier.keys
+        return last.keys
 
     def _stored(self, name: str, entry: Entry) -> Person:
         stored = self._records.get(_KIND, f"{name}/{entry.event.detail.get('digest')}")
@@ -144,6 +162,22 @@ class Roll:
 
     def _founder(self) -> str:
         return str(self._journal.ledger.entry(0).event.detail.get("fingerprint", ""))
+
+
+def record_standing(journal: Journal, act: Act, *, detail: Detail, moment: int) -> None:
+    """Enter a change of people or policy that was judged at `moment`.
+
+    All such changes claim the same count, so of two that were judged at the same moment one must be judged again: no
+    two owners disable each other, and nobody is let in by a key that is being renewed.
+
+    Raises:
+        Busy: another change came first.
+
+    """
+    try:
+        journal.record(act, "done", detail=detail, claim=f"standing:{moment}")
+    except AlreadyClaimed:
+        raise Busy("people or policy have changed meanwhile", where=act.object, remedy="Repeat the command.") from None
 
 
 def subject(name: str) -> str:

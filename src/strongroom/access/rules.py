@@ -12,15 +12,15 @@ import binascii
 from strongroom.access.directory import People
 from strongroom.access.identity import Identity
 from strongroom.access.policy import Policy
+from strongroom.access.roll import ADOPTED, record_standing
 from strongroom.core.canonical import decode, encode
-from strongroom.core.errors import BadInput, PolicyInvalid, RefusedError, SignatureInvalid
+from strongroom.core.errors import BadInput, Busy, NotPermitted, PolicyInvalid, RefusedError, SignatureInvalid
 from strongroom.ledger.events import Entry
-from strongroom.ledger.journal import Act, Journal
+from strongroom.ledger.journal import Act, Detail, Journal
 from strongroom.ports.records import Change, Records
 
-ADOPTED = "access.policy.adopted"
-
 _KIND = "policy"
+_ATTEMPTS = 5
 
 
 class Rules:
@@ -51,25 +51,39 @@ class Rules:
         return self._read[newest.index]
 
     def adopt(self, text: str, by: Identity, *, why: str, request: str = "") -> Policy:
-        """Put the policy `text` in force, signed by the owner `by`."""
+        """Put the policy `text` in force, signed by the owner `by`.
+
+        Raises:
+            NotPermitted: `by` is no active owner, whatever the policy in force may say.
+            Busy: people or policy kept changing meanwhile.
+
+        """
         policy = Policy(text)
         if self._records.get(_KIND, policy.digest) is None:
             self._records.apply([Change(_KIND, policy.digest, 0, encode(text))])
-        found = self._adoptions()
-        previous = "" if not found else str(found[-1].event.detail.get("digest", ""))
-        signature = by.keyring.sign(self._signed(policy.digest, previous=previous, request=request))
-        self._journal.record(
-            Act(by.label, ADOPTED, "home", why),
-            "done",
-            detail={
-                "digest": policy.digest,
-                "previous": previous,
-                "request": request,
-                "owner": by.name,
-                "signature": base64.b64encode(signature).decode(),
-            },
-        )
+        for attempt in range(_ATTEMPTS):
+            try:
+                self._enter(policy, by, why=why, request=request)
+                break
+            except Busy:  # an approval may have been spent on this: judge again rather than lose it
+                if attempt == _ATTEMPTS - 1:
+                    raise
         return policy
+
+    def _enter(self, policy: Policy, by: Identity, *, why: str, request: str) -> None:
+        moment = self._people.roll.moment()
+        owner = self._people.find(by.name).certificate
+        if owner.role != "owner" or owner.status != "active" or owner.keys != by.keyring.public:
+            raise NotPermitted(f"{by.name} is no active owner: only owners adopt policies", where="policy")
+        found = self._adoptions()
+        signed = self._signed(policy.digest, previous=found, request=request)
+        detail: Detail = {
+            "digest": policy.digest,
+            "request": request,
+            "owner": by.name,
+            "signature": base64.b64encode(by.keyring.sign(signed)).decode(),
+        }
+        record_standing(self._journal, Act(by.label, ADOPTED, "home", why), detail=detail, moment=moment)
 
     def _adoptions(self) -> list[Entry]:
         return list(self._journal.ledger.find(action=ADOPTED, object="home"))
@@ -77,8 +91,7 @@ class Rules:
     def _checked(self, entry: Entry, *, previous: list[Entry]) -> Policy:
         detail = entry.event.detail
         digest, owner, request = (str(detail.get(name, "")) for name in ("digest", "owner", "request"))
-        before = "" if not previous else str(previous[-1].event.detail.get("digest", ""))
-        message = self._signed(digest, previous=before, request=request)
+        message = self._signed(digest, previous=previous, request=request)
         try:
             certificate = self._people.find(owner, before=entry.index).certificate
             certificate.keys.verify(base64.b64decode(str(detail.get("signature"))), message, where="policy")
@@ -98,6 +111,14 @@ class Rules:
             raise PolicyInvalid("the policy that the ledger names is gone or altered", where="policy")
         return policy
 
-    def _signed(self, digest: str, *, previous: str, request: str) -> bytes:
-        statement = {"digest": digest, "home": self._home, "previous": previous, "request": request}
+    def _signed(self, digest: str, *, previous: list[Entry], request: str) -> bytes:
+        """Return what an owner signs: the text, in its place after all earlier adoptions."""
+        before = "" if not previous else str(previous[-1].event.detail.get("digest", ""))
+        statement = {
+            "digest": digest,
+            "home": self._home,
+            "number": len(previous),
+            "previous": before,
+            "request": request,
+        }
         return b"strongroom policy v1\n" + encode(statement)

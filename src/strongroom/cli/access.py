@@ -37,7 +37,7 @@ def add(call: Call, name: str, *, role: str, new_passphrase_file: str | None, pu
     owner = call.identity()
     passphrase = read_passphrase(new_passphrase_file, f"First passphrase of {name}", confirm=True)
     person = call.home.desk.add(Entrant(name, kind, passphrase, purpose), owner)
-    wrapped = call.home.vault.rewrap(owner)
+    wrapped, _ = call.home.vault.rewrap(owner)
     call.emit(
         {"person": _person(person), "envelopes": wrapped},
         f"{name} is in, as {role}; {wrapped} checkpoints wrapped. The passphrase is known to you: "
@@ -101,10 +101,10 @@ def logout(call: Call) -> None:
 def passwd(call: Call, *, new_passphrase_file: str | None) -> None:
     """Change your own passphrase. The old one is asked for, even inside a session."""
     name, old = call.passphrase()
-    who = call.home.desk.authenticate(name, old)
     new = read_passphrase(new_passphrase_file, f"New passphrase of {name}", confirm=True)
-    changed = call.home.desk.change_passphrase(who, old, new)
-    call.home.vault.rekey(who, changed)
+    vault = call.home.vault
+    who = call.home.desk.change_passphrase(name, old, new, prepare=vault.rekey)
+    vault.forget_old_keys(who)
     call.home.sessions.end()
     call.emit({"person": name, "passphrase": "changed"}, f"{name}'s passphrase is changed.")
 
@@ -118,7 +118,7 @@ def recover(call: Call, name: str, *, recovery_key_file: str, new_passphrase_fil
     """Replace a lost passphrase with the recovery key. It counts as set by somebody else until NAME changes it."""
     recovery = recovery_keyring(read_passphrase(recovery_key_file, "Recovery key"))
     new = read_passphrase(new_passphrase_file, f"New passphrase of {name}", confirm=True)
-    call.home.desk.recover(name, recovery, new)
+    call.home.desk.recover(name, recovery, new, prepare=call.home.vault.rekey)
     call.emit({"person": name, "passphrase": "recovered"}, f"{name} has a new passphrase, and should change it now.")
 
 
@@ -193,7 +193,7 @@ def policy_set(call: Call, file: Path, *, purpose: str) -> None:
     """Put the Cedar policy in FILE in force; a second owner must approve, a sole owner waits out the delay."""
     owner = call.identity()
     changed = call.home.desk.set_policy(_text(file), owner, why=purpose)
-    wrapped = call.home.vault.rewrap(owner)
+    wrapped, _ = call.home.vault.rewrap(owner)
     call.emit({"digest": changed.digest, "envelopes": wrapped}, f"Policy {changed.digest[:12]} is in force.")
 
 

@@ -161,8 +161,10 @@ def execute(call: Call, name: str, command: tuple[str, ...], *, purpose: str) ->
 @common
 def rewrap(call: Call, name: str | None) -> None:
     """Bring the wrapped keys in line with people and policy. No payload is touched."""
-    changed = call.home.vault.rewrap(call.identity(), None if name is None else CheckpointName.parse(name))
-    call.emit({"changed": changed}, f"{changed} checkpoints re-wrapped")
+    who, title = call.identity(), None if name is None else CheckpointName.parse(name)
+    changed, beyond = call.home.vault.rewrap(who, title)
+    without = f"; {who.name} holds no key of {', '.join(beyond)}" if beyond else ""
+    call.emit({"changed": changed, "beyond": list(beyond)}, f"{changed} checkpoints re-wrapped{without}")
 
 
 def _document(call: Call, record: Registered) -> dict[str, Json]:
@@ -177,7 +179,7 @@ def _document(call: Call, record: Registered) -> dict[str, Json]:
         "bytes": record.bytes,
         "signer": record.signer,
         "created": record.created,
-        "holders": list(call.home.vault.registry.envelopes(record.checkpoint)),
+        "holders": [one.person for one in call.home.vault.registry.envelopes(record.checkpoint)],
     }
 
 

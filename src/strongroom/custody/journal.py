@@ -95,5 +95,7 @@ def _read(stage: Stage, keyring: Keyring) -> Journal | None:
     journal = signed.journal
     if journal.envelope.person != keyring.name:
         raise Busy(f"{journal.envelope.person} began to seal it", where=f"{journal.name}:{journal.tag}")
+    if journal.envelope.key != keyring.public.fingerprint():
+        return None  # begun with keys that the custodian has renewed since: the data key is beyond reach, begin anew
     keyring.public.verify(signed.signature, pae(JOURNAL_TYPE, encode(journal)), where=_JOURNAL)
     return journal

@@ -44,8 +44,8 @@ _DAMAGED = 2  # up to so many differing parameter bytes are damage; a file of an
 class Expected:
     """What the ledger says of a checkpoint: the caller's knowledge, never read from the folder itself.
 
-    `keys` finds the public keys of other signers, those who left included: with it an older version that somebody else
-    signed is named for what it is. It never makes anything pass.
+    `keys` finds all keys that a signer has had, those who left included: with it an older version that somebody else,
+    or the same person with earlier keys, signed is named for what it is. It never makes anything pass.
     """
 
     checkpoint: str
@@ -54,13 +54,12 @@ class Expected:
     manifest: str
     signer: str
     key: PublicKeys
-    keys: Callable[[str], PublicKeys | None] | None = None
+    keys: Callable[[str], Sequence[PublicKeys]] | None = None
 
-    def key_of(self, signer: str) -> PublicKeys | None:
-        """Return the public keys of `signer`, or None if nobody of that name is known."""
-        if signer == self.signer:
-            return self.key
-        return self.keys(signer) if self.keys else None
+    def keys_of(self, signer: str) -> list[PublicKeys]:
+        """Return the keys that `signer` is known to have or have had."""
+        own = [self.key] if signer == self.signer else []
+        return [*own, *(self.keys(signer) if self.keys else ())]
 
     @property
     def what(self) -> str:
@@ -124,18 +123,24 @@ def _say_what_stands_there(
     if document.signer != expected.signer:
         words = f"another manifest, signed by {document.signer}, not by {expected.signer}"
         refusal = SignatureInvalid(words, where=f"{expected.checkpoint}/{SIGNATURE}")
-    key = expected.key_of(document.signer)
-    if key is None:
-        return refusal
-    try:
-        key.verify(document.signature, pae(MANIFEST_TYPE, data), where=where)
-    except SignatureInvalid:
+    if not _signed_by_one_of(expected.keys_of(document.signer), document.signature, data):
         return refusal
     checkpoint, name, version = _identity(manifest)
     there = f"{name} version {version} ({checkpoint}), signed by {document.signer}, stands in place of {expected.what}"
     if name != expected.name or (version == expected.version and checkpoint != expected.checkpoint):
         return WrongCheckpoint(there, where=where)
     return refusal if version == expected.version else RolledBack(there, where=where)
+
+
+def _signed_by_one_of(keys: Sequence[PublicKeys], signature: bytes, data: bytes) -> bool:
+    """Whether one of `keys` signed the manifest `data`."""
+    for key in keys:
+        try:
+            key.verify(signature, pae(MANIFEST_TYPE, data), where=MANIFEST)
+        except SignatureInvalid:
+            continue
+        return True
+    return False
 
 
 def _judge_sizes(manifest: Manifest, *, where: str) -> None:

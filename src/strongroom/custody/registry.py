@@ -6,15 +6,19 @@ that was moved back, or a record put back from an old copy, is noticed, and an o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
+from strongroom.access.keys import PublicKeys
 from strongroom.core.canonical import Record, decode, encode
 from strongroom.core.errors import AlreadyClaimed, Busy, NoSuchCheckpoint, RecordAltered
 from strongroom.core.ids import CheckpointName
 from strongroom.custody.formats import Envelope
 from strongroom.ledger.events import Entry
 from strongroom.ledger.journal import Act, Detail, Journal
-from strongroom.ports.records import Change, Records
+from strongroom.ports.records import Change, Records, Stored
+
+Entitled = Callable[[Entry, CheckpointName], bool]
 
 SEALED = "custody.sealed"  # the ledger action that makes a version the current one
 
@@ -36,11 +40,32 @@ class Registered(Record, frozen=True):
     bytes: int
     single: bool  # sealed from one file, not from a folder
     host: str
+    key: str  # fingerprint of the keys that it was signed with
 
     @property
     def title(self) -> CheckpointName:
         """The name and tag."""
         return CheckpointName(self.name, self.tag)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An envelope where it is kept: the record's key and person are the keeper's word, the envelope may say another."""
+
+    key: str
+    person: str
+    envelope: Envelope
+
+    def fits(self, keys: PublicKeys | None, version: int) -> bool:
+        """Whether it is kept, and is, for these keys and that version."""
+        if keys is None:
+            return False
+        one = self.envelope
+        return self.key == _key(one) and (one.person, one.key, one.version) == (
+            self.person,
+            keys.fingerprint(),
+            version,
+        )
 
 
 def subject(name: CheckpointName) -> str:
@@ -51,10 +76,14 @@ def subject(name: CheckpointName) -> str:
 class Registry:
     """The checkpoints of one home."""
 
-    def __init__(self, records: Records, journal: Journal) -> None:
-        """Keep the registry in `records`, pinned by the ledger behind `journal`."""
+    def __init__(self, records: Records, journal: Journal, *, entitled: Entitled) -> None:
+        """Keep the registry in `records`, pinned by the ledger behind `journal`.
+
+        `entitled` tells whether whoever made an entry might seal that checkpoint then, with the keys that it names.
+        """
         self._records = records
         self._journal = journal
+        self._entitled = entitled
 
     def current(self, name: CheckpointName) -> Registered:
         """Return the current version of `name`.
@@ -74,27 +103,38 @@ class Registry:
         return record
 
     def pin(self, name: CheckpointName) -> Entry:
-        """Return the ledger entry that says which version of `name` is current.
+        """Return the ledger entry that says which version of `name` is current: the newest that counts.
+
+        An entry counts if its version is higher than all before it, and if whoever made it had the right to seal then:
+        so nobody brings an older version back, or makes a good one unreachable by a bad one.
 
         Raises:
             NoSuchCheckpoint: nothing was sealed under that name.
 
         """
-        entry = self._journal.ledger.latest(SEALED, subject(name))
-        if entry is None:
+        newest: Entry | None = None
+        highest = 0
+        for entry in self._journal.ledger.find(action=SEALED, object=subject(name)):
+            version = entry.event.detail.get("version")
+            if isinstance(version, int) and version > highest:
+                highest = version
+                counts = entry.event.outcome == "done" and self._entitled(entry, name)
+                newest = entry if counts else newest
+        if newest is None:
             raise NoSuchCheckpoint("nothing was sealed under that name", where=str(name))
-        return entry
+        return newest
 
     def next_version(self, name: CheckpointName) -> int:
         """Return the version that the next sealing under `name` takes: one more than the ledger has seen."""
-        entry = self._journal.ledger.latest(SEALED, subject(name))
-        return 1 if entry is None else int(entry.event.detail.get("version", 0)) + 1
+        entries = self._journal.ledger.find(action=SEALED, object=subject(name))
+        seen = (entry.event.detail.get("version") for entry in entries)
+        return 1 + max((version for version in seen if isinstance(version, int)), default=0)
 
     def all(self) -> list[Registered]:
         """Return the current version of every checkpoint, by name."""
         subjects = {entry.event.object for entry in self._journal.ledger.find(action=SEALED)}
-        done = (self._journal.ledger.latest(SEALED, one) for one in sorted(subjects))
-        return [self.current(CheckpointName.parse(one.event.object.partition(":")[2])) for one in done if one]
+        names = (CheckpointName.parse(one.partition(":")[2]) for one in sorted(subjects))
+        return [self.current(name) for name in names if self._has(name)]
 
     def history(self, name: CheckpointName) -> Iterator[Entry]:
         """Return every ledger entry about `name`, oldest first."""
@@ -122,22 +162,33 @@ class Registry:
             raise Busy(message, where=str(record.title)) from None
 
     # ── envelopes ────────────────────────────────────────────────────────────────────────────────────────────────────
-    def envelopes(self, checkpoint: str) -> dict[str, Envelope]:
-        """Return who holds the data key of `checkpoint`, and their envelopes: one query."""
-        found = self._records.scan(_ENVELOPE, f"{checkpoint}/")
-        return {one.key.rpartition("/")[2]: decode(one.document, Envelope, where=one.key) for one in found}
+    def envelopes(self, checkpoint: str) -> list[Held]:
+        """Return the envelopes of `checkpoint`, by person: who holds its data key is one query."""
+        return [_held(one) for one in self._records.scan(_ENVELOPE, f"{checkpoint}/")]
 
-    def held_by(self, person: str) -> list[Envelope]:
+    def envelope(self, checkpoint: str, person: str, keys: PublicKeys) -> Envelope | None:
+        """Return the data key of `checkpoint` wrapped to `keys` of `person`, or None."""
+        stored = self._records.get(_ENVELOPE, _envelope_key(checkpoint, person, keys.fingerprint()))
+        return None if stored is None else decode(stored.document, Envelope, where=f"envelope of {person}")
+
+    def held_by(self, person: str) -> list[Held]:
         """Return every envelope that `person` holds, of superseded versions too."""
-        found = (one for one in self._records.scan(_ENVELOPE) if one.key.endswith(f"/{person}"))
-        return [decode(one.document, Envelope, where=one.key) for one in found]
+        return [held for held in map(_held, self._records.scan(_ENVELOPE)) if held.person == person]
 
-    def exchange(self, checkpoint: str, *, add: Sequence[Envelope], drop: Sequence[str]) -> None:
+    def exchange(self, *, add: Sequence[Envelope], drop: Sequence[Held]) -> None:
         """Add and delete envelopes, all at once."""
         changes = [self._change(_ENVELOPE, _key(one), encode(one)) for one in add]
-        changes += [self._change(_ENVELOPE, f"{checkpoint}/{person}", None) for person in drop]
+        kept = {change.key for change in changes}
+        changes += [self._change(_ENVELOPE, one.key, None) for one in drop if one.key not in kept]
         if changes:
             self._records.apply(changes)
+
+    def _has(self, name: CheckpointName) -> bool:
+        try:
+            self.pin(name)
+        except NoSuchCheckpoint:
+            return False
+        return True
 
     def _change(self, kind: str, key: str, document: bytes | None) -> Change:
         stored = self._records.get(kind, key)
@@ -151,8 +202,18 @@ def _pins(record: Registered) -> Detail:
         "version": record.version,
         "digest": record.manifest,
         "signer": record.signer,
+        "key": record.key,
     }
 
 
+def _held(stored: Stored) -> Held:
+    return Held(stored.key, stored.key.split("/")[1], decode(stored.document, Envelope, where=stored.key))
+
+
 def _key(envelope: Envelope) -> str:
-    return f"{envelope.checkpoint}/{envelope.person}"
+    return _envelope_key(envelope.checkpoint, envelope.person, envelope.key)
+
+
+def _envelope_key(checkpoint: str, person: str, fingerprint: str) -> str:
+    """Return where an envelope is kept: by keys too, so that old and new ones stand side by side during a renewal."""
+    return f"{checkpoint}/{person}/{fingerprint[:32]}"

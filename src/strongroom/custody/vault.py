@@ -6,21 +6,28 @@ first three; no key leaves its envelope without the grant that it returns (rule 
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from strongroom.access.desk import Desk, Grant, Matter
 from strongroom.access.identity import Identity
-from strongroom.access.keys import PublicKeys
+from strongroom.access.keys import Keyring, PublicKeys
 from strongroom.access.people import Person
 from strongroom.access.policy import CheckpointAction, Question
 from strongroom.core.clock import stamp
-from strongroom.core.errors import NoSuchCheckpoint, RecordAltered, RefusedError, StrongroomError, WrongKey
+from strongroom.core.errors import (
+    BadName,
+    Busy,
+    NoSuchCheckpoint,
+    RecordAltered,
+    RefusedError,
+    StrongroomError,
+    WrongKey,
+)
 from strongroom.core.ids import CheckpointName
 from strongroom.custody import seal as sealing
-from strongroom.custody.formats import Envelope
 from strongroom.custody.journal import Identity as SealIdentity
 from strongroom.custody.judge import Expected
 from strongroom.custody.keys import rewrap_key, unwrap_key, wrap_key
@@ -63,9 +70,14 @@ class Vault:
         self, who: Identity, source: Path, name: CheckpointName, *, progress: Progress | None = None
     ) -> Registered:
         """Seal `source` under `name`, in place of what the tag meant before; repeat the call to go on after a crash."""
-        self._desk.demand(who, Question("custody.seal", name), Matter(detail={"source": str(source)[:400]}))
+        question = Question("custody.seal", name)
+        self._desk.demand(who, question, Matter(detail={"source": str(source)[:400]}))
         with self._failures(Act(who.label, "custody.seal", subject(name))):
-            return self._seal(who, source, name, progress=progress)
+            record = self._seal(who, source, name, progress=progress)
+            if self.registry.current(name) != record:  # disabled, or new keys, at the last moment
+                raise Busy("rights or keys changed while it was being sealed: it does not count", where=str(name))
+            self._rewrap(who, record)  # for whoever came in meanwhile
+        return record
 
     def _seal(self, who: Identity, source: Path, name: CheckpointName, *, progress: Progress | None) -> Registered:
         identity = SealIdentity(
@@ -89,6 +101,7 @@ class Vault:
             bytes=result.bytes,
             single=source.is_file(),
             host=self._journal.host,
+            key=who.keyring.public.fingerprint(),
         )
         envelopes = [
             wrap_key(
@@ -101,6 +114,7 @@ class Vault:
             for person in self._holders(record)
         ]
         result.data_key.wipe()
+        self._desk.require(who, Question("custody.seal", name))  # sealing took long: still the same keys and rights?
         self.registry.register(record, envelopes, who=who.label)
         sealing.discard(self._blobs, name, replaced=result.replaced)
         return record
@@ -169,7 +183,7 @@ class Vault:
     def _unlocked(self, grant: Grant, record: Registered) -> SealedReader:
         """Release the key that `grant` stands for, and open the folder with it."""
         who = grant.identity
-        envelope = self.registry.envelopes(record.checkpoint).get(who.name)
+        envelope = self.registry.envelope(record.checkpoint, who.name, who.keyring.public)
         if envelope is None:
             raise WrongKey(f"nobody wrapped this checkpoint to {who.name}", where=str(record.title))
         key = unwrap_key(envelope, who.keyring, checkpoint=record.checkpoint, version=record.version)
@@ -179,80 +193,90 @@ class Vault:
             key.wipe()
 
     def _expected(self, record: Registered) -> Expected:
-        """Return what the sealed folder of `record` must prove to be: signed by somebody who might seal it then.
+        """Return what the sealed folder of `record` must prove to be.
 
         Raises:
-            RecordAltered: the ledger's entry is not by the signer, or the signer had no right to seal.
+            RecordAltered: the signer never had the keys that the ledger names.
 
         """
-        entry = self.registry.pin(record.title)
-        signer = self._desk.people.find(record.signer, before=entry.index)
-        policy = self._desk.rules.current(before=entry.index)
-        entitled = policy.permits(signer.certificate, Question("custody.seal", record.title))
-        if entry.event.who != signer.label or not entitled:
-            raise RecordAltered(f"{record.signer} had no right to seal it", where=subject(record.title))
+        key = next((one for one in self._keys_of(record.signer) if one.fingerprint() == record.key), None)
+        if key is None:
+            raise RecordAltered(f"{record.signer} never had the keys that signed it", where=subject(record.title))
         return Expected(
             checkpoint=record.checkpoint,
             name=record.title,
             version=record.version,
             manifest=record.manifest,
             signer=record.signer,
-            key=signer.certificate.keys,
+            key=key,
             keys=self._keys_of,
         )
 
-    def _keys_of(self, name: str) -> PublicKeys | None:
-        """Return the present keys of a principal, to name an older version that somebody else sealed."""
+    def _keys_of(self, name: str) -> Sequence[PublicKeys]:
+        """Return all keys that a principal has had, to name an older version for what it is."""
         try:
-            return self._desk.people.find(name).certificate.keys
-        except RefusedError:
-            return None
+            return self._desk.people.roll.keys(name)
+        except (RefusedError, BadName):
+            return ()
 
     # ── who holds a key ──────────────────────────────────────────────────────────────────────────────────────────────
-    def rewrap(self, who: Identity, name: CheckpointName | None = None) -> int:
-        """Bring envelopes in line with people and policy, for `name` or for all; return how many checkpoints changed.
+    def rewrap(self, who: Identity, name: CheckpointName | None = None) -> tuple[int, list[str]]:
+        """Bring envelopes in line with people and policy, for `name` or for all.
 
-        No payload is touched. A key that somebody has taken out before is beyond recall.
+        Returns how many checkpoints changed, and the names of those that `who` holds no key for. With a `name`, all of
+        its envelopes are made anew. No payload is touched; a key that somebody has taken out is beyond recall.
         """
-        records = self.registry.all() if name is None else [self.registry.current(name)]
-        return sum(self._rewrap(who, record) for record in records)
+        if name is not None:
+            return int(self._rewrap(who, self.registry.current(name), anew=True)), []
+        changed, beyond = 0, list[str]()
+        for record in self.registry.all():
+            try:
+                changed += self._rewrap(who, record)
+            except WrongKey:
+                beyond.append(str(record.title))
+        return changed, beyond
 
-    def _rewrap(self, who: Identity, record: Registered) -> bool:
+    def _rewrap(self, who: Identity, record: Registered, *, anew: bool = False) -> bool:
         wanted = {person.name: person.certificate.keys for person in self._holders(record)}
         held = self.registry.envelopes(record.checkpoint)
-        fitting = {name for name, keys in wanted.items() if name in held and _fits(held[name], keys, record)}
-        missing, extra = sorted(wanted.keys() - fitting), sorted(held.keys() - wanted.keys())
+        fitting = {one.person for one in held if not anew and one.fits(wanted.get(one.person), record.version)}
+        missing = sorted(wanted.keys() - fitting)
+        extra = [one for one in held if not one.fits(wanted.get(one.person), record.version)]
         if not missing and not extra:
             return False
-        detail: Detail = {"add": ",".join(missing), "drop": ",".join(extra), "digest": record.manifest}
+        dropped = sorted({one.person for one in extra} - wanted.keys())
+        detail: Detail = {"add": ",".join(missing), "drop": ",".join(dropped), "digest": record.manifest}
         self._desk.demand(who, Question("custody.rewrap", record.title), Matter(detail=detail))
-        own = held.get(who.name)
+        own = self.registry.envelope(record.checkpoint, who.name, who.keyring.public)
         if missing and own is None:
             raise WrongKey(f"nobody wrapped this checkpoint to {who.name}", where=str(record.title))
         added = [rewrap_key(own, who.keyring, wanted[name], person=name) for name in missing if own]
-        self.registry.exchange(record.checkpoint, add=added, drop=extra)
+        self.registry.exchange(add=added, drop=extra)
         return True
 
-    def rekey(self, old: Identity, new: Identity) -> int:
-        """Wrap what `old` holds to the keys of `new`, the same person after a change of keys; return how many."""
-        if old.certificate.keys == new.certificate.keys:
-            return 0
-        held = self.registry.held_by(old.name)
-        for one in held:
-            added = rewrap_key(one, old.keyring, new.certificate.keys, person=new.name)
-            self.registry.exchange(one.checkpoint, add=[added], drop=[])
-        if held:
-            act = Act(new.label, "custody.rekey", f"person:{new.name}")
-            self._journal.record(act, "done", detail={"envelopes": len(held)})
-        return len(held)
+    def rekey(self, old: Keyring, new: Keyring) -> None:
+        """Wrap what `old` opens to `new` as well, the same person's next keys; `rewrap` clears the old ones away.
+
+        An envelope that does not open with `old` is left as it is: somebody else has to wrap that checkpoint again.
+        """
+        for one in self.registry.held_by(old.name):
+            try:
+                added = rewrap_key(one.envelope, old, new.public, person=new.name)
+            except WrongKey:
+                continue
+            self.registry.exchange(add=[added], drop=[])
+
+    def forget_old_keys(self, who: Identity) -> None:
+        """Delete the envelopes of keys that `who` no longer has."""
+        present, held = who.certificate.keys.fingerprint(), self.registry.held_by(who.name)
+        self.registry.exchange(add=[], drop=[one for one in held if one.envelope.key != present])
 
     def withdraw(self, who: Identity, name: str) -> int:
         """Delete every envelope that the disabled `name` holds, of superseded versions too; return how many."""
         held = self.registry.held_by(name)
         act = Act(who.label, "custody.withdraw", f"person:{name}")
         self._journal.record(act, "done", detail={"envelopes": len(held)})
-        for one in held:
-            self.registry.exchange(one.checkpoint, add=[], drop=[name])
+        self.registry.exchange(add=[], drop=held)
         return len(held)
 
     def _holders(self, record: Registered) -> list[Person]:
@@ -272,13 +296,7 @@ class Vault:
         """Put into the ledger what went wrong after a grant: tampering above all."""
         try:
             yield
-        except BaseException as error:  # an interrupt too is something that happened after a grant
-            code = error.code if isinstance(error, StrongroomError) else type(error).__name__
-            where = error.where if isinstance(error, StrongroomError) else ""
-            self._journal.record_failure(act, "failed", detail={**(detail or {}), "code": code, "at": where})
+        except StrongroomError as error:
+            said: Detail = {**(detail or {}), "code": error.code, "at": error.where}
+            self._journal.record_failure(act, "failed", detail=said)
             raise
-
-
-def _fits(envelope: Envelope, keys: PublicKeys, record: Registered) -> bool:
-    """Whether an envelope is for these keys and this version."""
-    return (envelope.key, envelope.version) == (keys.fingerprint(), record.version)

@@ -19,7 +19,6 @@ STATE_ACTIONS: Final = frozenset(
     {
         "home.init",
         "access.certificate",
-        "access.passphrase",
         "access.policy.adopted",
         "access.request",
         "custody.sealed",

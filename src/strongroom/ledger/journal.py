@@ -61,7 +61,7 @@ class Journal:
             Event(
                 type="strongroom/event@1",
                 id=new_id("evt"),
-                at=stamp(self.clock.now()),
+                at=stamp(self.now()),
                 who=act.who,
                 action=act.action,
                 object=act.object,

@@ -24,6 +24,7 @@ from strongroom.access.approvals import Terms
 from strongroom.access.desk import Desk
 from strongroom.access.directory import Entrant
 from strongroom.access.identity import Identity
+from strongroom.access.policy import Question
 from strongroom.access.recovery import new_recovery_key, recovery_keyring
 from strongroom.core.canonical import Record, decode, encode
 from strongroom.core.clock import Clock, SystemClock
@@ -40,10 +41,11 @@ from strongroom.core.ids import CheckpointName, new_id
 from strongroom.core.log import configure, log
 from strongroom.core.secrets import Secret
 from strongroom.core.settings import Settings, parse
-from strongroom.custody.registry import Registered, Registry
+from strongroom.custody.registry import Entitled, Registered, Registry
 from strongroom.custody.tensors import SealedTensors
 from strongroom.custody.vault import Purpose, Vault
 from strongroom.ledger.audit import Progress
+from strongroom.ledger.events import Entry
 from strongroom.ledger.journal import Act, Journal
 from strongroom.ledger.keys import create_log_key, load_log_key
 from strongroom.ledger.log import Ledger
@@ -321,7 +323,8 @@ def _build(path: Path, home_id: str, settings: Settings, *, ledger: Ledger, cloc
     scheme, place = split("blobs", settings.custody.store)
     open_blobs: Callable[[Path], Blobs] = load("blobs", scheme)
     open_sessions: Callable[[Path], Sessions] = load("sessions", "agent")
-    vault = Vault(desk, journal, Registry(records, journal), blobs=open_blobs(path / place), inside=path)
+    registry = Registry(records, journal, entitled=_entitled(desk))
+    vault = Vault(desk, journal, registry, blobs=open_blobs(path / place), inside=path)
     return Home(
         path=path,
         id=home_id,
@@ -334,6 +337,17 @@ def _build(path: Path, home_id: str, settings: Settings, *, ledger: Ledger, cloc
         vault=vault,
         sessions=open_sessions(path),
     )
+
+
+def _entitled(desk: Desk) -> Entitled:
+    """Return whether whoever made a sealing's entry is its signer, and might seal then."""
+
+    def entitled(entry: Entry, name: CheckpointName) -> bool:
+        detail = entry.event.detail
+        own = entry.event.who.partition(":")[2] == detail.get("signer")
+        return own and desk.was_entitled(entry, Question("custody.seal", name), keys=str(detail.get("key")))
+
+    return entitled
 
 
 def _log_store(path: Path, settings: Settings) -> LogStore:
