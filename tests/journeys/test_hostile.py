@@ -116,6 +116,7 @@ def test_a_checkpoint_signed_by_somebody_who_may_not_seal_is_refused(sealed: She
     home.vault.registry.register(record, [envelope], who="person:ada")
     assert home.vault.registry.current(name).version == 1
     assert home.vault.registry.next_version(name) == 3
+    sealing.discard(home.vault._blobs, name)
     home.close()
     before = sealed(*OPEN, who="rosa")
     assert before.status == 0
