@@ -156,7 +156,10 @@ def test_the_example_policy_fits_the_schema_and_bites() -> None:
     keys = {"sign": "", "receive": ""}
 
     def may(name: str, title: str) -> bool:
-        document = {**fresh, "name": name, "keys": keys, "serial": 1, "issued": "", "issuer": "owner"}
+        document = {**fresh, "name": name, "keys": keys, "serial": 1, "issued": "", "issuer": "owner"} | {
+            "lockbox": "",
+            "passphrase_by": "",
+        }
         who = msgspec.convert(document, Certificate)
         return policy.permits(who, Question("custody.open", CheckpointName.parse(title)))
 
