@@ -1,7 +1,7 @@
 """Every error that Strongroom raises across a package border, in one tree.
 
     StrongroomError                     exit 1
-    ├── Interrupted                     exit 130 somebody pressed Ctrl-C
+    ├── Interrupted                     exit 130 somebody interrupted it
     ├── NotSigned                       exit 1   somebody was asked to sign, and said no
     ├── UsageError                      exit 2   the call's words are off
     │   ├── BadName · BadSettings · BadInput · PassphraseUnreadable
