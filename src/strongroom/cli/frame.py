@@ -150,7 +150,7 @@ def screen() -> Console:
 
 def table(*columns: str, rows: Iterable[Iterable[object]], styles: Iterable[str] = ()) -> Table:
     """Return a table whose cells show what others wrote as plain text: no markup, no control characters."""
-    made, looks = Table(box=SIMPLE, pad_edge=False), list(styles)
+    made, looks = Table(box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0)), list(styles)
     for column in columns:
         made.add_column(column, overflow="fold", no_wrap=column in _SHORT)
     for number, row in enumerate(rows):

@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 
 from strongroom.cli.frame import Call, Group, Json, Place, common, moment, put, table
-from strongroom.core.errors import BadInput, ProofInvalid
+from strongroom.core.errors import BadInput, Interrupted, ProofInvalid
 from strongroom.ledger.events import Entry
 from strongroom.ledger.proofs import MAX_BUNDLE, verify_bundle
 
@@ -49,12 +49,16 @@ def tail(call: Call, *, count: int) -> None:
 @ledger.command("follow", epilog="Example: strongroom ledger follow --from 0")
 @click.option("--from", "start", type=click.IntRange(0), help="The index to start at (else: what comes from now on).")
 @common
-def follow(call: Call, *, start: int | None) -> None:
+def follow(call: Call, *, start: int | None) -> int:
     """Print entries as they come, one JSON document a line, until interrupted."""
     call.ask("ledger.read")
     log = call.home.ledger
-    for entry in log.follow(log.checkpoint().size if start is None else start):
-        put(entry.raw.decode() + "\n")
+    try:
+        for entry in log.follow(log.checkpoint().size if start is None else start):
+            put(entry.raw.decode() + "\n")
+    except KeyboardInterrupt:  # so it ends: no error, and no line that is no entry
+        return Interrupted.exit_status
+    return 0
 
 
 @ledger.command("prove", epilog="Example: strongroom ledger prove 12 --out entry12.tlog-proof")
