@@ -114,7 +114,8 @@ class Vault:
             for person in self._holders(record)
         ]
         result.data_key.wipe()
-        self._desk.require(who, Question("custody.seal", name))  # sealing took long: still the same keys and rights?
+        # sealing took long: are keys and rights still the same?
+        self._desk.require(who, Question("custody.seal", name), alone=False)
         self.registry.register(record, envelopes, who=who.label)
         sealing.discard(self._blobs, name, replaced=result.replaced)
         return record
