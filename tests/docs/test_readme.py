@@ -71,6 +71,7 @@ def test_the_tour_by_hand_runs_as_written(tmp_path: Path, terminal: dict[str, st
     assert "exit status 3" in done.stdout
     assert done.stderr.count("access.approval_needed") == 1
     assert "SR1-" in done.stdout
+    assert "has not been changed" not in done.stdout
     assert {path.name: path.read_bytes() for path in (place / "out").iterdir()} == {
         path.name: path.read_bytes() for path in Path(terminal["MODEL"]).iterdir()
     }

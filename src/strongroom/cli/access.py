@@ -10,15 +10,18 @@ import click
 from rich.console import Console
 
 from strongroom.access.directory import Entrant
-from strongroom.access.people import ROLES, Person, check_role
+from strongroom.access.people import ROLES, Person, Role
+from strongroom.access.people import check_role as known_role
 from strongroom.access.policy import CHECKPOINT_ACTIONS, HOME_ACTIONS, Action, Question
 from strongroom.access.recovery import recovery_keyring
 from strongroom.access.requests import Request
-from strongroom.cli.frame import Call, Group, Json, common, plain, read_passphrase, table
+from strongroom.cli.frame import Call, Group, Json, common, moment, plain, put, read_passphrase, readable, table
 from strongroom.core.clock import stamp
-from strongroom.core.errors import BadInput, BadName, SessionExpired
+from strongroom.core.errors import BadInput, BadName, NoSuchRequest, NotSigned, SessionExpired
 from strongroom.core.ids import CheckpointName
 from strongroom.ports.sessions import Session
+
+_CHOOSE = "Choose one of those that the message lists."
 
 access = Group("access", help="Who may do what, and who else must agree.")
 
@@ -49,10 +52,11 @@ def add(call: Call, name: str, *, role: str, new_passphrase_file: str | None, pu
 @common
 def people(call: Call) -> None:
     """List who is in the home."""
+    call.ask("registry.read")
     everybody = call.home.desk.people.everybody()
 
     certificates = [one.certificate for one in everybody]
-    rows = [(one.name, one.role, one.status, one.issued, one.purpose) for one in certificates]
+    rows = [(one.name, one.role, one.status, moment(one.issued), one.purpose) for one in certificates]
     shown = table("name", "role", "status", "since", "purpose", rows=rows)
     call.emit({"people": [_person(one) for one in everybody]}, lambda out: out.print(shown))
 
@@ -146,6 +150,7 @@ def may(call: Call, action: str | None, object: str | None, *, purpose: str) -> 
 @common
 def requests(call: Call) -> None:
     """List the requests that wait for a second person."""
+    call.ask("registry.read")
     waiting = call.home.desk.approvals.open_requests()
     documents: list[Json] = [_request(call, one) for one in waiting]
 
@@ -165,12 +170,24 @@ def approve(call: Call, request_id: str) -> None:
     """Give your signed consent to a request of somebody else. At a terminal, the request is shown first."""
     who = call.identity()
     if sys.stdin.isatty() and not call.as_json:
-        for one in call.home.desk.approvals.open_requests():
-            if one.statement.request == request_id:
-                _show_request(call, one, call.err)
-        click.confirm(f"Sign this as {who.name}?", abort=True, err=True)
+        _show_request(call, _waiting(call, request_id), call.err)
+        if not click.confirm(f"Sign this as {who.name}?", err=True):
+            raise NotSigned("not signed", where=request_id)
     approved = call.home.desk.approve(request_id, who)
     call.emit({"request": _request(call, approved)}, lambda out: _show_request(call, approved, out))
+
+
+def _waiting(call: Call, request_id: str) -> Request:
+    """Return the open request of that id, to be shown before it is signed.
+
+    Raises:
+        NoSuchRequest: there is none.
+
+    """
+    for one in call.home.desk.approvals.open_requests():
+        if one.statement.request == request_id:
+            return one
+    raise NoSuchRequest("no open request of that id", where=request_id)
 
 
 policy = Group("policy", help="Show or change the policy.")
@@ -182,7 +199,10 @@ access.add_command(policy)
 def policy_show(call: Call) -> None:
     """Print the policy in force, as Cedar text."""
     current = call.home.desk.rules.current()
-    call.emit({"digest": current.digest, "policy": current.text}, current.text)
+    if call.as_json:
+        call.emit({"digest": current.digest, "policy": current.text}, "")
+    else:
+        put(readable(current.text))
 
 
 @policy.command("set", epilog="Example: strongroom access policy set policy.cedar --purpose 'freeze v1'")
@@ -207,10 +227,31 @@ def _text(file: Path) -> str:
 def _action(name: str, checkpoint: CheckpointName | None) -> Action:
     """Return the action called `name`, with or without its room: ``custody.open`` or ``open``."""
     known: tuple[Action, ...] = HOME_ACTIONS if checkpoint is None else CHECKPOINT_ACTIONS
-    for action in known:
-        if name in {action, action.partition(".")[2]}:
-            return action
-    raise BadName(f"no action {name[:40]!r} on that object; there are {', '.join(known)}", where="ACTION")
+    if found := _meant(name, known):
+        return found
+    if checkpoint is None and (wanted := _meant(name, CHECKPOINT_ACTIONS)):
+        message = f"{wanted} needs a checkpoint: give NAME:TAG"
+        raise BadName(message, where="OBJECT", remedy=f"Repeat it as `strongroom access may {wanted} NAME:TAG`.")
+    message = f"no action {name[:40]!r} on that object; there are {', '.join(known)}"
+    raise BadName(message, where="ACTION", remedy=_CHOOSE)
+
+
+def _meant(name: str, known: tuple[Action, ...]) -> Action | None:
+    """Return the one of `known` that is called `name`, with or without its room."""
+    return next((action for action in known if name in {action, action.partition(".")[2]}), None)
+
+
+def check_role(text: str) -> Role:
+    """Return `text` as a role.
+
+    Raises:
+        BadName: there is no such role.
+
+    """
+    try:
+        return known_role(text)
+    except BadName as error:
+        raise BadName(error.message, where="--role", remedy=_CHOOSE) from None
 
 
 def _person(person: Person) -> dict[str, Json]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from strongroom.cli.frame import Call, Group, Json, common, plain, table
+from strongroom.cli.frame import Call, Group, Json, Place, common, moment, plain, table
 from strongroom.core.ids import CheckpointName
 from strongroom.custody.memory_files import run_with_model
 from strongroom.custody.registry import Registered
@@ -63,7 +63,7 @@ def ls(call: Call) -> None:
 
     columns = ("checkpoint", "version", "tensors", "bytes", "sealed by", "at", "manifest")
     rows = [
-        (one.title, one.version, one.tensors, f"{one.bytes:,}", one.signer, one.created, one.manifest[:16])
+        (one.title, one.version, one.tensors, f"{one.bytes:,}", one.signer, moment(one.created), one.manifest[:16])
         for one in records
     ]
     shown = table(*columns, rows=rows)
@@ -127,7 +127,7 @@ def digest(call: Call, name: str, *, purpose: str) -> None:
 
 @custody.command("export", epilog="Example: strongroom custody export chat:v1 ./out --purpose 'hand-over to QA'")
 @click.argument("name", metavar="NAME:TAG")
-@click.argument("destination", type=click.Path(path_type=Path))
+@click.argument("destination", type=Place(path_type=Path))
 @click.option("--purpose", required=True, help="Why; the second person sees it and signs it.")
 @common
 def export(call: Call, name: str, destination: Path, *, purpose: str) -> None:
@@ -149,8 +149,11 @@ def export(call: Call, name: str, destination: Path, *, purpose: str) -> None:
 @click.option("--purpose", default="", help="Why (else: the program's name); a service must name its own.")
 @common
 def execute(call: Call, name: str, command: tuple[str, ...], *, purpose: str) -> int:
-    """Run PROGRAM over the decrypted model: {model} becomes a path in memory that lives as long as the program."""
-    program = command[0][:200]
+    """Run PROGRAM over the decrypted model: {model} becomes a path in memory that lives as long as the program.
+
+    Standard output and exit status are PROGRAM's, with --json too: only Strongroom's own errors are JSON then.
+    """
+    program = plain(command[0])[:200]
     why = Purpose(purpose or f"exec {program}", {"for": "exec", "program": program})
     with call.home.vault.open(call.identity(), CheckpointName.parse(name), why) as reader:
         return run_with_model(reader, command)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
-from strongroom.cli.frame import Call, Group, common
+from strongroom.cli.frame import Call, Group, common, put, readable
 from strongroom.core.ids import CheckpointName
 from strongroom.custody.vault import Purpose
 from strongroom.ports.engine import Sampling
@@ -45,5 +43,5 @@ def generate(call: Call, name: str, *, prompt: str, purpose: str, **choice: floa
 
 
 def _typed(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    """Print what the model writes as it comes: it can't move the cursor."""
+    put(readable(text))

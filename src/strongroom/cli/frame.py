@@ -8,13 +8,16 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import sys
+import unicodedata
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Concatenate, ParamSpec
 
 import click
+from click.core import ParameterSource
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
@@ -23,7 +26,7 @@ from rich.text import Text
 
 from strongroom.access.identity import Identity
 from strongroom.access.policy import Action, Question
-from strongroom.core.errors import PassphraseUnreadable
+from strongroom.core.errors import BadInput, OutputLost, PassphraseUnreadable
 from strongroom.core.ids import CheckpointName
 from strongroom.core.secrets import Secret
 from strongroom.wiring.home import Home, open_home
@@ -33,6 +36,14 @@ Json = str | int | bool | float | None | list["Json"] | Mapping[str, "Json"]
 
 _PIPED_WIDTH = 180  # columns
 _PASSPHRASE_LIMIT = 4096  # bytes: longer is somebody's mistake
+_SHORT = frozenset({"#", "at", "since", "role", "status", "version", "tensors", "bytes", "outcome"})  # never wrapped
+_STAMP = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)\.\d+Z", re.ASCII)
+_MOVING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # Unicode's categories of what moves, hides or reorders
+_HARMLESS = frozenset("\n\t\u200c\u200d")  # the joiners spell some scripts, and are in many an emoji
+
+
+class PipeClosed(Exception):
+    """What reads standard output went away: the command ends, quietly."""
 
 
 class Call:
@@ -78,7 +89,7 @@ class Call:
         named, file = self.credentials()
         session = None if named else self.home.sessions.current()
         name = named or (session.name if session else "owner")
-        return name, read_passphrase(file, f"Passphrase of {name}")
+        return name, read_passphrase(file, f"Passphrase of {plain(name)}")
 
     def ask(self, action: Action, checkpoint: CheckpointName | None = None) -> str:
         """Return the ledger's name of who asks, once that one may; these questions need no key.
@@ -106,15 +117,17 @@ class Call:
     def emit(self, document: Mapping[str, Json], show: Callable[[Console], None] | str) -> None:
         """Print `document` with ``--json``, else what `show` says to people."""
         if self.as_json:
-            sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+            put(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
         elif isinstance(show, str):
-            self.out.print("\n".join(map(plain, show.split("\n"))), markup=False, soft_wrap=True)
+            put("\n".join(map(plain, show.split("\n"))) + "\n")
         else:
-            show(self.out)
+            with self.out.capture() as shown:
+                show(self.out)
+            put(shown.get())
 
     def say(self, text: str) -> None:
         """Print a line to standard error, for people."""
-        self.err.print(text, markup=False)
+        self.err.print(plain(text), markup=False)
 
     @contextmanager
     def progress(self, title: str, *, unit: str = "bytes") -> Generator[Callable[[int, int], None]]:
@@ -137,9 +150,9 @@ def screen() -> Console:
 
 def table(*columns: str, rows: Iterable[Iterable[object]], styles: Iterable[str] = ()) -> Table:
     """Return a table whose cells show what others wrote as plain text: no markup, no control characters."""
-    made, looks = Table(box=SIMPLE, pad_edge=False), list(styles)
+    made, looks = Table(box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0)), list(styles)
     for column in columns:
-        made.add_column(column, overflow="fold")
+        made.add_column(column, overflow="fold", no_wrap=column in _SHORT)
     for number, row in enumerate(rows):
         made.add_row(*(Text(plain(cell)) for cell in row), style=looks[number] if looks else None)
     return made
@@ -150,6 +163,79 @@ def plain(value: object) -> str:
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in str(value)
     )
+
+
+def readable(text: str) -> str:
+    """Return text of several lines, spacing and joiners kept, with every other control character spelled out."""
+    return "".join(
+        letter
+        if letter in _HARMLESS or unicodedata.category(letter) not in _MOVING
+        else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
+def moment(text: str) -> str:
+    """Return a time stamp as tables show it: to the second, with a space."""
+    found = _STAMP.fullmatch(text)
+    return f"{found[1]} {found[2]}Z" if found else text
+
+
+def put(text: str) -> None:
+    """Write to standard output, at once.
+
+    Raises:
+        PipeClosed: nobody reads it any more.
+        OutputLost: it can't be written.
+
+    """
+    try:
+        sys.stdout.write(text.encode("utf-8", "backslashreplace").decode())
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise PipeClosed from None
+    except OSError as error:
+        raise OutputLost(f"standard output can't be written ({error.strerror})", where="standard output") from None
+
+
+class Place(click.Path):
+    """A path that is given, so not the empty word: that would mean the folder one happens to be in."""
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        """Return the path.
+
+        Raises:
+            BadInput: it is empty.
+
+        """
+        if param is not None:
+            _check_word(os.fspath(value), param)
+        return super().convert(value, param, ctx)
+
+
+def _check_words(context: click.Context, given: Mapping[str, object]) -> None:
+    """Return if every word on the command line can be written down: purposes and places go into the ledger."""
+    for param in context.command.params:
+        value = given.get(param.name or "")
+        typed = context.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE
+        if typed and isinstance(value, str | Path):
+            _check_word(str(value), param)
+
+
+def _check_word(text: str, param: click.Parameter) -> None:
+    """Return if `text` says something, and is text.
+
+    Raises:
+        BadInput: it is empty, or no UTF-8.
+
+    """
+    where = param.opts[0] if isinstance(param, click.Option) else param.human_readable_name
+    if not text.strip():
+        raise BadInput(f"{where} is empty", where=where)
+    if any(unicodedata.category(letter) == "Cs" for letter in text):
+        raise BadInput(f"{where} is not UTF-8 text", where=where)
 
 
 def read_passphrase(file: str | None, prompt: str, *, confirm: bool = False) -> Secret:
@@ -207,6 +293,7 @@ class Group(click.Group):
 
 def _remember(**options: str | bool | None) -> None:
     context = click.get_current_context()
+    _check_words(context, options)
     inherited: dict[str, str | bool | None] = dict(context.obj or {})
     context.obj = inherited | {name: value for name, value in options.items() if value is not None}
 
@@ -216,8 +303,9 @@ def common(verb: Callable[Concatenate[Call, P], int | None]) -> Callable[P, int 
 
     @functools.wraps(verb)
     def run(*args: P.args, **kwargs: P.kwargs) -> int | None:
-        nearest = {name: kwargs.pop(name, None) for name in _NAMES}
         context = click.get_current_context()
+        _check_words(context, kwargs)
+        nearest = {name: kwargs.pop(name, None) for name in _NAMES}
         outer: dict[str, str | bool | None] = dict(context.obj or {})
         call = Call(outer | {name: value for name, value in nearest.items() if value is not None})  # type: ignore[arg-type]
         context.call_on_close(call.close)

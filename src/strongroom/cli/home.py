@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from strongroom.cli.frame import Call, Group, common, read_passphrase
+from strongroom.cli.frame import Call, Group, Place, common, read_passphrase
 from strongroom.wiring.backup import back_up, restore_home
 from strongroom.wiring.home import create_home, upgrade_home
 
@@ -32,7 +32,7 @@ def init(call: Call, *, name: str) -> None:
 
 
 @home.command("backup", epilog="Example: strongroom home backup vault-2026-11.tar")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=Place(path_type=Path))
 @common
 def backup(call: Call, file: Path) -> None:
     """Write the whole home, consistent, to one FILE. It holds the log key: guard it like the home."""

@@ -7,12 +7,10 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from strongroom.cli.frame import Call, Group, Json, common, table
-from strongroom.core.errors import BadInput, ProofInvalid
+from strongroom.cli.frame import Call, Group, Json, Place, common, moment, put, table
+from strongroom.core.errors import BadInput, Interrupted, ProofInvalid
 from strongroom.ledger.events import Entry
-from strongroom.ledger.proofs import verify_bundle
-
-_BUNDLE_LIMIT = 1_000_000  # bytes; an entry of 65,535 and 64 hashes fit several times
+from strongroom.ledger.proofs import MAX_BUNDLE, verify_bundle
 
 ledger = Group("ledger", help="The tamper-evident log of every act.")
 
@@ -51,17 +49,21 @@ def tail(call: Call, *, count: int) -> None:
 @ledger.command("follow", epilog="Example: strongroom ledger follow --from 0")
 @click.option("--from", "start", type=click.IntRange(0), help="The index to start at (else: what comes from now on).")
 @common
-def follow(call: Call, *, start: int | None) -> None:
+def follow(call: Call, *, start: int | None) -> int:
     """Print entries as they come, one JSON document a line, until interrupted."""
     call.ask("ledger.read")
     log = call.home.ledger
-    for entry in log.follow(log.checkpoint().size if start is None else start):
-        click.echo(entry.raw)
+    try:
+        for entry in log.follow(log.checkpoint().size if start is None else start):
+            put(entry.raw.decode() + "\n")
+    except KeyboardInterrupt:  # so it ends: no error, and no line that is no entry
+        return Interrupted.exit_status
+    return 0
 
 
 @ledger.command("prove", epilog="Example: strongroom ledger prove 12 --out entry12.tlog-proof")
 @click.argument("index", type=click.IntRange(0))
-@click.option("--out", metavar="FILE", type=click.Path(path_type=Path), help="Write the bundle there.")
+@click.option("--out", metavar="FILE", type=Place(path_type=Path), help="Write the bundle there.")
 @common
 def prove(call: Call, index: int, *, out: Path | None) -> None:
     """Make a proof bundle that a stranger verifies offline with the verifier key."""
@@ -85,7 +87,7 @@ def check(call: Call, bundle: Path, *, vkey: str) -> None:
 
 
 @ledger.command("export", epilog="Example: strongroom ledger export ./log")
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("directory", type=Place(path_type=Path))
 @common
 def export(call: Call, directory: Path) -> None:
     """Write the log as a C2SP static tree (checkpoint, tile/…, vkey) that any tlog-tiles client reads."""
@@ -96,7 +98,7 @@ def export(call: Call, directory: Path) -> None:
 
 
 @ledger.command("witness", epilog="Example: strongroom ledger witness /media/stick/witness")
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("directory", type=Place(path_type=Path))
 @click.option("--accept-loss", is_flag=True, help="Start anew after a restore that lost entries; that is logged.")
 @common
 def witness(call: Call, directory: Path, *, accept_loss: bool) -> None:
@@ -131,7 +133,7 @@ def show_entries(entries: list[Entry], out: Console) -> None:
     """Print entries as a table."""
     columns = ("#", "at", "who", "action", "object", "outcome", "why")
     events = [(entry.index, entry.event) for entry in entries]
-    rows = [(index, one.at, one.who, one.action, one.object, one.outcome, one.why) for index, one in events]
+    rows = [(index, moment(one.at), one.who, one.action, one.object, one.outcome, one.why) for index, one in events]
     out.print(table(*columns, rows=rows))
 
 
@@ -146,9 +148,9 @@ def _write(path: Path, text: str) -> None:
 def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as stream:
-            raw = stream.read(_BUNDLE_LIMIT + 1)
+            raw = stream.read(MAX_BUNDLE + 1)
     except OSError as error:
         raise BadInput(f"can't be read ({error.strerror})", where=str(path)) from None
-    if len(raw) > _BUNDLE_LIMIT:
-        raise ProofInvalid(f"over {_BUNDLE_LIMIT:,} bytes: no proof bundle", where=str(path))
+    if len(raw) > MAX_BUNDLE:
+        raise ProofInvalid(f"over {MAX_BUNDLE:,} bytes: no proof bundle", where=str(path))
     return raw

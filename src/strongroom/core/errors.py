@@ -1,6 +1,8 @@
 """Every error that Strongroom raises across a package border, in one tree.
 
     StrongroomError                     exit 1
+    ├── Interrupted                     exit 130 somebody interrupted it
+    ├── NotSigned                       exit 1   somebody was asked to sign, and said no
     ├── UsageError                      exit 2   the call's words are off
     │   ├── BadName · BadSettings · BadInput · PassphraseUnreadable
     ├── RefusedError                    exit 3   who or what may not
@@ -18,7 +20,7 @@
     ├── ConflictError                   exit 6   the thing is there already, or is busy
     │   ├── AlreadyExists · AlreadyClaimed · Busy · LastOwner · HomeVersion
     ├── StorageError                    exit 7   the disk or the server said no
-    │   ├── DiskFull · StoreUnavailable · LedgerUnavailable
+    │   ├── DiskFull · StoreUnavailable · LedgerUnavailable · OutputLost
     ├── LimitError                      exit 8   larger than a stated limit
     │   └── EntryTooLarge · InputTooLarge
     └── MissingExtra                    exit 9   an optional part is not installed
@@ -57,6 +59,18 @@ class StrongroomError(Exception):
         return {"code": self.code, "where": self.where, "message": self.message, "remedy": self.advice}
 
 
+class Interrupted(StrongroomError, code="interrupted", exit_status=130):
+    """The command was interrupted before it was done."""
+
+    remedy = "Repeat the command: what can go on goes on where it stopped."
+
+
+class NotSigned(StrongroomError, code="access.not_signed"):
+    """Somebody was asked to sign, and said no."""
+
+    remedy = "Nothing was signed, and the request still waits. Repeat the command to sign it after all."
+
+
 # ── usage ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 class UsageError(StrongroomError, code="usage", exit_status=2):
     """The call's words are off."""
@@ -77,9 +91,9 @@ class BadSettings(UsageError, code="usage.bad_settings"):
 
 
 class BadInput(UsageError, code="usage.bad_input"):
-    """A file given as input is not what it should be."""
+    """A file or value given as input is not what it should be."""
 
-    remedy = "Give a file of the form that the command's documentation names."
+    remedy = "The message says what is wrong: correct that, and repeat the command."
 
 
 class PassphraseUnreadable(UsageError, code="usage.passphrase_unreadable"):
@@ -365,6 +379,12 @@ class StoreUnavailable(StorageError, code="storage.unavailable"):
 
 class LedgerUnavailable(StorageError, code="ledger.unavailable"):
     """The ledger can't be written, so nothing is released (rule 1)."""
+
+
+class OutputLost(StorageError, code="storage.output"):
+    """Standard output can't be written: what the command did is done, and its answer is lost."""
+
+    remedy = "Make room or name another place for the output; the command itself may have done its work already."
 
 
 class LimitError(StrongroomError, code="limit", exit_status=8):

@@ -31,13 +31,15 @@ PLACEHOLDER = "{model}"
 _SECRETS = "STRONGROOM_"
 _PR_SET_PDEATHSIG = 1
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+_TYPED = frozenset({signal.SIGINT, signal.SIGQUIT})  # Ctrl-C and Ctrl-\ reach the program from the terminal itself
 _SHELL_SIGNAL = 128
 
 
 def run_with_model(reader: SealedReader, command: Sequence[str], *, progress: Progress | None = None) -> int:
     """Run `command`, whose ``{model}`` becomes the model's path, and return its exit status. `reader` is closed by it.
 
-    The program gets the signals that this process gets, dies with it, dumps no core, and sees no STRONGROOM_ variable.
+    The program gets the signals that this process gets (Ctrl-C once, from the terminal), dies with it, dumps no core,
+    and sees no STRONGROOM_ variable.
 
     Raises:
         BadInput: ``{model}`` is not in the command, or the program can't be started.
@@ -107,7 +109,7 @@ class _Child:
         """Send the program the signal that this process got."""
         if self._process is None:
             self._early = number
-        elif self._process.poll() is None:
+        elif self._process.poll() is None and not (number in _TYPED and _at_the_front()):
             self._process.send_signal(number)
 
     def run(self, words: list[str], descriptors: list[int]) -> int:
@@ -128,6 +130,20 @@ class _Child:
             self._process.send_signal(self._early)
         status = self._process.wait()
         return status if status >= 0 else _SHELL_SIGNAL - status
+
+
+def _at_the_front() -> bool:
+    """Whether a terminal sends what is typed there to the whole group of this process, the program included."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
 
 
 @contextmanager

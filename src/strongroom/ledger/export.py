@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from strongroom.core.errors import LedgerAltered, LedgerUnavailable
+from strongroom.core.errors import AlreadyExists, LedgerAltered, LedgerUnavailable
 from strongroom.ledger.keys import sync_directory
 from strongroom.ledger.merkle import HASH_BYTES
 from strongroom.ledger.reader import Reader
@@ -14,14 +14,18 @@ from strongroom.ports.log_store import LogQuery, LogStore
 
 
 def write_tree(store: LogStore, reader: Reader, directory: Path, *, vkey: str) -> int:
-    """Write ``tile/...``, ``tile/entries/...``, ``vkey`` and, last of all, ``checkpoint``; return the tree's size.
+    """Write ``vkey``, ``tile/...``, ``tile/entries/...`` and, last of all, ``checkpoint``; return the tree's size.
 
     Raises:
+        AlreadyExists: the directory holds something else than an earlier export of the same log.
         LedgerUnavailable: a file can't be written.
         LedgerAltered: an entry or a tile is not what was signed; no ``checkpoint`` is written then.
 
     """
+    line = f"{vkey}\n".encode()
+    _make_sure(directory, line)
     head = reader.head()
+    _write(directory / "vkey", line)
     for level, n, width in widths(head.size):
         hashes = (store.tile(level, n) or b"")[: width * HASH_BYTES]
         if len(hashes) != width * HASH_BYTES:
@@ -33,9 +37,25 @@ def write_tree(store: LogStore, reader: Reader, directory: Path, *, vkey: str) -
             if len(entries) != width:
                 raise LedgerAltered("an entry is missing", where=path("entries", n, width))
             _write(directory / path("entries", n, width), pack(entries))
-    _write(directory / "vkey", f"{vkey}\n".encode())
     _write(directory / "checkpoint", head.text)
     return head.size
+
+
+def _make_sure(directory: Path, line: bytes) -> None:
+    """Return if `directory` is absent, empty, or the place of an earlier export whose ``vkey`` is `line`."""
+    try:
+        names = {place.name for place in directory.iterdir()}
+        same = "vkey" in names and (directory / "vkey").read_bytes() == line
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise LedgerUnavailable(f"the export can't be written: {error.strerror}", where=str(directory)) from None
+    if names and not same:
+        raise AlreadyExists(
+            "the folder holds something else than an earlier export of this log",
+            where=str(directory),
+            remedy="Name a new or empty folder.",
+        )
 
 
 def _write(file: Path, data: bytes) -> None:

@@ -18,7 +18,7 @@ from strongroom.ledger.merkle import HASH_BYTES, check_inclusion, leaf_hash
 from strongroom.ledger.notes import LOG_KEY, WITNESS_KEY, Note, Verifier, unbase64
 
 _MAGIC = "c2sp.org/tlog-proof@v1"
-_MAX_BUNDLE = 2 << 20
+MAX_BUNDLE = 2 << 20  # bytes
 _MAX_PROOF = 63
 _INDEX = re.compile(r"index (0|[1-9][0-9]{0,17})")
 _HEADER_LINES = 3
@@ -64,7 +64,7 @@ def _verifier(vkey: str, kind: int) -> Verifier:
 
 def _parse(bundle: bytes) -> tuple[Entry, list[bytes], bytes]:
     """Take a bundle apart: the entry it claims, the proof, the log checkpoint's bytes. Nothing is verified yet."""
-    if len(bundle) > _MAX_BUNDLE:
+    if len(bundle) > MAX_BUNDLE:
         raise BadInput("the bundle is over 2 MiB", where="bundle")
     above, blank, text = bundle.partition(b"\n\n")
     try:

@@ -33,6 +33,8 @@ _LOG_KEY: Final = f"ledger/{LOG_KEY}"
 _FOLDER: Final = re.compile(r"ckpt_[0-9a-f]{30}")
 _PAYLOAD: Final = re.compile(r"manifest\.json|manifest\.sig|[0-9]{6}\.sealed")
 _SETTINGS_LIMIT: Final = 1 << 20
+_NO_FOLDER: Final = "Make the folder first, or name a file in one that is there."
+_OTHERS: Final = "This is another home's backup, or the key is another home's: give the two that belong together."
 _UNREADABLE = (tarfile.TarError, EOFError, ValueError, LookupError, OverflowError)  # what tarfile raises on noise
 
 
@@ -49,12 +51,15 @@ def back_up(home: Home, file: Path, *, by: Identity, progress: Progress) -> int:
 
     Raises:
         AlreadyExists: something stands at `file`.
+        BadInput: the folder that it is to stand in is missing.
         NotSealed: a link stands in place of a sealed payload; nothing is left.
         StoreUnavailable: it can't be written; nothing is left.
 
     """
     if file.exists():
         raise AlreadyExists("something stands there", where=str(file))
+    if not file.absolute().parent.is_dir():
+        raise BadInput("there is no folder to write it into", where=str(file), remedy=_NO_FOLDER)
     home.desk.demand(by, Question("home.backup", purpose=f"to {file.name[:200]}"))
     partial = file.with_name(f".{file.name}.partial-{secrets.token_hex(4)}")
     try:
@@ -92,7 +97,7 @@ def restore_home(file: Path, path: Path, *, progress: Progress, vkey: str | None
         with _let_go(restored):
             found = restored.ledger.vkey
             if vkey is not None and vkey.strip() != found:
-                raise LedgerForked(f"its log has another verifier key, {found}", where=str(file))
+                raise LedgerForked(f"its log has another verifier key, {found}", where=str(file), remedy=_OTHERS)
             size = restored.verify_ledger().size
             who = f"os:{os.getuid()}"
             for record in restored.vault.registry.all():

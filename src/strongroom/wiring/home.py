@@ -62,6 +62,8 @@ SETTINGS: Final = "strongroom.toml"
 LOG_KEY: Final = "log-key"
 STATE: Final = "state-index"  # beside the log; may be deleted at any time
 
+_ELSEWHERE: Final = "Name a place in a folder where you may write, on a disk with room."
+
 _DEFAULT_SETTINGS = """\
 # Settings of this home. docs/settings.md lists every key; unknown keys are refused.
 [ledger]
@@ -126,7 +128,7 @@ class Home:
     def verify_ledger(self, witness: Path | None = None, *, progress: Progress | None = None) -> LedgerVerdict:
         """Verify every entry; against `witness`, or the one in the settings, also that nothing was rolled back."""
         folder = witness or (Path(self.settings.ledger.witness) if self.settings.ledger.witness else None)
-        seen = None if folder is None else _known(Witness(folder, self.clock).last(self.ledger.vkey), str(folder))
+        seen = None if folder is None else _known(_witness(folder, self.clock).last(self.ledger.vkey), str(folder))
         result = self.ledger.verify(seen, progress=progress)
         return LedgerVerdict(result.size, result.root, None if seen is None else seen.size)
 
@@ -286,9 +288,27 @@ def made_in_place(path: Path) -> Generator[Path]:
         yield draft
         draft.rename(path)
     except OSError as error:
-        raise StoreUnavailable(f"the home can't be made ({error.strerror})", where=str(path)) from None
+        raise StoreUnavailable(
+            f"the home can't be made ({error.strerror})", where=str(path), remedy=_ELSEWHERE
+        ) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _witness(folder: Path, clock: Clock) -> Witness:
+    """Return the witness in `folder`.
+
+    Raises:
+        WitnessUnaware: there is none.
+
+    """
+    try:
+        folder.joinpath("key").stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise WitnessUnaware("there is no witness at that place", where=str(folder)) from None
+    except OSError:
+        pass  # it is there, and what keeps it from being read is said where it is read
+    return Witness(folder, clock)
 
 
 def _known(seen: WitnessedCheckpoint | None, folder: str) -> WitnessedCheckpoint:
