@@ -145,13 +145,15 @@ def test_hiding_somebodys_records_does_not_hide_them(office: Office) -> None:
         office.desk.people.everybody()
 
 
-def test_the_last_owner_stays(office: Office) -> None:
-    with pytest.raises(LastOwner):
-        office.desk.disable("owner", office.owner)
+def test_the_last_owner_stays_and_nobody_disables_themselves(office: Office) -> None:
     olga = office.add("olga", "owner")
+    with pytest.raises(NotPermitted):
+        office.desk.disable("owner", office.owner)
     office.desk.disable("owner", olga)
-    with pytest.raises(LastOwner):
+    with pytest.raises(NotPermitted):
         office.desk.disable("olga", olga)
+    with pytest.raises(LastOwner):
+        office.desk.people.disable("olga", issuer=office.owner.keyring)
 
 
 def test_who_let_the_requester_in_shows_on_the_approval_for_good(office: Office) -> None:

@@ -117,9 +117,9 @@ class Desk:
     def require(self, who: Identity, question: Question, *, alone: bool = True) -> None:
         """Refuse, and log it, unless `who` may do `question`, `alone` or with approvals. A yes is not logged."""
         with self._refusals(Act(who.label, question.action, object_of(question), question.purpose)):
-            _, policy, needed = self._judged(who, question)
+            _, _, needed = self._judged(who, question)
             if alone and needed:
-                raise _refusal(who, question, policy)
+                raise NotPermitted(f"{who.name} may not do this alone", where=object_of(question))
 
     def _judged(self, who: Identity, question: Question) -> tuple[Identity, Policy, int]:
         """Return who it is by now, the policy in force, and how many approvals it takes; refuse where none suffice."""

@@ -18,6 +18,7 @@ from strongroom.core.clock import parse_stamp, stamp
 from strongroom.core.errors import (
     AlreadyExists,
     LastOwner,
+    NotPermitted,
     PrincipalAltered,
     PrincipalDisabled,
     WrongKey,
@@ -118,10 +119,13 @@ class People:
         """End `name`'s rights at once: certify as disabled, and throw away the locked keys. Harmless when repeated.
 
         Raises:
+            NotPermitted: it is oneself.
             LastOwner: the home would be left without an owner.
             Busy: people or policy have changed meanwhile.
 
         """
+        if issuer.name == name:
+            raise NotPermitted("nobody disables themselves: another owner must", where=name)
         moment = self.roll.moment()
         old = self.find(name)
         if old.active:

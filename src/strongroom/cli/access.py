@@ -107,8 +107,8 @@ def passwd(call: Call, *, new_passphrase_file: str | None) -> None:
     name, old = call.passphrase()
     new = read_passphrase(new_passphrase_file, f"New passphrase of {name}", confirm=True)
     vault = call.home.vault
-    who = call.home.desk.change_passphrase(name, old, new, prepare=vault.rekey)
-    vault.forget_old_keys(who)
+    call.home.desk.change_passphrase(name, old, new, prepare=vault.rekey)
+    vault.forget_old_keys(name)
     call.home.sessions.end()
     call.emit({"person": name, "passphrase": "changed"}, f"{name}'s passphrase is changed.")
 
@@ -123,6 +123,7 @@ def recover(call: Call, name: str, *, recovery_key_file: str, new_passphrase_fil
     recovery = recovery_keyring(read_passphrase(recovery_key_file, "Recovery key"))
     new = read_passphrase(new_passphrase_file, f"New passphrase of {name}", confirm=True)
     call.home.desk.recover(name, recovery, new, prepare=call.home.vault.rekey)
+    call.home.vault.forget_old_keys(name)
     call.emit({"person": name, "passphrase": "recovered"}, f"{name} has a new passphrase, and should change it now.")
 
 

@@ -267,9 +267,10 @@ class Vault:
                 continue
             self.registry.exchange(add=[added], drop=[])
 
-    def forget_old_keys(self, who: Identity) -> None:
-        """Delete the envelopes of keys that `who` no longer has."""
-        present, held = who.certificate.keys.fingerprint(), self.registry.held_by(who.name)
+    def forget_old_keys(self, name: str) -> None:
+        """Delete the envelopes of keys that `name` no longer has."""
+        present = self._desk.people.find(name).certificate.keys.fingerprint()
+        held = self.registry.held_by(name)
         self.registry.exchange(add=[], drop=[one for one in held if one.envelope.key != present])
 
     def withdraw(self, who: Identity, name: str) -> int:
