@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
     if "--page" not in arguments:
         RESULTS.mkdir(exist_ok=True)
         for name in chosen:
-            figures = {"machine": machine()} | BENCHMARKS[name]()
+            figures = BENCHMARKS[name]() | {"machine": machine()}
             (RESULTS / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n")
     PAGE.write_text(page())
     print(PAGE.read_text())
