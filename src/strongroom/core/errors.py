@@ -7,14 +7,13 @@
     │   ├── BadName · BadSettings · BadInput · PassphraseUnreadable
     ├── RefusedError                    exit 3   who or what may not
     │   ├── WrongPassphrase · UnknownPrincipal · PrincipalDisabled · PrincipalAltered · SessionExpired
-    │   ├── NotPermitted · PurposeMismatch · PolicyInvalid · WrongRecoveryKey
-    │   ├── ApprovalNeeded · SelfApproval · ApprovalExpired · ApprovalConsumed · ApprovalAltered
-    │   └── UntrustedCode
+    │   ├── NotPermitted · PurposeMismatch · PolicyInvalid · WrongRecoveryKey · UntrustedCode
+    │   └── ApprovalNeeded · SelfApproval · ApprovalExpired · ApprovalConsumed · ApprovalAltered
     ├── TamperError                     exit 4   stored bytes are not what was stored
     │   ├── ManifestMissing · ManifestAltered · SignatureInvalid · PayloadMissing · PayloadTruncated
     │   ├── PayloadExtended · HeaderAltered · SegmentAltered · SegmentForged · NotSealed · WrongCheckpoint
-    │   ├── RolledBack · WrongKey
-    │   └── LedgerAltered · LedgerTruncated · LedgerForked · LedgerRolledBack · ProofInvalid · RecordAltered
+    │   ├── RolledBack · WrongKey · LedgerAltered · LedgerTruncated · LedgerForked · LedgerRolledBack
+    │   └── ProofInvalid · RecordAltered
     ├── NotFoundError                   exit 5   no such thing
     │   ├── NoHome · NoSuchCheckpoint · NoSuchRequest · NoSuchEntry · WitnessUnaware
     ├── ConflictError                   exit 6   the thing is there already, or is busy
@@ -28,8 +27,6 @@
 A leaf carries a stable ``code``, an exit status and a default ``remedy``; the one who raises it says ``where`` and the
 ``message``. Messages name things and places, never contents, keys or passphrases (rule 9).
 """
-
-from __future__ import annotations
 
 from typing import ClassVar
 
@@ -55,7 +52,7 @@ class StrongroomError(Exception):
         self.advice = self.remedy if remedy is None else remedy
 
     def document(self) -> dict[str, str]:
-        """Return the error as the JSON object that the command line prints under ``error``."""
+        """Return the error as the command line prints it under ``error``."""
         return {"code": self.code, "where": self.where, "message": self.message, "remedy": self.advice}
 
 
@@ -71,7 +68,6 @@ class NotSigned(StrongroomError, code="access.not_signed"):
     remedy = "Nothing was signed, and the request still waits. Repeat the command to sign it after all."
 
 
-# ── usage ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 class UsageError(StrongroomError, code="usage", exit_status=2):
     """The call's words are off."""
 
@@ -102,7 +98,6 @@ class PassphraseUnreadable(UsageError, code="usage.passphrase_unreadable"):
     remedy = "Give --passphrase-file FILE (one line, not empty), or run at a terminal."
 
 
-# ── refused ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 class RefusedError(StrongroomError, code="refused", exit_status=3):
     """The one who asks may not have it."""
 
@@ -199,7 +194,6 @@ class UntrustedCode(RefusedError, code="engine.untrusted_code"):
     remedy = "Use a checkpoint of an architecture that transformers itself ships: no model's code is ever run."
 
 
-# ── tampering ────────────────────────────────────────────────────────────────────────────────────────────────────────
 class TamperError(StrongroomError, code="tamper", exit_status=4):
     """Stored bytes are not the bytes that were stored."""
 
@@ -292,7 +286,6 @@ class RecordAltered(TamperError, code="records.altered"):
     """A record of the home does not fit what the ledger says of it."""
 
 
-# ── not found, conflict, storage, limits, extras ─────────────────────────────────────────────────────────────────────
 class NotFoundError(StrongroomError, code="not_found", exit_status=5):
     """No such thing."""
 
@@ -369,8 +362,6 @@ class StorageError(StrongroomError, code="storage", exit_status=7):
 
 class DiskFull(StorageError, code="storage.disk_full"):
     """No room is left."""
-
-    remedy = "Make room, then repeat the command: it goes on where it stopped."
 
 
 class StoreUnavailable(StorageError, code="storage.unavailable"):
