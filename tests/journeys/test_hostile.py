@@ -195,6 +195,29 @@ def test_a_person_added_while_sealing_gets_a_key(sealed: Shell, monkeypatch: pyt
     assert sealed("custody", "digest", "fresh:v1", who="zed").status == 0
 
 
+def test_a_rewrap_in_the_middle_of_a_renewal_loses_no_key(sealed: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a renewal prepares is for keys that nobody has certified yet: it must not look left over."""
+    from strongroom.access.roll import Roll
+
+    real, todo, new = Roll.enter, [1], sealed.root / "new"
+    new.write_text("my own\n")
+
+    def late(self: Roll, *args: object, **kwargs: object) -> None:
+        if todo:
+            todo.clear()
+            assert sealed("custody", "rewrap", who="owner").status == 0
+            assert sealed("custody", "rewrap", "chat:v1", who="owner").status == 0
+        real(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Roll, "enter", late)
+    assert sealed("access", "passwd", "--new-passphrase-file", str(new), who="rosa").status == 0
+    shutil.copy(new, sealed.passphrase("rosa"))
+    assert sealed(*OPEN, who="rosa").status == 0
+    home = open_home(sealed.home)
+    assert len(home.vault.registry.held_by("rosa")) == 1
+    home.close()
+
+
 def test_a_renewal_that_dies_at_any_step_locks_nobody_out(sealed: Shell) -> None:
     from tests.faults.test_vault_faults import killed_at
 

@@ -17,7 +17,7 @@ from strongroom.core.canonical import decode, encode
 from strongroom.core.clock import parse_stamp, stamp
 from strongroom.core.errors import (
     AlreadyExists,
-    LastOwner,
+    Busy,
     NotPermitted,
     PrincipalAltered,
     PrincipalDisabled,
@@ -32,6 +32,7 @@ from strongroom.ports.records import Change, Records
 Prepare = Callable[[Keyring, Keyring], None]
 
 _HOME, _RECOVERY = "home", "recovery"
+_ATTEMPTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,9 @@ class People:
         }
         self._records.apply([Change(_HOME, _RECOVERY, 0, encode(recovery))])
         self._journal.record(Act(label(entrant.name, "owner"), FOUNDED, "home"), "done", detail=pins)
-        self._admit(entrant, seed, issuer=keyring, moment=self.roll.moment())
+        box = self._lockers.put(entrant.name, seed, entrant.passphrase)
+        founder = self._entering(entrant, seed, box, issuer=keyring)
+        self.roll.enter(founder, by=founder.label, moment=self.roll.moment())
         return keyring
 
     def add(self, entrant: Entrant, *, issuer: Keyring) -> Person:
@@ -110,32 +113,38 @@ class People:
 
         """
         check_name(entrant.name, what="principal")
-        moment = self.roll.moment()
-        if self.roll.history(entrant.name):
-            raise AlreadyExists("somebody of that name is or was in the home", where=entrant.name)
-        return self._admit(entrant, new_seed(), issuer=issuer, moment=moment)
+        seed = new_seed()
+        box = self._lockers.put(entrant.name, seed, entrant.passphrase)
+
+        def judged() -> Person:
+            self._still_owner(issuer)
+            if self.roll.history(entrant.name):
+                raise AlreadyExists("somebody of that name is or was in the home", where=entrant.name)
+            return self._entering(entrant, seed, box, issuer=issuer)
+
+        return self._enter(judged, by=label(issuer.name, "owner"))
 
     def disable(self, name: str, *, issuer: Keyring) -> Person:
         """End `name`'s rights at once: certify as disabled, and throw away the locked keys. Harmless when repeated.
 
         Raises:
-            NotPermitted: it is oneself.
-            LastOwner: the home would be left without an owner.
+            NotPermitted: it is oneself, so that there is always an owner left.
             Busy: people or policy have changed meanwhile.
 
         """
         if issuer.name == name:
             raise NotPermitted("nobody disables themselves: another owner must", where=name)
-        moment = self.roll.moment()
         old = self.find(name)
+
+        def judged() -> Person:
+            self._still_owner(issuer)
+            return self._renewed(self.find(name), issuer, {"status": "disabled", "lockbox": ""})
+
         if old.active:
-            owners = [one for one in self.everybody() if one.active and one.certificate.role == "owner"]
-            if [one.name for one in owners] == [name]:
-                raise LastOwner("the last owner can't be disabled", where=name)
-            gone = self._renewed(old, issuer, {"status": "disabled", "lockbox": ""})
-            self.roll.enter(gone, by=label(issuer.name, "owner"), moment=moment)
-            self.roll.store(msgspec.structs.replace(old, recovery=None))
-        self._lockers.drop(name)
+            self._enter(judged, by=label(issuer.name, "owner"))
+        for former in self.roll.certificates(name):
+            self.roll.forget_recovery(former)
+            self._lockers.drop(former)
         return self.find(name)
 
     def renew(self, person: Person, seed: Secret, passphrase: Secret, *, by: str, prepare: Prepare) -> Secret:
@@ -148,16 +157,22 @@ class People:
             Busy: people or policy have changed meanwhile.
 
         """
-        moment = self.roll.moment()
-        current = fitting(self._active(person.name), seed)
-        old, new = Keyring(person.name, current), new_seed()
+        old = Keyring(person.name, fitting(self._active(person.name), seed))
+        new = new_seed()
         box = self._lockers.put(person.name, new, passphrase)
         changes = {"keys": Keyring(person.name, new).public, "lockbox": box, "passphrase_by": by}
-        renewed = self._renewed(self.find(person.name), old, changes)
-        renewed = msgspec.structs.replace(renewed, recovery=self._for_recovery(person.name, new))
+        recovery = self._for_recovery(person.name, new)
+
+        def judged() -> Person:
+            now = self._active(person.name)
+            if now.certificate.keys != old.public:
+                raise AlreadyExists("somebody else has changed this passphrase meanwhile", where=person.name)
+            return msgspec.structs.replace(self._renewed(now, old, changes), recovery=recovery)
+
         prepare(old, Keyring(person.name, new))
-        self.roll.enter(renewed, by=by, moment=moment)
-        self._lockers.drop(person.name, keep=box)
+        former = self.find(person.name).certificate
+        self._enter(judged, by=by)
+        self._lockers.drop(former)
         return new
 
     def recover(self, name: str, recovery: Keyring, passphrase: Secret, *, prepare: Prepare) -> None:
@@ -175,8 +190,30 @@ class People:
         self.renew(person, seed, passphrase, by="recovery", prepare=prepare)
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
-    def _admit(self, entrant: Entrant, seed: Secret, *, issuer: Keyring, moment: int) -> Person:
-        by = label(issuer.name, "owner")
+    def _enter(self, judged: Callable[[], Person], *, by: str) -> Person:
+        """Judge and enter a change; where another change came in between, judge again.
+
+        Raises:
+            Busy: people or policy kept changing.
+
+        """
+        for _ in range(_ATTEMPTS):
+            moment = self.roll.moment()
+            person = judged()
+            try:
+                self.roll.enter(person, by=by, moment=moment)
+            except Busy:
+                continue
+            return person
+        raise Busy("people or policy kept changing meanwhile", where="home", remedy="Repeat the command.")
+
+    def _still_owner(self, issuer: Keyring) -> None:
+        certificate = self.find(issuer.name).certificate
+        standing = (certificate.role, certificate.status, certificate.keys)
+        if standing != ("owner", "active", issuer.public):
+            raise NotPermitted(f"{issuer.name} is no active owner with these keys any more", where=issuer.name)
+
+    def _entering(self, entrant: Entrant, seed: Secret, box: str, *, issuer: Keyring) -> Person:
         certificate = Certificate(
             format="strongroom/certificate@1",
             home=self._home,
@@ -184,18 +221,15 @@ class People:
             role=entrant.role,
             purpose=entrant.purpose,
             keys=Keyring(entrant.name, seed).public,
-            lockbox=self._lockers.put(entrant.name, seed, entrant.passphrase),
-            passphrase_by=by,
+            lockbox=box,
+            passphrase_by=label(issuer.name, "owner"),
             status="active",
             serial=1,
             issued=stamp(self._journal.clock.now()),
             issuer=issuer.name,
         )
         recovery = self._for_recovery(entrant.name, seed)
-        person = Person(certificate=certificate, signature=certify(certificate, issuer), recovery=recovery)
-        self.roll.enter(person, by=by, moment=moment)
-        self._lockers.drop(entrant.name, keep=certificate.lockbox)
-        return person
+        return Person(certificate=certificate, signature=certify(certificate, issuer), recovery=recovery)
 
     def _active(self, name: str) -> Person:
         person = self.find(name)

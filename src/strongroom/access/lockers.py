@@ -41,7 +41,8 @@ class Lockers:
             raise PrincipalAltered("the locked keys are not the ones that the certificate names", where=name)
         return box
 
-    def drop(self, name: str, *, keep: str = "") -> None:
-        """Throw away all of `name`'s boxes but `keep`."""
-        old = [one for one in self._records.scan(_KIND, f"{name}/") if one.key != f"{name}/{keep}"]
-        self._records.apply([Change(_KIND, one.key, one.version, None) for one in old])
+    def drop(self, certificate: Certificate) -> None:
+        """Throw away the box that a former `certificate` names. Boxes that never came to count hold unused seeds."""
+        stored = self._records.get(_KIND, f"{certificate.name}/{certificate.lockbox}")
+        if stored is not None:
+            self._records.apply([Change(_KIND, stored.key, stored.version, None)])

@@ -8,6 +8,8 @@ and nobody after.
 
 from __future__ import annotations
 
+import msgspec
+
 from strongroom.access.keys import PublicKeys
 from strongroom.access.people import Certificate, Person
 from strongroom.core.canonical import decode, encode
@@ -38,6 +40,7 @@ class Roll:
         """Read certificates from `records`, believe what the ledger behind `journal` names."""
         self._records = records
         self._journal = journal
+        self._verified: set[tuple[int, bytes]] = set()  # ledger entry and signature
 
     def find(self, name: str, *, before: int | None = None) -> Person:
         """Return the principal as it was before ledger entry `before` (None: now).
@@ -92,7 +95,7 @@ class Roll:
         earlier = self.history(name)
         if self.moment() != moment or certificate.serial != len(earlier) + 1:
             raise Busy("people or policy have changed meanwhile", where=name, remedy="Repeat the command.")
-        self._verify(person, earlier, before=None)
+        self._verify(person, self._checked(name, earlier) if earlier else None, before=None)
         detail: Detail = {
             "digest": certificate.digest(),
             "serial": certificate.serial,
@@ -108,19 +111,41 @@ class Roll:
         stored = self._records.get(_KIND, key)
         self._records.apply([Change(_KIND, key, 0 if stored is None else stored.version, encode(person))])
 
+    def certificates(self, name: str) -> list[Certificate]:
+        """Return the certificates that `name` has had, oldest first."""
+        return [self._stored(name, entry).certificate for entry in self.history(name)]
+
+    def forget_recovery(self, certificate: Certificate) -> None:
+        """Throw away the keys under the recovery key that went with a former `certificate`."""
+        key = f"{certificate.name}/{certificate.digest()}"
+        stored = self._records.get(_KIND, key)
+        if stored is not None:
+            person = decode(stored.document, Person, where=certificate.name)
+            kept = encode(msgspec.structs.replace(person, recovery=None))
+            self._records.apply([Change(_KIND, key, stored.version, kept)])
+
     def keys(self, name: str) -> list[PublicKeys]:
         """Return the keys that `name` has had, newest first."""
-        entries = self.history(name)
-        certificates = [self._stored(name, entry).certificate for entry in reversed(entries)]
-        return list({one.keys.fingerprint(): one.keys for one in certificates}.values())
+        newest_first = reversed(self.certificates(name))
+        return list({one.keys.fingerprint(): one.keys for one in newest_first}.values())
 
     def _checked(self, name: str, entries: list[Entry]) -> Person:
-        """Return the newest of `entries`' certificates, signed by whoever was entitled to when it was entered."""
-        person = self._stored(name, entries[-1])
-        self._verify(person, entries[:-1], before=entries[-1].index)
-        return person
+        """Return the newest of `entries`' certificates, each signed by whoever was entitled to when it was entered.
 
-    def _verify(self, person: Person, earlier: list[Entry], *, before: int | None) -> None:
+        What was verified once is not verified again: an entry never changes, and names its certificate by digest.
+        """
+        persons = [self._stored(name, entries[-1])]
+        if (entries[-1].index, persons[-1].signature) not in self._verified:
+            persons = [self._stored(name, entry) for entry in entries]
+            earlier: Person | None = None
+            for person, entry in zip(persons, entries, strict=True):
+                if (entry.index, person.signature) not in self._verified:
+                    self._verify(person, earlier, before=entry.index)
+                    self._verified.add((entry.index, person.signature))
+                earlier = person
+        return persons[-1]
+
+    def _verify(self, person: Person, earlier: Person | None, *, before: int | None) -> None:
         certificate, name = person.certificate, person.name
         try:
             self._signer(person, earlier, before=before).verify(
@@ -129,7 +154,7 @@ class Roll:
         except SignatureInvalid:
             raise PrincipalAltered("the certificate's signature does not verify", where=name) from None
 
-    def _signer(self, person: Person, earlier: list[Entry], *, before: int | None) -> PublicKeys:
+    def _signer(self, person: Person, earlier: Person | None, *, before: int | None) -> PublicKeys:
         """Return the keys that must have signed: the founder's own, the person's earlier ones, or an active owner's."""
         certificate, name = person.certificate, person.name
         if certificate.issuer != name:
@@ -137,11 +162,11 @@ class Roll:
             if issuer.role != "owner" or issuer.status != "active":
                 raise PrincipalAltered("the issuer of the certificate was no active owner", where=name)
             return issuer.keys
-        if not earlier:
+        if earlier is None:
             if certificate.keys.fingerprint() != self._founder():
                 raise PrincipalAltered("certified by itself, but not the home's founder", where=name)
             return certificate.keys
-        last = self._checked(name, earlier).certificate
+        last = earlier.certificate
         if _standing(last) != _standing(certificate) or last.status != "active":
             raise PrincipalAltered("somebody gave themselves another standing", where=name)
         return last.keys

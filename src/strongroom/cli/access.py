@@ -106,9 +106,8 @@ def passwd(call: Call, *, new_passphrase_file: str | None) -> None:
     """Change your own passphrase. The old one is asked for, even inside a session."""
     name, old = call.passphrase()
     new = read_passphrase(new_passphrase_file, f"New passphrase of {name}", confirm=True)
-    vault = call.home.vault
-    call.home.desk.change_passphrase(name, old, new, prepare=vault.rekey)
-    vault.forget_old_keys(name)
+    with call.home.vault.renewing() as prepare:
+        call.home.desk.change_passphrase(name, old, new, prepare=prepare)
     call.home.sessions.end()
     call.emit({"person": name, "passphrase": "changed"}, f"{name}'s passphrase is changed.")
 
@@ -122,8 +121,8 @@ def recover(call: Call, name: str, *, recovery_key_file: str, new_passphrase_fil
     """Replace a lost passphrase with the recovery key. It counts as set by somebody else until NAME changes it."""
     recovery = recovery_keyring(read_passphrase(recovery_key_file, "Recovery key"))
     new = read_passphrase(new_passphrase_file, f"New passphrase of {name}", confirm=True)
-    call.home.desk.recover(name, recovery, new, prepare=call.home.vault.rekey)
-    call.home.vault.forget_old_keys(name)
+    with call.home.vault.renewing() as prepare:
+        call.home.desk.recover(name, recovery, new, prepare=prepare)
     call.emit({"person": name, "passphrase": "recovered"}, f"{name} has a new passphrase, and should change it now.")
 
 

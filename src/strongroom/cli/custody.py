@@ -171,6 +171,8 @@ def rewrap(call: Call, name: str | None) -> None:
 
 
 def _document(call: Call, record: Registered) -> dict[str, Json]:
+    holders: list[Json] = []
+    holders += sorted({one.person for one in call.home.vault.registry.envelopes(record.checkpoint)})
     return {
         "checkpoint": str(record.title),
         "id": record.checkpoint,
@@ -182,7 +184,7 @@ def _document(call: Call, record: Registered) -> dict[str, Json]:
         "bytes": record.bytes,
         "signer": record.signer,
         "created": record.created,
-        "holders": [one.person for one in call.home.vault.registry.envelopes(record.checkpoint)],
+        "holders": holders,
     }
 
 

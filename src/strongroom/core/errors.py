@@ -17,7 +17,7 @@
     ├── NotFoundError                   exit 5   no such thing
     │   ├── NoHome · NoSuchCheckpoint · NoSuchRequest · NoSuchEntry · WitnessUnaware
     ├── ConflictError                   exit 6   the thing is there already, or is busy
-    │   ├── AlreadyExists · AlreadyClaimed · Busy · LastOwner · HomeVersion
+    │   ├── AlreadyExists · AlreadyClaimed · Busy · HomeVersion
     ├── StorageError                    exit 7   the disk or the server said no
     │   ├── DiskFull · StoreUnavailable · LedgerUnavailable · OutputLost
     ├── LimitError                      exit 8   larger than a stated limit
@@ -340,12 +340,6 @@ class Busy(ConflictError, code="conflict.busy"):
     """Another process is at work on the same thing, or somebody has begun it."""
 
     remedy = "Wait for the other to end, then repeat; `custody abandon` throws an unfinished sealing away."
-
-
-class LastOwner(ConflictError, code="access.last_owner"):
-    """The home would be left without an owner."""
-
-    remedy = "Add another owner first."
 
 
 class HomeVersion(ConflictError, code="home.version"):

@@ -153,7 +153,8 @@ def _signals_kept() -> Generator[_Child]:
     if threading.current_thread() is not threading.main_thread():
         yield child
         return
-    before = {number: signal.signal(number, child.forward) for number in _FORWARDED}
+    heard = [number for number in _FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]  # nohup's stay ignored
+    before = {number: signal.signal(number, child.forward) for number in heard}
     try:
         yield child
     finally:

@@ -7,11 +7,12 @@ first three; no key leaves its envelope without the grant that it returns (rule 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from strongroom.access.desk import Desk, Grant, Matter
+from strongroom.access.directory import Prepare
 from strongroom.access.identity import Identity
 from strongroom.access.keys import Keyring, PublicKeys
 from strongroom.access.people import Person
@@ -33,7 +34,7 @@ from strongroom.custody.judge import Expected
 from strongroom.custody.keys import rewrap_key, unwrap_key, wrap_key
 from strongroom.custody.plain import check_destination, write_plain
 from strongroom.custody.read import Progress, SealedReader, Verified, verify
-from strongroom.custody.registry import Registered, Registry, subject
+from strongroom.custody.registry import Held, Registered, Registry, subject
 from strongroom.ledger.journal import Act, Detail, Journal
 from strongroom.ports.blobs import Blobs
 
@@ -74,7 +75,8 @@ class Vault:
         self._desk.demand(who, question, Matter(detail={"source": str(source)[:400]}))
         with self._failures(Act(who.label, "custody.seal", subject(name))):
             record = self._seal(who, source, name, progress=progress)
-            if self.registry.current(name) != record:  # disabled, or new keys, at the last moment
+            now = self.registry.current(name)
+            if now != record and now.version <= record.version:  # disabled, or new keys, at the last moment
                 raise Busy("rights or keys changed while it was being sealed: it does not count", where=str(name))
             self._rewrap(who, record)  # for whoever came in meanwhile
         return record
@@ -230,19 +232,22 @@ class Vault:
         if name is not None:
             return int(self._rewrap(who, self.registry.current(name), anew=True)), []
         changed, beyond = 0, list[str]()
+        people = self._desk.people.everybody()
         for record in self.registry.all():
             try:
-                changed += self._rewrap(who, record)
+                changed += self._rewrap(who, record, people=people)
             except WrongKey:
                 beyond.append(str(record.title))
         return changed, beyond
 
-    def _rewrap(self, who: Identity, record: Registered, *, anew: bool = False) -> bool:
-        wanted = {person.name: person.certificate.keys for person in self._holders(record)}
+    def _rewrap(
+        self, who: Identity, record: Registered, *, anew: bool = False, people: Sequence[Person] | None = None
+    ) -> bool:
+        wanted = {person.name: person.certificate.keys for person in self._holders(record, people)}
         held = self.registry.envelopes(record.checkpoint)
         fitting = {one.person for one in held if not anew and one.fits(wanted.get(one.person), record.version)}
         missing = sorted(wanted.keys() - fitting)
-        extra = [one for one in held if not one.fits(wanted.get(one.person), record.version)]
+        extra = [one for one in held if self._is_former(one, wanted.get(one.person), record)]
         if not missing and not extra:
             return False
         dropped = sorted({one.person for one in extra} - wanted.keys())
@@ -255,23 +260,53 @@ class Vault:
         self.registry.exchange(add=added, drop=extra)
         return True
 
-    def rekey(self, old: Keyring, new: Keyring) -> None:
-        """Wrap what `old` opens to `new` as well, the same person's next keys; `rewrap` clears the old ones away.
+    def _is_former(self, held: Held, keys: PublicKeys | None, record: Registered) -> bool:
+        """Whether an envelope may go: its person may not hold one, or has had its keys and has others now.
 
-        An envelope that does not open with `old` is left as it is: somebody else has to wrap that checkpoint again.
+        One for keys that nobody has certified stays: they may be those of a renewal that is under way.
         """
-        for one in self.registry.held_by(old.name):
-            try:
-                added = rewrap_key(one.envelope, old, new.public, person=new.name)
-            except WrongKey:
-                continue
-            self.registry.exchange(add=[added], drop=[])
+        if keys is None:
+            return True
+        former = {one.fingerprint() for one in self._keys_of(held.person)} - {keys.fingerprint()}
+        return not held.fits(keys, record.version) and held.envelope.key in former
 
-    def forget_old_keys(self, name: str) -> None:
-        """Delete the envelopes of keys that `name` no longer has."""
-        present = self._desk.people.find(name).certificate.keys.fingerprint()
+    @contextmanager
+    def renewing(self) -> Generator[Prepare]:
+        """Yield what prepares a change of keys: what the old keys open is wrapped to the new ones before those count.
+
+        Afterwards, whichever keys count keep their envelopes: the old ones go only where the new ones are stored, and
+        what was prepared for keys that never came to count goes too.
+        """
+        pairs: list[tuple[Keyring, Keyring]] = []
+
+        def prepare(old: Keyring, new: Keyring) -> None:
+            pairs.append((old, new))
+            self._wrap_again(old, new)
+
+        try:
+            yield prepare
+        finally:
+            for old, new in pairs:
+                if self._desk.people.find(new.name).certificate.keys == new.public:
+                    self._wrap_again(old, new)  # what was wrapped to the old keys meanwhile
+                    self._clear(new.name, gone=old.public, instead=new.public)
+                else:
+                    self._clear(new.name, gone=new.public, instead=None)
+
+    def _wrap_again(self, old: Keyring, new: Keyring) -> None:
+        """Wrap what `old` opens to `new` as well; an envelope that does not open with `old` is left for a rewrap."""
+        for held in self.registry.held_by(old.name):
+            if held.envelope.key == old.public.fingerprint():
+                with suppress(WrongKey):
+                    added = rewrap_key(held.envelope, old, new.public, person=new.name)
+                    self.registry.exchange(add=[added], drop=[])
+
+    def _clear(self, name: str, *, gone: PublicKeys, instead: PublicKeys | None) -> None:
+        """Delete `name`'s envelopes for the keys `gone`, only where there is one for the keys `instead`."""
         held = self.registry.held_by(name)
-        self.registry.exchange(add=[], drop=[one for one in held if one.envelope.key != present])
+        there = {one.envelope.checkpoint for one in held if instead and one.envelope.key == instead.fingerprint()}
+        old = [one for one in held if one.envelope.key == gone.fingerprint()]
+        self.registry.exchange(add=[], drop=[one for one in old if instead is None or one.envelope.checkpoint in there])
 
     def withdraw(self, who: Identity, name: str) -> int:
         """Delete every envelope that the disabled `name` holds, of superseded versions too; return how many."""
@@ -281,11 +316,11 @@ class Vault:
         self.registry.exchange(add=[], drop=held)
         return len(held)
 
-    def _holders(self, record: Registered) -> list[Person]:
+    def _holders(self, record: Registered, people: Sequence[Person] | None = None) -> list[Person]:
         policy = self._desk.rules.current()
         return [
             person
-            for person in self._desk.people.everybody()
+            for person in (self._desk.people.everybody() if people is None else people)
             if any(
                 policy.approvals_needed(person.certificate, Question(action, record.title, person.certificate.purpose))
                 is not None
