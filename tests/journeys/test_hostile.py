@@ -218,6 +218,48 @@ def test_a_rewrap_in_the_middle_of_a_renewal_loses_no_key(sealed: Shell, monkeyp
     home.close()
 
 
+def test_a_renewal_whose_end_is_unknown_keeps_both_keys(sealed: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted while it waits for the ledger: whoever writes the ledger next may still enter the certificate."""
+    from strongroom.access.roll import Roll
+
+    real, new = Roll.enter, sealed.root / "new"
+    new.write_text("my own\n")
+
+    def entered_then_interrupted(self: Roll, *args: object, **kwargs: object) -> None:
+        real(self, *args, **kwargs)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Roll, "enter", entered_then_interrupted)
+    assert sealed("access", "passwd", "--new-passphrase-file", str(new), who="rosa").status == 130
+    monkeypatch.undo()
+    shutil.copy(new, sealed.passphrase("rosa"))
+    assert sealed(*OPEN, who="rosa").status == 0
+
+
+def test_a_rewrap_that_looked_before_a_renewal_drops_nothing_new(
+    sealed: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from strongroom.custody.registry import Registry
+
+    real, todo, new = Registry.envelopes, [1], sealed.root / "new"
+    new.write_text("my own\n")
+
+    def looked(self: Registry, checkpoint: str) -> object:
+        found = real(self, checkpoint)
+        if todo:
+            todo.clear()
+            assert sealed("access", "passwd", "--new-passphrase-file", str(new), who="rosa").status == 0
+            words = ("access", "add", "zed", "--role", "researcher", "--new-passphrase-file")
+            assert sealed(*words, str(sealed.passphrase("zed")), who="owner").status == 0
+        return found
+
+    monkeypatch.setattr(Registry, "envelopes", looked)
+    assert sealed("custody", "rewrap", who="owner").status == 0
+    shutil.copy(new, sealed.passphrase("rosa"))
+    assert sealed(*OPEN, who="rosa").status == 0
+    assert sealed(*OPEN, who="zed").status == 0
+
+
 def test_a_renewal_that_dies_at_any_step_locks_nobody_out(sealed: Shell) -> None:
     from tests.faults.test_vault_faults import killed_at
 

@@ -142,9 +142,8 @@ class People:
 
         if old.active:
             self._enter(judged, by=label(issuer.name, "owner"))
-        for former in self.roll.certificates(name):
-            self.roll.forget_recovery(former)
-            self._lockers.drop(former)
+        self.roll.forget_recovery(name)
+        self._lockers.drop_all(name)
         return self.find(name)
 
     def renew(self, person: Person, seed: Secret, passphrase: Secret, *, by: str, prepare: Prepare) -> Secret:

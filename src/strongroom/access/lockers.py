@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from strongroom.access.lockbox import Lockbox, lock
 from strongroom.access.people import Certificate
+from strongroom.access.settle import settle
 from strongroom.core.canonical import decode, digest, encode
 from strongroom.core.errors import PrincipalAltered
 from strongroom.core.secrets import Secret
-from strongroom.ports.records import Change, Records
+from strongroom.ports.records import Records
 
 _KIND = "lockbox"
 
@@ -22,7 +23,7 @@ class Lockers:
     def put(self, name: str, seed: Secret, passphrase: Secret) -> str:
         """Lock `seed` in a new box, inert until a certificate names it; return its digest."""
         box = lock(seed, passphrase, name=name)
-        self._records.apply([Change(_KIND, f"{name}/{digest(box)}", 0, encode(box))])
+        settle(self._records, _KIND, put={f"{name}/{digest(box)}": encode(box)})
         return digest(box)
 
     def box(self, certificate: Certificate) -> Lockbox:
@@ -41,8 +42,10 @@ class Lockers:
             raise PrincipalAltered("the locked keys are not the ones that the certificate names", where=name)
         return box
 
+    def drop_all(self, name: str) -> None:
+        """Throw away every box of `name`, those that never came to count, too."""
+        settle(self._records, _KIND, drop=[stored.key for stored in self._records.scan(_KIND, f"{name}/")])
+
     def drop(self, certificate: Certificate) -> None:
-        """Throw away the box that a former `certificate` names. Boxes that never came to count hold unused seeds."""
-        stored = self._records.get(_KIND, f"{certificate.name}/{certificate.lockbox}")
-        if stored is not None:
-            self._records.apply([Change(_KIND, stored.key, stored.version, None)])
+        """Throw away the box that a former `certificate` names."""
+        settle(self._records, _KIND, drop=[f"{certificate.name}/{certificate.lockbox}"])

@@ -12,6 +12,7 @@ import msgspec
 
 from strongroom.access.keys import PublicKeys
 from strongroom.access.people import Certificate, Person
+from strongroom.access.settle import settle
 from strongroom.core.canonical import decode, encode
 from strongroom.core.errors import (
     AlreadyClaimed,
@@ -24,7 +25,7 @@ from strongroom.core.errors import (
 from strongroom.core.ids import check_name
 from strongroom.ledger.events import Entry
 from strongroom.ledger.journal import Act, Detail, Journal
-from strongroom.ports.records import Change, Records
+from strongroom.ports.records import Records
 
 FOUNDED = "home.init"  # the ledger's first entry: pins the founder's keys and the recovery key
 CERTIFIED = "access.certificate"  # makes a certificate the current one
@@ -91,11 +92,11 @@ class Roll:
 
         """
         certificate, name = person.certificate, person.name
-        self.store(person)
         earlier = self.history(name)
         if self.moment() != moment or certificate.serial != len(earlier) + 1:
             raise Busy("people or policy have changed meanwhile", where=name, remedy="Repeat the command.")
         self._verify(person, self._checked(name, earlier) if earlier else None, before=None)
+        self.store(person)
         detail: Detail = {
             "digest": certificate.digest(),
             "serial": certificate.serial,
@@ -107,22 +108,17 @@ class Roll:
 
     def store(self, person: Person) -> None:
         """Store a certificate, inert until it is entered."""
-        key = f"{person.name}/{person.certificate.digest()}"
-        stored = self._records.get(_KIND, key)
-        self._records.apply([Change(_KIND, key, 0 if stored is None else stored.version, encode(person))])
+        settle(self._records, _KIND, put={f"{person.name}/{person.certificate.digest()}": encode(person)})
 
     def certificates(self, name: str) -> list[Certificate]:
         """Return the certificates that `name` has had, oldest first."""
         return [self._stored(name, entry).certificate for entry in self.history(name)]
 
-    def forget_recovery(self, certificate: Certificate) -> None:
-        """Throw away the keys under the recovery key that went with a former `certificate`."""
-        key = f"{certificate.name}/{certificate.digest()}"
-        stored = self._records.get(_KIND, key)
-        if stored is not None:
-            person = decode(stored.document, Person, where=certificate.name)
-            kept = encode(msgspec.structs.replace(person, recovery=None))
-            self._records.apply([Change(_KIND, key, stored.version, kept)])
+    def forget_recovery(self, name: str) -> None:
+        """Throw away all of `name`'s keys under the recovery key, those of certificates that never counted, too."""
+        for stored in self._records.scan(_KIND, f"{name}/"):
+            person = decode(stored.document, Person, where=stored.key)
+            settle(self._records, _KIND, put={stored.key: encode(msgspec.structs.replace(person, recovery=None))})
 
     def keys(self, name: str) -> list[PublicKeys]:
         """Return the keys that `name` has had, newest first."""

@@ -13,11 +13,12 @@ from strongroom.access.directory import People
 from strongroom.access.identity import Identity
 from strongroom.access.policy import Policy
 from strongroom.access.roll import ADOPTED, record_standing
+from strongroom.access.settle import settle
 from strongroom.core.canonical import decode, encode
 from strongroom.core.errors import BadInput, Busy, NotPermitted, PolicyInvalid, RefusedError, SignatureInvalid
 from strongroom.ledger.events import Entry
 from strongroom.ledger.journal import Act, Detail, Journal
-from strongroom.ports.records import Change, Records
+from strongroom.ports.records import Records
 
 _KIND = "policy"
 _ATTEMPTS = 5
@@ -59,8 +60,7 @@ class Rules:
 
         """
         policy = Policy(text)
-        if self._records.get(_KIND, policy.digest) is None:
-            self._records.apply([Change(_KIND, policy.digest, 0, encode(text))])
+        settle(self._records, _KIND, put={policy.digest: encode(text)})
         for attempt in range(_ATTEMPTS):
             try:
                 self._enter(policy, by, why=why, request=request)

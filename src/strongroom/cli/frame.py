@@ -125,10 +125,6 @@ class Call:
                 show(self.out)
             put(shown.get())
 
-    def say(self, text: str) -> None:
-        """Print a line to standard error, for people."""
-        self.err.print(plain(text), markup=False)
-
     @contextmanager
     def progress(self, title: str, *, unit: str = "bytes") -> Generator[Callable[[int, int], None]]:
         """Show a bar on standard error, if that is a terminal; yields ``step(done, total)``."""

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from strongroom.access.keys import PublicKeys
+from strongroom.access.settle import settle
 from strongroom.core.canonical import Record, decode, encode
 from strongroom.core.errors import AlreadyClaimed, Busy, NoSuchCheckpoint, RecordAltered
 from strongroom.core.ids import CheckpointName
 from strongroom.custody.formats import Envelope
 from strongroom.ledger.events import Entry
 from strongroom.ledger.journal import Act, Detail, Journal
-from strongroom.ports.records import Change, Records, Stored
+from strongroom.ports.records import Records, Stored
 
 Entitled = Callable[[Entry, CheckpointName], bool]
 
@@ -147,12 +148,8 @@ class Registry:
             Busy: somebody else has sealed this version meanwhile.
 
         """
-        key = f"{record.title}/{record.checkpoint}"
-        changes = [
-            self._change(_CHECKPOINT, key, encode(record)),
-            *(self._change(_ENVELOPE, _key(one), encode(one)) for one in envelopes),
-        ]
-        self._records.apply(changes)
+        self.exchange(add=envelopes, drop=[])
+        settle(self._records, _CHECKPOINT, put={f"{record.title}/{record.checkpoint}": encode(record)})
         detail: Detail = {**_pins(record), "tensors": record.tensors, "bytes": record.bytes}
         claim = f"version:{record.title}@{record.version}"
         try:
@@ -177,11 +174,7 @@ class Registry:
 
     def exchange(self, *, add: Sequence[Envelope], drop: Sequence[Held]) -> None:
         """Add and delete envelopes, all at once."""
-        changes = [self._change(_ENVELOPE, _key(one), encode(one)) for one in add]
-        kept = {change.key for change in changes}
-        changes += [self._change(_ENVELOPE, one.key, None) for one in drop if one.key not in kept]
-        if changes:
-            self._records.apply(changes)
+        settle(self._records, _ENVELOPE, put={_key(one): encode(one) for one in add}, drop=[one.key for one in drop])
 
     def _has(self, name: CheckpointName) -> bool:
         try:
@@ -189,10 +182,6 @@ class Registry:
         except NoSuchCheckpoint:
             return False
         return True
-
-    def _change(self, kind: str, key: str, document: bytes | None) -> Change:
-        stored = self._records.get(kind, key)
-        return Change(kind=kind, key=key, expect=0 if stored is None else stored.version, document=document)
 
 
 def _pins(record: Registered) -> Detail:

@@ -21,6 +21,7 @@ from strongroom.core.clock import stamp
 from strongroom.core.errors import (
     BadName,
     Busy,
+    ConflictError,
     NoSuchCheckpoint,
     RecordAltered,
     RefusedError,
@@ -232,22 +233,20 @@ class Vault:
         if name is not None:
             return int(self._rewrap(who, self.registry.current(name), anew=True)), []
         changed, beyond = 0, list[str]()
-        people = self._desk.people.everybody()
         for record in self.registry.all():
             try:
-                changed += self._rewrap(who, record, people=people)
+                changed += self._rewrap(who, record)
             except WrongKey:
                 beyond.append(str(record.title))
         return changed, beyond
 
-    def _rewrap(
-        self, who: Identity, record: Registered, *, anew: bool = False, people: Sequence[Person] | None = None
-    ) -> bool:
-        wanted = {person.name: person.certificate.keys for person in self._holders(record, people)}
+    def _rewrap(self, who: Identity, record: Registered, *, anew: bool = False) -> bool:
+        # Held first, people after: the keys of every envelope that is seen are then seen to count, if they do.
         held = self.registry.envelopes(record.checkpoint)
+        wanted = {person.name: person.certificate.keys for person in self._holders(record)}
         fitting = {one.person for one in held if not anew and one.fits(wanted.get(one.person), record.version)}
         missing = sorted(wanted.keys() - fitting)
-        extra = [one for one in held if self._is_former(one, wanted.get(one.person), record)]
+        extra = [one for one in held if self._is_over(one, wanted.get(one.person), record)]
         if not missing and not extra:
             return False
         dropped = sorted({one.person for one in extra} - wanted.keys())
@@ -260,15 +259,15 @@ class Vault:
         self.registry.exchange(add=added, drop=extra)
         return True
 
-    def _is_former(self, held: Held, keys: PublicKeys | None, record: Registered) -> bool:
-        """Whether an envelope may go: its person may not hold one, or has had its keys and has others now.
+    def _is_over(self, held: Held, keys: PublicKeys | None, record: Registered) -> bool:
+        """Whether an envelope may go: its person may not hold one, or its keys are not that person's any more.
 
         One for keys that nobody has certified stays: they may be those of a renewal that is under way.
         """
-        if keys is None:
-            return True
-        former = {one.fingerprint() for one in self._keys_of(held.person)} - {keys.fingerprint()}
-        return not held.fits(keys, record.version) and held.envelope.key in former
+        if keys is None or held.fits(keys, record.version):
+            return keys is None
+        former = list(self._keys_of(held.person))[1:]
+        return held.envelope.key in {one.fingerprint() for one in former}
 
     @contextmanager
     def renewing(self) -> Generator[Prepare]:
@@ -285,13 +284,23 @@ class Vault:
 
         try:
             yield prepare
-        finally:
-            for old, new in pairs:
-                if self._desk.people.find(new.name).certificate.keys == new.public:
-                    self._wrap_again(old, new)  # what was wrapped to the old keys meanwhile
-                    self._clear(new.name, gone=old.public, instead=new.public)
-                else:
-                    self._clear(new.name, gone=new.public, instead=None)
+        except (ConflictError, RefusedError):
+            self._settle_renewal(pairs)
+            raise
+        else:
+            self._settle_renewal(pairs)
+
+    def _settle_renewal(self, pairs: Sequence[tuple[Keyring, Keyring]]) -> None:
+        """Clear away the envelopes of the keys that do not count, once it is known which do.
+
+        After an interrupt or a lost ledger it is not: the new certificate may still be entered. Then both stay.
+        """
+        for old, new in pairs:
+            if self._desk.people.find(new.name).certificate.keys == new.public:
+                self._wrap_again(old, new)  # what was wrapped to the old keys meanwhile
+                self._clear(new.name, gone=old.public, instead=new.public)
+            else:
+                self._clear(new.name, gone=new.public, instead=None)
 
     def _wrap_again(self, old: Keyring, new: Keyring) -> None:
         """Wrap what `old` opens to `new` as well; an envelope that does not open with `old` is left for a rewrap."""
@@ -316,11 +325,11 @@ class Vault:
         self.registry.exchange(add=[], drop=held)
         return len(held)
 
-    def _holders(self, record: Registered, people: Sequence[Person] | None = None) -> list[Person]:
+    def _holders(self, record: Registered) -> list[Person]:
         policy = self._desk.rules.current()
         return [
             person
-            for person in (self._desk.people.everybody() if people is None else people)
+            for person in self._desk.people.everybody()
             if any(
                 policy.approvals_needed(person.certificate, Question(action, record.title, person.certificate.purpose))
                 is not None
