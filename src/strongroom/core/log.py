@@ -18,7 +18,7 @@ _TOKEN = re.compile(r"[\w.:/@ -]{0,160}")
 _KEYLIKE = re.compile(r"[A-Za-z0-9+/=_-]{25,}")
 WITHHELD: Final = "[withheld]"
 FIELDS: Final = frozenset(
-    {"event", "level", "timestamp", "home", "who", "action", "object", "code", "where", "request"}
+    {"event", "level", "timestamp", "home", "who", "action", "object", "code", "where", "request", "reason", "role"}
 )
 NUMBERS: Final = frozenset({"index", "size", "bytes", "segments", "seconds", "status", "pid"})
 

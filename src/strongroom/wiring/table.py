@@ -15,6 +15,8 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
     "blobs": {"file": "strongroom.backends.localfs:LocalBlobs"},
     "snapshot": {"sqlite": "strongroom.backends.sqlite_snapshot:snapshot"},
     "sessions": {"agent": "strongroom.backends.session_agent:AgentSessions"},
+    "link": {"unix": "strongroom.backends.link_unix:connect"},
+    "listen": {"unix": "strongroom.backends.link_unix:listen"},
     "engine": {"transformers": "strongroom.engines.transformers_engine:Engine"},
     "tensors": {
         "np": "strongroom.custody.tensors:as_numpy",

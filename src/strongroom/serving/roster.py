@@ -1,0 +1,100 @@
+"""What a gateway knows of accounts, keys, terms and budgets, and how it asks control for more.
+
+A gateway holds no home: control pushes the whole roster at every change and waits for it to be confirmed, so that a key
+that is revoked is dead when the command returns. Token budgets are leased in slices: what is leased counts as spent
+until it is given back, so no failure lets an account overshoot, and a lost gateway costs it one slice at most.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class RosterAccount(msgspec.Struct, frozen=True):
+    """An account and its limits."""
+
+    name: str
+    active: bool
+    rpm: int  # requests a minute
+    tokens_per_day: int  # prompt and completion tokens a UTC day
+
+
+class RosterKey(msgspec.Struct, frozen=True):
+    """A live API key: revoked ones are not in the roster."""
+
+    id: str
+    digest: bytes  # SHA-256 of the whole key
+    account: str
+    accepted: bool  # the terms in force were accepted with this key (true where none are published)
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A message between control and gateway."""
+
+
+class Roster(_Message, frozen=True, kw_only=True):
+    """Control to gateway: everything, as of `version`."""
+
+    version: int
+    accounts: tuple[RosterAccount, ...]
+    keys: tuple[RosterKey, ...]
+    terms: str  # digest of the terms in force; empty: none are published
+    models: tuple[str, ...]
+
+
+class Applied(_Message, frozen=True, kw_only=True):
+    """Gateway to control: requests are judged by this roster from now on, and streams of dead keys are cut."""
+
+    version: int
+
+
+class LeaseWanted(_Message, frozen=True, kw_only=True):
+    """Gateway to control: `account` needs `tokens` at least for the UTC `day` (2026-11-23)."""
+
+    account: str
+    day: str
+    tokens: int
+
+
+class Leased(_Message, frozen=True, kw_only=True):
+    """Control to gateway: so many tokens (0: none are left), durably spent until returned. Answers in order asked."""
+
+    account: str
+    day: str
+    tokens: int
+
+
+class LeaseReturned(_Message, frozen=True, kw_only=True):
+    """Gateway to control: these tokens of a slice were not used."""
+
+    account: str
+    day: str
+    tokens: int
+
+
+class TermsWanted(_Message, frozen=True, kw_only=True):
+    """Gateway to control: somebody who shows the key `key` wants to read the terms in force."""
+
+    request: str
+    key: str
+
+
+class TermsText(_Message, frozen=True, kw_only=True):
+    """Control to gateway: the terms in force; empty where there are none."""
+
+    request: str
+    digest: str
+    version: int
+    text: str
+
+
+class TermsAccepted(_Message, frozen=True, kw_only=True):
+    """Gateway to control: whoever shows the key `key` accepts the terms of that digest. Answered by a `TermsText`."""
+
+    request: str
+    key: str
+    digest: str
+
+
+ToGateway = Roster | Leased | TermsText
+ToControl = Applied | LeaseWanted | LeaseReturned | TermsWanted | TermsAccepted

@@ -1,0 +1,51 @@
+"""What is written down about a request: who asked, by which route, how it ended, how many tokens. Never a word of it.
+
+The gateway appends lines to a spool of its own, one `write` a line, so that a killed gateway loses none; the worker
+sums them up into the ledger.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class _Line(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """A line of the spool: one JSON object and a newline."""
+
+    id: str  # of the request, as the client is told it (x-request-id)
+    at: str  # UTC, as the ledger stamps it
+
+
+class Admitted(_Line, frozen=True, kw_only=True):
+    """A request was let in, and the engine asked. Written before it is."""
+
+    account: str
+    key: str
+    route: str
+    model: str
+    reserved: int  # tokens: what it may use at most
+
+
+class Settled(_Line, frozen=True, kw_only=True):
+    """An admitted request is over."""
+
+    account: str
+    status: int  # HTTP status; 499: the client left
+    finish: str  # stop, length, or the error's code
+    prompt_tokens: int
+    completion_tokens: int
+    marked_tokens: int = 0
+    streamed: bool = False
+
+
+class Refused(_Line, frozen=True, kw_only=True):
+    """A request was not let in. `account` and `key` are empty where the key was unknown."""
+
+    account: str = ""
+    key: str = ""
+    route: str = ""
+    status: int
+    code: str
+
+
+Line = Admitted | Settled | Refused
