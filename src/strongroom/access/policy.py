@@ -25,6 +25,9 @@ HomeAction = Literal[
     "home.backup",
     "registry.read",
     "ledger.read",
+    "serving.manage",
+    "serving.run",
+    "watermark.detect",
 ]
 CheckpointAction = Literal["custody.seal", "custody.open", "custody.export", "custody.rewrap", "custody.verify"]
 Action = HomeAction | CheckpointAction

@@ -22,6 +22,9 @@ STATE_ACTIONS: Final = frozenset(
         "access.policy.adopted",
         "access.request",
         "custody.sealed",
+        "serving.entered",
+        "serving.accepted",
+        "watermark.key",
     }
 )
 """Acts that make something so: the newest one counts. They, and all claims, are in the state index (`ledger.state`)."""

@@ -46,6 +46,7 @@ class Refused(_Line, frozen=True, kw_only=True):
     route: str = ""
     status: int
     code: str
+    count: int = 1  # like refusals that were put together
 
 
 Line = Admitted | Settled | Refused

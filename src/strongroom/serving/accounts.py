@@ -1,0 +1,265 @@
+"""Customers: accounts with their limits, API keys, terms and who accepted them.
+
+An API key is shown once. What is kept is its SHA-256: a key has 256 random bits, so no slower hash is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from msgspec.structs import replace
+
+from strongroom.access.identity import Identity
+from strongroom.core.canonical import Record
+from strongroom.core.clock import stamp
+from strongroom.core.errors import AlreadyExists, BadInput, InputTooLarge, TamperError
+from strongroom.core.ids import check_name
+from strongroom.core.log import log
+from strongroom.core.secrets import Secret
+from strongroom.core.serving_errors import NoSuchAccount, NoSuchApiKey, NoTerms, UnknownApiKey
+from strongroom.ledger.journal import Act, Journal
+from strongroom.serving.deeds import Deeds
+from strongroom.serving.roster import Roster, RosterAccount, RosterKey
+
+RPM: Final = 60  # what a new account gets unless more is said: enough to try, too little to extract
+TOKENS_PER_DAY: Final = 200_000
+ACCEPTED: Final = "serving.accepted"
+_MOST_TERMS: Final = 256 * 1024  # bytes
+_PREFIX: Final = "sk-strongroom-"
+_KEY: Final = re.compile(rf"{_PREFIX}([0-9a-f]{{16}})-[A-Za-z0-9_-]{{43}}", re.ASCII)
+
+
+class Account(Record, frozen=True, kw_only=True):
+    """A customer and its limits."""
+
+    format: Literal["strongroom/account@1"] = "strongroom/account@1"
+    name: str
+    status: Literal["active", "closed"] = "active"
+    rpm: int
+    tokens_per_day: int
+    created: str
+
+
+class ApiKey(Record, frozen=True, kw_only=True):
+    """A key of an account; only its digest is kept."""
+
+    format: Literal["strongroom/api-key@1"] = "strongroom/api-key@1"
+    id: str
+    account: str
+    digest: str  # hexadecimal SHA-256 of the key as the customer sends it
+    status: Literal["live", "revoked"] = "live"
+    created: str
+
+
+class Terms(Record, frozen=True, kw_only=True):
+    """A version of the terms of use."""
+
+    format: Literal["strongroom/terms@1"] = "strongroom/terms@1"
+    version: int
+    text: str
+    published: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the text: what is accepted is this text and no other."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """An API key, and the digest of the terms that were accepted with it last (empty: none)."""
+
+    key: ApiKey
+    accepted: str
+
+
+class Accounts:
+    """The customers of one home."""
+
+    def __init__(self, deeds: Deeds, journal: Journal) -> None:
+        """Keep everything as `deeds`; acceptances are entries of their own in the ledger behind `journal`."""
+        self._deeds = deeds
+        self._journal = journal
+
+    # ── accounts ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    def add(self, who: Identity, name: str, *, rpm: int = RPM, tokens_per_day: int = TOKENS_PER_DAY) -> Account:
+        """Make an account.
+
+        Raises:
+            AlreadyExists: there is one of that name, or there was.
+            BadInput: a limit that is no limit.
+
+        """
+        check_name(name, what="account")
+        if min(rpm, tokens_per_day) < 1 or max(rpm, tokens_per_day) > 2**40:
+            raise BadInput("limits are from 1 to 2^40", where="--rpm, --tokens-per-day")
+        if self._deeds.read(f"account:{name}", Account) is not None:
+            raise AlreadyExists("there is an account of that name", where=f"account:{name}")
+        account = Account(name=name, rpm=rpm, tokens_per_day=tokens_per_day, created=self._now())
+        self._deeds.enter(who, f"account:{name}", account, why="add an account")
+        return account
+
+    def find(self, name: str) -> Account:
+        """Return an account.
+
+        Raises:
+            NoSuchAccount: there is none of that name.
+
+        """
+        account = self._deeds.read(f"account:{check_name(name, what='account')}", Account)
+        if account is None:
+            raise NoSuchAccount("there is no such account", where=f"account:{name}")
+        return account
+
+    def change(self, who: Identity, name: str, *, rpm: int | None, tokens_per_day: int | None) -> Account:
+        """Change an account's limits; a running gateway holds it to the new ones at once."""
+        old = self.find(name)
+        new = replace(old, rpm=rpm or old.rpm, tokens_per_day=tokens_per_day or old.tokens_per_day)
+        self._deeds.enter(who, f"account:{name}", new, why="change limits")
+        return new
+
+    def close(self, who: Identity, name: str) -> Account:
+        """Close an account: none of its keys is let in any more."""
+        closed = replace(self.find(name), status="closed")
+        self._deeds.enter(who, f"account:{name}", closed, why="close the account")
+        return closed
+
+    def names(self) -> list[str]:
+        """Return the names of all accounts, closed ones too."""
+        subjects = self._deeds.subjects("account:")
+        return [one.partition(":")[2] for one in subjects if self._deeds.read(one, Account) is not None]
+
+    # ── keys ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+    def add_key(self, who: Identity, account: str) -> tuple[ApiKey, Secret]:
+        """Make a key for `account`; return it with the key itself, which is kept nowhere."""
+        self.find(account)
+        ident = secrets.token_hex(8)
+        shown = f"{_PREFIX}{ident}-{secrets.token_urlsafe(32)}"
+        key = ApiKey(id=ident, account=account, digest=hashed(shown), created=self._now())
+        self._deeds.enter(who, f"apikey:{ident}", key, why=f"add a key for {account}")
+        return key, Secret(shown.encode())
+
+    def revoke_key(self, who: Identity, ident: str) -> ApiKey:
+        """Revoke a key for ever. Harmless when repeated."""
+        key = self.key(ident)
+        if key.status == "live":
+            key = replace(key, status="revoked")
+            self._deeds.enter(who, f"apikey:{ident}", key, why="revoke the key")
+        return key
+
+    def key(self, ident: str) -> ApiKey:
+        """Return the key of that id.
+
+        Raises:
+            NoSuchApiKey: there is none.
+
+        """
+        key = self._deeds.read(f"apikey:{check_name(ident, what='key id')}", ApiKey)
+        if key is None:
+            raise NoSuchApiKey("there is no such key", where=f"apikey:{ident}")
+        return key
+
+    def keys(self, account: str | None = None) -> list[Standing]:
+        """Return all keys, of `account` only if given, revoked ones too."""
+        found = (self._deeds.read(one, ApiKey) for one in self._deeds.subjects("apikey:"))
+        return [self._standing(key) for key in found if key is not None and account in {None, key.account}]
+
+    # ── terms ────────────────────────────────────────────────────────────────────────────────────────────────────────
+    def publish(self, who: Identity, text: str) -> Terms:
+        """Put a new version of the terms in force: from now on a key is let in once it has accepted them.
+
+        Raises:
+            BadInput: they are empty, or the ones in force.
+            InputTooLarge: over 256 KiB.
+
+        """
+        if not text.strip():
+            raise BadInput("the terms are empty", where="terms")
+        if len(text.encode()) > _MOST_TERMS:
+            raise InputTooLarge(f"over {_MOST_TERMS} bytes", where="terms")
+        old = self._deeds.read("terms", Terms)
+        if old is not None and old.text == text:
+            raise BadInput(f"these are the terms in force, version {old.version}", where="terms")
+        terms = Terms(version=1 if old is None else old.version + 1, text=text, published=self._now())
+        self._deeds.enter(who, "terms", terms, why=f"publish version {terms.version}")
+        return terms
+
+    def terms(self) -> Terms:
+        """Return the terms in force.
+
+        Raises:
+            NoTerms: none were published.
+
+        """
+        terms = self._deeds.read("terms", Terms)
+        if terms is None:
+            raise NoTerms("no terms were published", where="terms")
+        return terms
+
+    def accept(self, key: ApiKey, terms: Terms, *, by: str) -> None:
+        """Note that `by` accepted `terms` with `key`."""
+        act = Act(by, ACCEPTED, f"apikey:{key.id}")
+        self._journal.record(act, "done", detail={"terms": terms.digest, "version": terms.version})
+
+    def recognise(self, shown: Secret) -> ApiKey:
+        """Return which live key somebody shows.
+
+        Raises:
+            UnknownApiKey: it is none of ours, or was revoked.
+
+        """
+        text = shown.reveal().decode("ascii", "replace").strip()
+        form = _KEY.fullmatch(text)
+        key = None if form is None else self._deeds.read(f"apikey:{form[1]}", ApiKey)
+        if key is None or key.status != "live" or not secrets.compare_digest(key.digest, hashed(text)):
+            raise UnknownApiKey("this is no live key of this home", where="API key")
+        return key
+
+    # ── for the gateway ──────────────────────────────────────────────────────────────────────────────────────────────
+    def roster(self, version: int, models: tuple[str, ...]) -> Roster:
+        """Return what a gateway judges requests by. What was altered is left out, and logged: nobody gets in by it."""
+        terms = self._deeds.read("terms", Terms)
+        accounts = [one for one in map(self._account, self._deeds.subjects("account:")) if one is not None]
+        keys = [one for subject in self._deeds.subjects("apikey:") if (one := self._entry(subject, terms)) is not None]
+        return Roster(
+            version=version,
+            accounts=tuple(accounts),
+            keys=tuple(keys),
+            terms="" if terms is None else terms.digest,
+            models=models,
+        )
+
+    def _account(self, subject: str) -> RosterAccount | None:
+        try:
+            one = self._deeds.read(subject, Account)
+        except TamperError as error:
+            log.error("account left out", code=error.code, where=subject)
+            return None
+        return one and RosterAccount(one.name, one.status == "active", one.rpm, one.tokens_per_day)
+
+    def _entry(self, subject: str, terms: Terms | None) -> RosterKey | None:
+        try:
+            key = self._deeds.read(subject, ApiKey)
+        except TamperError as error:
+            log.error("API key left out", code=error.code, where=subject)
+            return None
+        if key is None or key.status != "live":
+            return None
+        accepted = terms is None or self._standing(key).accepted == terms.digest
+        return RosterKey(key.id, bytes.fromhex(key.digest), key.account, accepted)
+
+    def _standing(self, key: ApiKey) -> Standing:
+        newest = self._journal.ledger.latest(ACCEPTED, f"apikey:{key.id}")
+        return Standing(key, "" if newest is None else str(newest.event.detail.get("terms", "")))
+
+    def _now(self) -> str:
+        return stamp(self._journal.now())
+
+
+def hashed(shown: str) -> str:
+    """Return what is kept of an API key: its hexadecimal SHA-256."""
+    return hashlib.sha256(shown.encode()).hexdigest()

@@ -1,0 +1,125 @@
+"""Deeds: documents about accounts, keys and terms that count because somebody entitled signed them into the ledger.
+
+The ledger's key has no passphrase and the records have no lock, so neither alone can be believed: an entry counts only
+if whoever is named in it might manage serving then, and signed the document's digest in its place after the entry
+before it. So nobody who merely writes files can make a key, raise a limit, or bring a revoked key back.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import Final, TypeVar
+
+from strongroom.access.desk import Desk, Matter
+from strongroom.access.identity import Identity
+from strongroom.access.policy import Question
+from strongroom.access.settle import settle
+from strongroom.core.canonical import Record, decode, digest, encode
+from strongroom.core.errors import AlreadyClaimed, Busy, RecordAltered, RefusedError, SignatureInvalid
+from strongroom.ledger.events import Entry
+from strongroom.ledger.journal import Act, Detail, Journal
+from strongroom.ports.records import Records
+
+ENTERED: Final = "serving.entered"
+RIGHT: Final = Question("serving.manage")
+_KIND: Final = "deed"
+
+D = TypeVar("D", bound=Record)
+
+
+class Deeds:
+    """The deeds of one home, by subject (``account:acme``, ``apikey:key-…``, ``terms``)."""
+
+    def __init__(self, records: Records, journal: Journal, desk: Desk, *, home: str) -> None:
+        """Keep documents in `records`, pinned by the ledger behind `journal`."""
+        self._records = records
+        self._journal = journal
+        self._desk = desk
+        self._home = home
+        self._judged: dict[int, bool] = {}  # by ledger entry: an entry never changes
+
+    def enter(self, who: Identity, subject: str, document: Record, *, why: str) -> None:
+        """Make `document` what counts for `subject` from now on.
+
+        Raises:
+            NotPermitted: `who` may not manage serving.
+            Busy: somebody else wrote about the same subject meanwhile.
+
+        """
+        grant = self._desk.demand(who, Question(RIGHT.action, purpose=why), Matter(detail={"of": subject}))
+        signer, after = grant.identity, self._newest(subject)
+        place = -1 if after is None else after.index
+        settle(self._records, _KIND, put={f"{subject}/{digest(document)}": encode(document)})
+        signed = self._signed(subject, digest(document), after=place)
+        detail: Detail = {
+            "digest": digest(document),
+            "after": place,
+            "key": signer.keyring.public.fingerprint(),
+            "signature": base64.b64encode(signer.keyring.sign(signed)).decode(),
+        }
+        try:
+            act = Act(signer.label, ENTERED, subject, why)
+            self._journal.record(act, "done", detail=detail, claim=f"deed:{subject}@{place}")
+        except AlreadyClaimed:
+            raise Busy("somebody else wrote about it meanwhile", where=subject, remedy="Repeat the command.") from None
+
+    def read(self, subject: str, kind: type[D]) -> D | None:
+        """Return what counts for `subject`, or None.
+
+        Raises:
+            RecordAltered: the document that the ledger names is gone or another.
+
+        """
+        entry = self._newest(subject)
+        if entry is None:
+            return None
+        named = str(entry.event.detail.get("digest"))
+        stored = self._records.get(_KIND, f"{subject}/{named}")
+        if stored is None:
+            raise RecordAltered("the document that the ledger names is gone", where=subject)
+        document = decode(stored.document, kind, where=subject)
+        if digest(document) != named:
+            raise RecordAltered("the document is not the one that the ledger names", where=subject)
+        return document
+
+    def subjects(self, prefix: str) -> Sequence[str]:
+        """Return every subject with that prefix, whether or not anything counts for it."""
+        entries = self._journal.ledger.find(action=ENTERED)
+        return sorted({entry.event.object for entry in entries if entry.event.object.startswith(prefix)})
+
+    def history(self, subject: str) -> list[Entry]:
+        """Return the entries that count, oldest first."""
+        chain = list[Entry]()
+        for entry in self._journal.ledger.find(action=ENTERED, object=subject):
+            if entry.event.detail.get("after") == (chain[-1].index if chain else -1) and self._counts(entry):
+                chain.append(entry)
+        return chain
+
+    def _newest(self, subject: str) -> Entry | None:
+        chain = self.history(subject)
+        return chain[-1] if chain else None
+
+    def _counts(self, entry: Entry) -> bool:
+        if entry.index not in self._judged:
+            self._judged[entry.index] = entry.event.outcome == "done" and self._entitled(entry)
+        return self._judged[entry.index]
+
+    def _entitled(self, entry: Entry) -> bool:
+        """Whether the entry's maker might make it then, and signed it."""
+        detail, subject = entry.event.detail, entry.event.object
+        if not self._desk.was_entitled(entry, RIGHT, keys=str(detail.get("key"))):
+            return False
+        name, after = entry.event.who.partition(":")[2], detail.get("after")
+        message = self._signed(subject, str(detail.get("digest")), after=after if isinstance(after, int) else -1)
+        try:
+            keys = self._desk.people.find(name, before=entry.index).certificate.keys
+            keys.verify(base64.b64decode(str(detail.get("signature"))), message, where=subject)
+        except (RefusedError, SignatureInvalid, binascii.Error):
+            return False
+        return True
+
+    def _signed(self, subject: str, named: str, *, after: int) -> bytes:
+        statement = {"after": after, "digest": named, "home": self._home, "subject": subject}
+        return b"strongroom deed v1\n" + encode(statement)

@@ -1,0 +1,184 @@
+"""The usage spool, read back: lines into summaries for the ledger, and into what an account has used today.
+
+A spool file is appended to by one gateway and read by the worker; a half-written last line is left for the next time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from strongroom.core.errors import RecordAltered
+from strongroom.ledger.journal import Act, Detail, Journal
+from strongroom.serving.usage import Admitted, Line, Refused, Settled
+
+USED: Final = "serving.usage"
+_MOST: Final = 1 << 20  # bytes of lines in one summary
+_MOST_ACCOUNTS: Final = 400  # in one summary: an entry holds 65,535 bytes
+_DECODER: Final = msgspec.json.Decoder(Line)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one account did between two moments."""
+
+    requests: int = 0
+    refused: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    marked_tokens: int = 0
+
+    def row(self) -> list[int]:
+        """Return the numbers in the order of docs/formats/usage-1.md."""
+        return [self.requests, self.refused, self.prompt_tokens, self.completion_tokens, self.marked_tokens]
+
+
+@dataclass(slots=True)
+class Batch:
+    """A run of lines of one spool file, summed up."""
+
+    file: str
+    start: int
+    end: int = 0
+    digest: str = ""
+    first: str = ""
+    last: str = ""
+    lines: int = 0
+    accounts: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+
+    def add(self, line: Line) -> None:
+        """Count a line."""
+        self.first, self.last, self.lines = self.first or line.at, line.at, self.lines + 1
+        tally = self.accounts[line.account]
+        match line:
+            case Admitted():
+                tally.requests += 1
+            case Refused():
+                tally.refused += line.count
+            case Settled():
+                tally.prompt_tokens += line.prompt_tokens
+                tally.completion_tokens += line.completion_tokens
+                tally.marked_tokens += line.marked_tokens
+
+    def detail(self) -> Detail:
+        """Return what the ledger says of the batch; accounts as JSON, the empty name for unknown keys."""
+        rows = {name: tally.row() for name, tally in sorted(self.accounts.items())}
+        return {
+            "file": self.file,
+            "start": self.start,
+            "end": self.end,
+            "digest": self.digest,
+            "from": self.first,
+            "to": self.last,
+            "lines": self.lines,
+            "accounts": msgspec.json.encode(rows).decode(),
+        }
+
+
+class Summaries:
+    """Brings spool files into the ledger, each line exactly once, whatever is killed meanwhile."""
+
+    def __init__(self, folder: Path, journal: Journal, *, who: str) -> None:
+        """Read the files in `folder`; write as `who`."""
+        self._folder = folder
+        self._journal = journal
+        self._who = who
+        self._done: dict[str, int] = {}
+
+    def bring_in(self) -> int:
+        """Write what is new into the ledger; return how many entries that took."""
+        return sum(self._bring_in(file) for file in spool_files(self._folder))
+
+    def _bring_in(self, file: Path) -> int:
+        entries = 0
+        if file.name not in self._done:
+            self._done[file.name] = self._known(file.name)
+        while (batch := read_batch(file, self._done[file.name])) is not None:
+            # The claim makes a batch count once, even where two workers write or one was killed after writing.
+            claim = _claim(file.name, batch.start)
+            self._journal.record(Act(self._who, USED, "serving"), "done", detail=batch.detail(), claim=claim)
+            self._done[file.name] = batch.end
+            entries += 1
+        return entries
+
+    def _known(self, file: str) -> int:
+        """Return how far the ledger says that the file was read."""
+        start = 0
+        while (entry := next(self._journal.ledger.find(claim=_claim(file, start)), None)) is not None:
+            end = entry.event.detail.get("end")
+            if not isinstance(end, int) or end <= start:
+                raise RecordAltered("a summary that ends before it begins", where=f"ledger entry {entry.index}")
+            start = end
+        return start
+
+
+def _claim(file: str, start: int) -> str:
+    return f"usage:{file}@{start}"
+
+
+def spool_files(folder: Path) -> list[Path]:
+    """Return the spool files in `folder`, oldest first."""
+    return sorted(folder.glob("usage-*.jsonl"))
+
+
+def read_batch(file: Path, start: int) -> Batch | None:
+    """Return the whole lines of `file` from byte `start` on, as many as fit a summary, or None if there are none.
+
+    Raises:
+        RecordAltered: a line is no usage line, or the file is shorter than it was.
+
+    """
+    with file.open("rb") as stream:
+        if stream.seek(0, 2) < start:
+            raise RecordAltered("the file is shorter than it was", where=file.name)
+        stream.seek(start)
+        raw = stream.read(_MOST)
+    batch, end = Batch(file.name, start), start
+    for line in raw.splitlines(keepends=True):
+        if not line.endswith(b"\n") or len(batch.accounts) >= _MOST_ACCOUNTS:
+            break
+        batch.add(_parse(line, where=f"{file.name} at byte {end}"))
+        end += len(line)
+    if end == start:
+        return None
+    batch.end, batch.digest = end, hashlib.sha256(raw[: end - start]).hexdigest()
+    return batch
+
+
+def used_today(folder: Path, day: str) -> dict[str, int]:
+    """Return the tokens that each account used on a UTC `day`; an admitted request that never settled counts whole."""
+    open_requests: dict[str, tuple[str, int]] = {}
+    used: defaultdict[str, int] = defaultdict(int)
+    for line in _lines(spool_files(folder)):
+        match line:
+            case Admitted() if line.at.startswith(day):
+                open_requests[line.id] = (line.account, line.reserved)
+            case Settled() if line.id in open_requests:
+                del open_requests[line.id]
+                used[line.account] += line.prompt_tokens + line.completion_tokens
+            case _:
+                pass
+    for account, reserved in open_requests.values():
+        used[account] += reserved
+    return dict(used)
+
+
+def _lines(files: Iterable[Path]) -> Iterator[Line]:
+    for file in files:
+        with file.open("rb") as stream:
+            for number, line in enumerate(stream, 1):
+                if line.endswith(b"\n"):
+                    yield _parse(line, where=f"{file.name} line {number}")
+
+
+def _parse(line: bytes, *, where: str) -> Line:
+    try:
+        return _DECODER.decode(line)
+    except msgspec.MsgspecError:
+        raise RecordAltered("this is no usage line", where=where) from None
