@@ -61,6 +61,21 @@ def log_gamma_tail(counts: npt.ArrayLike, sums: npt.ArrayLike) -> F64:
     return result
 
 
+def log_binomial_tail(hits: int, trials: int, rate: float) -> float:
+    """Return ln P(X >= `hits`) for X ~ Binomial(`trials`, `rate`), relative error of P about 1e-10; 0 < `rate` < 1.
+
+    Raises:
+        BadInput: the numbers are not of a binomial.
+
+    """
+    if not (0 <= hits <= trials and 0 < rate < 1):
+        raise BadInput("a binomial tail has 0 <= hits <= trials and 0 < rate < 1", where="log_binomial_tail")
+    odds, whole = math.log(rate) - math.log1p(-rate), math.lgamma(trials + 1) + trials * math.log1p(-rate)
+    terms = [whole - math.lgamma(k + 1) - math.lgamma(trials - k + 1) + k * odds for k in range(hits, trials + 1)]
+    largest = max(terms)
+    return min(0.0, largest + math.log(math.fsum(math.exp(one - largest) for one in terms)))
+
+
 def _series(s: F64, start: F64, *, falling: bool) -> F64:
     """Return Σ of the Poisson terms relative to the first: 1 + t/s + t(t-1)/s² … or 1 + s/t + s²/(t(t+1)) …"""
     total, term, at, step = np.ones_like(s), np.ones_like(s), start.copy(), -1.0 if falling else 1.0

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from strongroom.core.errors import BadInput
 from strongroom.watermark.arrays import Array
 from strongroom.watermark.gumbel import CONTEXT
-from strongroom.watermark.prf import I64, U64, words
+from strongroom.watermark.prf import I64, words
 
 Tokens = Sequence[int] | npt.NDArray[np.integer]
 
@@ -91,8 +91,3 @@ def is_common(marks: I64, common: I64) -> npt.NDArray[np.bool_]:
     if not common.size:
         return np.zeros(marks.shape, np.bool_)
     return common[np.minimum(np.searchsorted(common, marks), common.size - 1)] == marks
-
-
-def as_contexts(five: I64) -> U64:
-    """Return the contexts (n, 4) of runs (n, 5), as the hash takes them."""
-    return five[:, :CONTEXT].astype(np.uint64)

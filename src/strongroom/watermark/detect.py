@@ -19,7 +19,7 @@ import numpy.typing as npt
 from strongroom.core.errors import InputTooLarge
 from strongroom.core.tails import log_gamma_tail
 from strongroom.watermark import common as shared
-from strongroom.watermark.arrays import Array, Namespace, namespace
+from strongroom.watermark.arrays import Array, namespace
 from strongroom.watermark.common import Tokens
 from strongroom.watermark.gumbel import CONTEXT, scores
 from strongroom.watermark.keys import MarkKey
@@ -70,39 +70,43 @@ def detect_many(texts: Sequence[Tokens], key: MarkKey, *, common: I64 = _NO_RUNS
         InputTooLarge: one has more than 50,000,000 tokens.
 
     """
-    words = np.array([key.words()], np.uint64)
-    found: list[Evidence] = []
-    for together in _batches(texts):
-        five, owner = _distinct(together, common)
-        points = np.empty(len(five))
-        for start in range(0, len(five), _BLOCK):
-            part = five[start : start + _BLOCK]
-            points[start : start + _BLOCK] = pair_scores(words, shared.as_contexts(part), part[:, CONTEXT])
-        counts = np.bincount(owner, minlength=len(together))
-        sums = np.bincount(owner, weights=points, minlength=len(together))
-        found += evidences(sums, counts)
-    return found
+    sums, counts = score_all(texts, [key], common=common)
+    return evidences(sums[0], counts)
 
 
-def pair_scores(keys: U64, contexts: U64, tokens: I64) -> F64:
-    """Return the scores of `tokens` after `contexts` (…, 4) under `keys` (…, 2); leading axes broadcast."""
-    seeds = cast("Array", context_seeds(keys, contexts))
-    after = cast("Array", tokens)
-    return cast("F64", scores(seeds, after, namespace(seeds)))
-
-
-def distinct_runs(tokens: Tokens, common: I64 = _NO_RUNS) -> I64:
-    """Return the distinct runs of five of one text, (n, 5), without those in `common`.
+def score_all(texts: Sequence[Tokens], keys: Sequence[MarkKey], *, common: I64 = _NO_RUNS) -> tuple[F64, I64]:
+    """Return the score of each text under each key, (keys, texts), and how many pairs of each text count, (texts,).
 
     Raises:
-        BadInput, InputTooLarge: as `detect`.
+        BadInput, InputTooLarge: as `detect_many`.
 
     """
-    return _distinct([_bounded(tokens)], common)[0]
+    words = np.array([key.words() for key in keys], np.uint64).reshape(-1, 2)
+    sums = np.zeros((len(keys), len(texts)))
+    counts = np.zeros(len(texts), np.int64)
+    start = 0
+    for together in _batches(texts):
+        five, owner = _distinct(together, common)
+        counts[start : start + len(together)] = np.bincount(owner, minlength=len(together))
+        for at in range(0, len(five), _BLOCK):
+            _add(sums, words, five[at : at + _BLOCK], owner[at : at + _BLOCK] + start)
+        start += len(together)
+    return sums, counts
 
 
-def evidences(sums: F64, counts: npt.NDArray[np.intp]) -> list[Evidence]:
-    """Return the evidence of each (sum, count)."""
+def _add(sums: F64, words: U64, five: I64, owner: npt.NDArray[np.intp]) -> None:
+    """Add the scores of some runs (n, 5), in the order of their texts' numbers `owner` (n,), to `sums`."""
+    cuts = np.flatnonzero(np.diff(owner, prepend=-1))
+    contexts, after = five[:, :CONTEXT].astype(np.uint64), five[:, CONTEXT]
+    step = max(1, _BLOCK // len(five))
+    for start in range(0, len(words), step):
+        seeds = cast("Array", context_seeds(words[start : start + step, None, :], contexts))
+        points = cast("F64", scores(seeds, cast("Array", after), namespace(seeds)))
+        sums[start : start + step, owner[cuts]] += np.add.reduceat(points, cuts, axis=1)
+
+
+def evidences(sums: F64, counts: I64) -> list[Evidence]:
+    """Return the evidence of each (sum, count), both (n,)."""
     logs = log_gamma_tail(counts, sums)
     smallest = math.log(np.finfo(np.float64).tiny)
     chances = np.exp(np.maximum(logs, smallest))

@@ -66,7 +66,7 @@ def context_seed(key: tuple[int, int], context: Sequence[int]) -> int:
 
 
 def context_seeds(keys: U64, contexts: U64) -> I64:
-    """Return the seeds of `contexts` (…, 4) under `keys` (…, 2), as int64 (…): leading axes broadcast.
+    """Return the seeds of `contexts` (…, 4) under `keys` (…, 2), as int64 (…): leading axes, at least one, broadcast.
 
     The hashed message is the four ids as little-endian uint32, 16 bytes. The same seeds as `context_seed`.
     """
