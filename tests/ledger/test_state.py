@@ -23,6 +23,8 @@ from strongroom.custody import registry
 from strongroom.ledger.events import STATE_ACTIONS, Event
 from strongroom.ledger.keys import LogKey, create_log_key, load_log_key
 from strongroom.ledger.log import Ledger
+from strongroom.serving import accounts, deeds
+from strongroom.watermark import register
 
 Make = Callable[..., Event]
 SOURCE = Path(registry.__file__).parents[1]
@@ -35,6 +37,7 @@ def reopened(folder: Path, state: Path | None = None) -> Ledger:
 # ── which acts carry state ───────────────────────────────────────────────────────────────────────────────────────────
 def test_the_rooms_state_actions_are_in_the_index() -> None:
     rooms = {roll.FOUNDED, roll.CERTIFIED, roll.ADOPTED, approvals.REQUESTED, registry.SEALED}
+    rooms |= {deeds.ENTERED, accounts.ACCEPTED, register.GIVEN_OUT}
     assert rooms == STATE_ACTIONS
 
 

@@ -20,6 +20,7 @@ from strongroom.core.clock import stamp
 from strongroom.core.errors import BadInput, BadName, NoSuchRequest, NotSigned, SessionExpired
 from strongroom.core.ids import CheckpointName
 from strongroom.ports.sessions import Session
+from strongroom.wiring.serving import rewrap as rewrap_all
 
 _CHOOSE = "Choose one of those that the message lists."
 
@@ -40,7 +41,7 @@ def add(call: Call, name: str, *, role: str, new_passphrase_file: str | None, pu
     owner = call.identity()
     passphrase = read_passphrase(new_passphrase_file, f"First passphrase of {name}", confirm=True)
     person = call.home.desk.add(Entrant(name, kind, passphrase, purpose), owner)
-    wrapped, _ = call.home.vault.rewrap(owner)
+    wrapped, _ = rewrap_all(call.home, owner)
     call.emit(
         {"person": _person(person), "envelopes": wrapped},
         f"{name} is in, as {role}; {wrapped} checkpoints wrapped. The passphrase is known to you: "
@@ -213,7 +214,7 @@ def policy_set(call: Call, file: Path, *, purpose: str) -> None:
     """Put the Cedar policy in FILE in force; a second owner must approve, a sole owner waits out the delay."""
     owner = call.identity()
     changed = call.home.desk.set_policy(_text(file), owner, why=purpose)
-    wrapped, _ = call.home.vault.rewrap(owner)
+    wrapped, _ = rewrap_all(call.home, owner)
     call.emit({"digest": changed.digest, "envelopes": wrapped}, f"Policy {changed.digest[:12]} is in force.")
 
 

@@ -14,6 +14,7 @@ from strongroom.custody.memory_files import run_with_model
 from strongroom.custody.registry import Registered
 from strongroom.custody.tensors import SealedTensors
 from strongroom.custody.vault import Purpose
+from strongroom.wiring.serving import rewrap as rewrap_all
 
 custody = Group("custody", help="Weights at rest, in memory, in transit.")
 
@@ -165,7 +166,7 @@ def execute(call: Call, name: str, command: tuple[str, ...], *, purpose: str) ->
 def rewrap(call: Call, name: str | None) -> None:
     """Bring the wrapped keys in line with people and policy. No payload is touched."""
     who, title = call.identity(), None if name is None else CheckpointName.parse(name)
-    changed, beyond = call.home.vault.rewrap(who, title)
+    changed, beyond = rewrap_all(call.home, who, title)
     without = f"; {who.name} holds no key of {', '.join(beyond)}" if beyond else ""
     call.emit({"changed": changed, "beyond": list(beyond)}, f"{changed} checkpoints re-wrapped{without}")
 

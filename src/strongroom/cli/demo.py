@@ -20,10 +20,15 @@ from strongroom.cli.frame import table
 from strongroom.cli.report_page import LedgerRow, Report, render
 from strongroom.cli.tour import Document, Tour, Unexpected, granted, pick, refused
 from strongroom.cli.tour_faults import flipped_bit, plain_pieces, put_in_place, swapped_segments
+from strongroom.cli.tour_serving import Served
 from strongroom.core.clock import SystemClock, stamp
 from strongroom.wiring.table import load
 
 CHECKPOINT = "smollm2:v1"
+_LEFTOVERS = (
+    *("home", "passphrases", "exported", "stolen", "older", "entry.tlog-proof"),
+    *("terms.txt", "acme.txt", "zenith.txt", "human.txt"),
+)
 PROMPT = "Explain in one short paragraph why a bank keeps its gold in a strongroom."
 
 
@@ -36,18 +41,31 @@ PROMPT = "Explain in one short paragraph why a bank keeps its gold in a strongro
     help="The folder for model, home and report; what an earlier tour left there goes.",
 )
 def demo(work: Path) -> int:
-    """Take the tour: seal a real language model, attack it, run it from memory, prove what happened."""
+    """Take the tour: seal a real model, attack it, serve it, recognise whose text is whose, prove what happened."""
     screen = terminal()
     work = work.resolve()
-    for leftover in ("home", "passphrases", "exported", "stolen", "older", "entry.tlog-proof"):
+    for leftover in (
+        "home",
+        "passphrases",
+        "exported",
+        "stolen",
+        "older",
+        "entry.tlog-proof",
+        "terms.txt",
+        "acme.txt",
+        "zenith.txt",
+    ):
         place = work / leftover
         shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
     work.mkdir(mode=0o700, parents=True, exist_ok=True)
     tour = Tour(work, screen)
     began = time.monotonic()
     told = _Story(tour, _model(work, screen))
-    for act in told.acts():
-        act()
+    try:
+        for act in told.acts():
+            act()
+    finally:
+        told.served.close()
     _tell(told.rows, screen)
     _show(tour, screen)
     report = work / "report.html"
@@ -80,10 +98,12 @@ class _Story:
         self.paragraph = ""
         self.proof = ""
         self.rows: list[LedgerRow] = []
+        self.served = Served(tour, CHECKPOINT)
 
     def acts(self) -> list[Callable[[], None]]:
         """Return the acts."""
-        return [self.people, self.seal, self.steal, self.tamper, self.rollback, self.export, self.run, self.ledger]
+        stored = [self.people, self.seal, self.steal, self.tamper, self.rollback, self.export, self.run]
+        return [*stored, *self.served.acts(), self.ledger]
 
     def people(self) -> None:
         """A home with its people, each with a passphrase of their own."""
@@ -242,6 +262,7 @@ class _Story:
             steps=self.tour.steps,
             prompt=PROMPT,
             paragraph=self.paragraph,
+            answers=self.served.answers,
             ledger=self.rows,
             proof=self.proof,
             environment=[

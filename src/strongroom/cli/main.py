@@ -18,6 +18,9 @@ from strongroom.cli.engine import engine
 from strongroom.cli.frame import Group, PipeClosed, plain, put
 from strongroom.cli.home import home, init
 from strongroom.cli.ledger import ledger
+from strongroom.cli.serving import serving
+from strongroom.cli.up import up
+from strongroom.cli.watermark import watermark
 from strongroom.core.errors import Interrupted, OutputLost, StrongroomError, UsageError
 from strongroom.core.log import configure, log
 from strongroom.custody.memory import harden_process
@@ -27,7 +30,7 @@ _PIPE_CLOSED = 141  # as a shell says of a program that SIGPIPE ended
 root = Group(
     "strongroom",
     help="Keeps AI models yours: sealed at rest, logged at every touch, exported only under two people's eyes.",
-    commands=[init, home, access, custody, engine, ledger, demo],
+    commands=[init, home, access, custody, engine, up, serving, watermark, ledger, demo],
 )
 root = click.version_option(__version__)(root)
 

@@ -13,6 +13,7 @@ Outcome = Literal["ok", "refused", "failed"]
 
 _ALLOWED = {"granted", "done"}
 _PROOF_NOTE = "The log's signed checkpoint and the path from one entry to it. It can be checked offline, by anybody."
+_MARK_NOTE = "Each text carries its account's mark: no reader sees it, and the mark's key finds it."
 _WORDS: dict[Outcome, str] = {"ok": "Done", "refused": "Refused, as it should be", "failed": "Failed"}
 
 
@@ -25,6 +26,15 @@ class Step:
     outcome: Outcome
     detail: str
     seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a customer asked, and what the served model wrote."""
+
+    who: str
+    prompt: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +59,7 @@ class Report:
     steps: Sequence[Step]
     prompt: str
     paragraph: str
+    answers: Sequence[Answer]
     ledger: Sequence[LedgerRow]
     proof: str
     environment: Sequence[tuple[str, str]]
@@ -60,6 +71,9 @@ def render(report: Report) -> str:
         _header(report),
         _section("What was tried", "Every step ran for real, in this order.", _steps(report.steps)),
         _section("What the model wrote", "Opened from its sealed copy, straight into memory.", _model(report)),
+        _section(
+            "What customers were served", "Each text carries its account's mark. Nobody sees it.", _answers(report)
+        ),
         _section("The ledger's story", "Every act, allowed or refused, in the order it was recorded.", _ledger(report)),
         _section("A proof to take away", _PROOF_NOTE, f"<pre tabindex='0'>{escape(report.proof)}</pre>"),
         _section("Where it ran", "Times depend on the machine.", _environment(report.environment)),
@@ -134,10 +148,16 @@ def _table(heads: Sequence[str], rows: Sequence[str]) -> str:
 
 def _model(report: Report) -> str:
     """Return the prompt and what the model wrote."""
-    return (
-        f"<figure><figcaption>{escape(report.prompt)}</figcaption>"
-        f"<blockquote>{escape(report.paragraph)}</blockquote></figure>"
-    )
+    return _figure(report.prompt, report.paragraph)
+
+
+def _answers(report: Report) -> str:
+    """Return what each customer asked and got."""
+    return "\n".join(_figure(f"{one.who}: {one.prompt}", one.text) for one in report.answers) or "<p>Nothing.</p>"
+
+
+def _figure(caption: str, text: str) -> str:
+    return f"<figure><figcaption>{escape(caption)}</figcaption><blockquote>{escape(text)}</blockquote></figure>"
 
 
 def _environment(pairs: Sequence[tuple[str, str]]) -> str:

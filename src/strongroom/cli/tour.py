@@ -41,17 +41,22 @@ class Tour:
         at = words.index("--") if "--" in words else len(words)
         typed = shlex.join([*words[:at], *(["--as", who] if who else []), *words[at:]])
         self.screen.print(f"  $ strongroom {typed}", style="cyan", markup=False)
-        credentials = ["--as", who, "--passphrase-file", str(self.passphrase(who))] if who else []
-        command = [*words[:at], *credentials, "--json", *words[at:]]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("STRONGROOM_")}
         done = subprocess.run(  # noqa: S603 - our own command line
-            [sys.executable, "-m", "strongroom", *command],
-            env=environment | {"STRONGROOM_HOME": str(self.home)},
-            stdout=subprocess.PIPE,
-            check=False,
+            self.command(*words, who=who), env=self.environment(), stdout=subprocess.PIPE, check=False
         )
         document: Document = json.loads(done.stdout or b"{}")
         return document
+
+    def command(self, *words: str, who: str) -> list[str]:
+        """Return a ``strongroom`` command as a program's words: as JSON, by `who`."""
+        at = words.index("--") if "--" in words else len(words)
+        credentials = ["--as", who, "--passphrase-file", str(self.passphrase(who))] if who else []
+        return [sys.executable, "-m", "strongroom", *words[:at], *credentials, "--json", *words[at:]]
+
+    def environment(self) -> dict[str, str]:
+        """Return an environment that names the tour's home and nothing else of Strongroom's."""
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("STRONGROOM_")}
+        return clean | {"STRONGROOM_HOME": str(self.home)}
 
     def passphrase(self, who: str) -> Path:
         """Return the file with somebody's passphrase, drawn at the first use."""

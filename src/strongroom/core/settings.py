@@ -40,6 +40,14 @@ class AccessSettings(_Section, frozen=True):
     sole_owner_delay_hours: int = 24  # a sole owner's policy change takes effect no sooner
 
 
+class ServingSettings(_Section, frozen=True):
+    """[serving]: how `strongroom up` serves."""
+
+    host: str = "127.0.0.1"  # where the gateway listens; put a TLS proxy before it to serve others than this machine
+    foreign_engine: Literal["serve", "refuse"] = "serve"  # an engine by --engine URL can't mark: serve unmarked, or not
+    usage_seconds: int = 5  # how often the worker brings usage into the ledger
+
+
 class LogSettings(_Section, frozen=True):
     """[log]: the program's own diagnostics on standard error, not the ledger."""
 
@@ -53,14 +61,16 @@ class Settings(_Section, frozen=True):
     records: RecordsSettings = RecordsSettings()
     custody: CustodySettings = CustodySettings()
     access: AccessSettings = AccessSettings()
+    serving: ServingSettings = ServingSettings()
     log: LogSettings = LogSettings()
 
 
 # Who can edit the file can change these: so only within bounds that keep the guards guards.
 _BOUNDS = {
-    "session_minutes": (1, 7 * 24 * 60),
-    "approval_hours": (1, 7 * 24),
-    "sole_owner_delay_hours": (24, 365 * 24),
+    ("access", "session_minutes"): (1, 7 * 24 * 60),
+    ("access", "approval_hours"): (1, 7 * 24),
+    ("access", "sole_owner_delay_hours"): (24, 365 * 24),
+    ("serving", "usage_seconds"): (1, 3600),
 }
 
 
@@ -75,7 +85,7 @@ def parse(text: str, *, where: str) -> Settings:
         settings = msgspec.toml.decode(text.encode(), type=Settings)
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
         raise BadSettings(str(error)[:300], where=where) from None
-    for key, (least, most) in _BOUNDS.items():
-        if not least <= getattr(settings.access, key) <= most:
-            raise BadSettings(f"access.{key} must be from {least} to {most}", where=where)
+    for (section, key), (least, most) in _BOUNDS.items():
+        if not least <= getattr(getattr(settings, section), key) <= most:
+            raise BadSettings(f"{section}.{key} must be from {least} to {most}", where=where)
     return settings

@@ -200,6 +200,11 @@ class Accounts:
             raise NoTerms("no terms were published", where="terms")
         return terms
 
+    def terms_digest(self) -> str:
+        """Return the digest of the terms in force; empty where none were published."""
+        terms = self._deeds.read("terms", Terms)
+        return "" if terms is None else terms.digest
+
     def accept(self, key: ApiKey, terms: Terms, *, by: str) -> None:
         """Note that `by` accepted `terms` with `key`."""
         act = Act(by, ACCEPTED, f"apikey:{key.id}")
@@ -222,14 +227,14 @@ class Accounts:
     # ── for the gateway ──────────────────────────────────────────────────────────────────────────────────────────────
     def roster(self, version: int, models: tuple[str, ...]) -> Roster:
         """Return what a gateway judges requests by. What was altered is left out, and logged: nobody gets in by it."""
-        terms = self._deeds.read("terms", Terms)
+        terms = self.terms_digest()
         accounts = [one for one in map(self._account, self._deeds.subjects("account:")) if one is not None]
         keys = [one for subject in self._deeds.subjects("apikey:") if (one := self._entry(subject, terms)) is not None]
         return Roster(
             version=version,
             accounts=tuple(accounts),
             keys=tuple(keys),
-            terms="" if terms is None else terms.digest,
+            terms=terms,
             models=models,
         )
 
@@ -241,7 +246,7 @@ class Accounts:
             return None
         return one and RosterAccount(one.name, one.status == "active", one.rpm, one.tokens_per_day)
 
-    def _entry(self, subject: str, terms: Terms | None) -> RosterKey | None:
+    def _entry(self, subject: str, terms: str) -> RosterKey | None:
         try:
             key = self._deeds.read(subject, ApiKey)
         except TamperError as error:
@@ -249,7 +254,7 @@ class Accounts:
             return None
         if key is None or key.status != "live":
             return None
-        accepted = terms is None or self._standing(key).accepted == terms.digest
+        accepted = not terms or self._standing(key).accepted == terms
         return RosterKey(key.id, bytes.fromhex(key.digest), key.account, accepted)
 
     def _standing(self, key: ApiKey) -> Standing:

@@ -32,6 +32,12 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A message between control and gateway."""
 
 
+class Hello(_Message, frozen=True, kw_only=True):
+    """Gateway to control, first of all. `fresh`: it holds no lease and has no request open, so it was just started."""
+
+    fresh: bool
+
+
 class Roster(_Message, frozen=True, kw_only=True):
     """Control to gateway: everything, as of `version`."""
 
@@ -97,4 +103,15 @@ class TermsAccepted(_Message, frozen=True, kw_only=True):
 
 
 ToGateway = Roster | Leased | TermsText
-ToControl = Applied | LeaseWanted | LeaseReturned | TermsWanted | TermsAccepted
+ToControl = Hello | Applied | LeaseWanted | LeaseReturned | TermsWanted | TermsAccepted
+
+
+class Refresh(_Message, frozen=True, kw_only=True):
+    """A command to control: something changed in the home; answer when every gateway judges by it."""
+
+
+class Refreshed(_Message, frozen=True, kw_only=True):
+    """Control to a command: this roster is in force at all `gateways` that are connected."""
+
+    version: int
+    gateways: int

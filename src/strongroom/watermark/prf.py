@@ -43,7 +43,7 @@ def siphash24(k0: W, k1: W, blocks: Sequence[W]) -> W:
     return v0 ^ v1 ^ v2 ^ v3
 
 
-def _rounds(v0: W, v1: W, v2: W, v3: W, count: int) -> tuple[W, W, W, W]:  # noqa: PLR0913, PLR0917 - SipHash's state
+def _rounds(v0: W, v1: W, v2: W, v3: W, count: int) -> tuple[W, W, W, W]:  # noqa: PLR0917 - SipHash's state
     """Return the state after `count` SipRounds."""
     for _ in range(count):
         v0 = (v0 + v1) & MASK

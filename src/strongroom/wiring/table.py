@@ -18,6 +18,7 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
     "link": {"unix": "strongroom.backends.link_unix:connect"},
     "listen": {"unix": "strongroom.backends.link_unix:listen"},
     "engine": {"transformers": "strongroom.engines.transformers_engine:Engine"},
+    "tokenizer": {"hf": "strongroom.engines.text_ids:TextIds"},
     "tensors": {
         "np": "strongroom.custody.tensors:as_numpy",
         "pt": "strongroom.engines.torch_tensors:make_tensor",

@@ -1,0 +1,93 @@
+"""``strongroom up``: serve a sealed model, or a foreign engine, through the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import urlsplit
+
+import click
+from msgspec import to_builtins
+
+from strongroom.access.policy import Question
+from strongroom.cli.frame import Call, Json, common, read_passphrase
+from strongroom.core.errors import BadInput, NoSuchCheckpoint
+from strongroom.core.ids import CheckpointName
+from strongroom.wiring.foreign import models_of
+from strongroom.wiring.up import Plan, Running, announce, preparing
+
+PORT = 8420
+
+
+@click.command("up", epilog="Example: strongroom up --model chat:v1 --as carla")
+@click.option("--model", metavar="NAME:TAG", help="What to serve; the home's only checkpoint if it has one.")
+@click.option("--engine", metavar="URL", help="Ask an OpenAI-compatible server instead. Its text carries no mark.")
+@click.option("--engine-key-file", metavar="FILE", help="A file with that server's key.")
+@click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="0 is any.")
+@common
+def up(call: Call, *, model: str | None, engine: str | None, engine_key_file: str | None, port: int) -> None:
+    """Serve until interrupted; prints the gateway's URL when a model is ready. Whoever starts it answers for it."""
+    home, settings = call.home, call.home.settings.serving
+    who = call.identity()
+    home.desk.require(who, Question("serving.run"))
+    if engine is None:
+        title = _meant(call, model)
+        home.desk.require(who, Question("custody.open", title, "serve"))
+        plan = Plan(model=str(title), names=(str(title),), engine="", host=settings.host, port=port)
+    else:
+        secret = None if engine_key_file is None else read_passphrase(engine_key_file, "Key of the engine")
+        names = (model,) if model else models_of(_checked(engine, settings.foreign_engine), secret)
+        plan = Plan(model="", names=names, engine=engine, engine_key=secret, host=settings.host, port=port)
+
+    def ready(running: Running) -> None:
+        announce(home, running)
+        document: dict[str, Json] = to_builtins(running)
+        call.emit(document, _words(running))
+
+    with preparing(home, who, plan) as made:
+        asyncio.run(made.run(ready))
+
+
+def _meant(call: Call, model: str | None) -> CheckpointName:
+    """Return the checkpoint that is meant.
+
+    Raises:
+        NoSuchCheckpoint: there is none.
+        BadInput: there are several, and none is named.
+
+    """
+    if model is not None:
+        return call.home.vault.registry.current(CheckpointName.parse(model)).title
+    titles = [record.title for record in call.home.vault.registry.all()]
+    if not titles:
+        raise NoSuchCheckpoint("the home holds no checkpoint to serve", where="--model")
+    if len(titles) > 1:
+        raise BadInput(f"name one of {', '.join(map(str, titles))[:300]}", where="--model")
+    return titles[0]
+
+
+def _checked(engine: str, policy: str) -> str:
+    """Return the URL of a foreign engine, if one may be used.
+
+    Raises:
+        BadInput: it is no http URL, or the settings refuse foreign engines.
+
+    """
+    parts = urlsplit(engine)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
+        raise BadInput("an engine's URL is http://HOST[:PORT] or https://…, without a password", where="--engine")
+    if policy == "refuse":
+        raise BadInput("the settings refuse engines that can't mark (serving.foreign_engine)", where="--engine")
+    return engine
+
+
+def _words(running: Running) -> str:
+    mark = "every account's text carries its own mark" if running.marked else "this engine can't mark: text is UNMARKED"
+    return (
+        f"{running.url}\n\n"
+        f"  models      {', '.join(running.models)}\n"
+        f"  mark        {mark}\n"
+        f"  control API {running.api} (token: run/api-token in the home)\n"
+        f"  processes   {', '.join(f'{name} {pid}' for name, pid in running.pids.items())}\n\n"
+        "Make an account and a key with `strongroom serving account add NAME` and `strongroom serving key add NAME`.\n"
+        "Stop with Ctrl-C."
+    )

@@ -1,0 +1,65 @@
+"""``strongroom watermark``: whose text is it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from msgspec import to_builtins
+
+from strongroom.cli.frame import Call, Group, Json, common
+from strongroom.core.errors import BadInput, InputTooLarge
+from strongroom.core.ids import CheckpointName
+from strongroom.wiring.recognise import Recognised, recognise
+
+_MOST = 16 << 20  # bytes
+
+watermark = Group("watermark", help="The marks in the model's text: whose text is it, and how sure is that.")
+
+
+@watermark.command("detect", epilog="Example: strongroom watermark detect leaked.txt --tokenizer chat:v1 --as ada")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--tokenizer", metavar="NAME:TAG", help="The checkpoint that may have written it; else all that served.")
+@common
+def detect(call: Call, file: Path, *, tokenizer: str | None) -> None:
+    """Say whose mark the text in FILE carries: match, no_match or inconclusive, with what it can't tell. Logged."""
+    title = None if tokenizer is None else CheckpointName.parse(tokenizer)
+    who = call.identity()
+    found = recognise(call.home, who, _text(file), checkpoint=title)
+    document: dict[str, Json] = to_builtins(found.verdict)
+    call.emit({**document, "tokenizer": found.tokenizer}, _words(found))
+
+
+def _words(found: Recognised) -> str:
+    one = found.verdict
+    whose = f" {one.account}, epoch {one.epoch}" if one.account else ""
+    return "\n".join(
+        (
+            f"{one.verdict}{whose}",
+            f"  {one.reason}",
+            f"  p = {one.p_value:.3g}, corrected for {one.candidates} keys tried ({one.raw_p_value:.3g} before)",
+            f"  {one.scored} tokens scored; method {one.method}",
+            *(f"  - {caveat}" for caveat in one.caveats),
+        )
+    )
+
+
+def _text(file: Path) -> str:
+    """Return the text in `file`.
+
+    Raises:
+        InputTooLarge: over 16 MiB.
+        BadInput: it is no UTF-8 text.
+
+    """
+    try:
+        with file.open("rb") as stream:
+            raw = stream.read(_MOST + 1)
+    except OSError as error:
+        raise BadInput(f"can't be read ({error.strerror})", where=str(file)) from None
+    if len(raw) > _MOST:
+        raise InputTooLarge(f"over {_MOST} bytes", where=str(file), remedy="Cut out the passage in question.")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise BadInput("this is no UTF-8 text", where=str(file)) from None

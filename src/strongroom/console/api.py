@@ -1,0 +1,237 @@
+"""The control API: what the command line does with customers, over HTTP for those who are elsewhere.
+
+Each route is one row of a table: method, path, what it takes, what it does. The OpenAPI document is made from the same
+table, so it can't say anything else.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final, Generic, TypeVar
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from strongroom.console.broker import Broker
+from strongroom.core.errors import BadInput, InputTooLarge, StrongroomError
+from strongroom.core.log import log
+from strongroom.serving.accounts import RPM, TOKENS_PER_DAY, Account, ApiKey, Terms
+from strongroom.serving.books import day_of
+from strongroom.serving.report import AccountReport, report
+
+_MOST: Final = 512 * 1024  # bytes of a body
+# Every branch of the error tree by its exit status (core.errors), as HTTP says it.
+_STATUS: Final = {2: 400, 3: 403, 4: 409, 5: 404, 6: 409, 7: 503, 8: 413, 9: 501}
+
+
+class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a client sends."""
+
+
+class NewAccount(_Body, frozen=True, kw_only=True):
+    """An account to make."""
+
+    name: str
+    rpm: int = RPM
+    tokens_per_day: int = TOKENS_PER_DAY
+
+
+class Limits(_Body, frozen=True, kw_only=True):
+    """Limits to change; what is left out stays."""
+
+    rpm: int | None = None
+    tokens_per_day: int | None = None
+
+
+class NewTerms(_Body, frozen=True, kw_only=True):
+    """Terms to publish."""
+
+    text: str
+
+
+class Health(msgspec.Struct, frozen=True):
+    """Whether control is there, and how many gateways judge by its roster."""
+
+    gateways: int
+    roster: int
+
+
+class NewKey(msgspec.Struct, frozen=True):
+    """A key, shown this once."""
+
+    id: str
+    account: str
+    api_key: str
+
+
+class AccountNames(msgspec.Struct, frozen=True):
+    """The accounts."""
+
+    accounts: list[str]
+
+
+B = TypeVar("B")
+NoBody: Final = type(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Row(Generic[B]):
+    """One route: its method and path, what it does, what it answers with, and what body it takes."""
+
+    method: str
+    path: str
+    act: Callable[[Api, Request, B], object]
+    answer: type
+    body: type[B]
+    status: int = HTTPStatus.OK
+
+    async def run(self, api: Api, request: Request) -> Response:
+        """Read the body, act, answer."""
+        body = await _read(request, self.body)
+        return _json(self.act(api, request, body), self.status)
+
+
+class Api:
+    """The routes over one broker. Whoever shows the token acts as the operator who started `up`."""
+
+    def __init__(self, broker: Broker, token: str) -> None:
+        """Answer for `broker` whoever shows `token`."""
+        self.broker = broker
+        self._token = token
+
+    def app(self, document: bytes) -> Starlette:
+        """Return the application; `document` is served as its OpenAPI description."""
+
+        async def describe(_request: Request) -> Response:
+            return Response(document, media_type="application/json")
+
+        paths = sorted({row.path for row in ROWS})
+        routes = [
+            Route(path, self._at(path), methods=[row.method for row in ROWS if row.path == path]) for path in paths
+        ]
+        return Starlette(routes=[*routes, Route("/api/openapi.json", describe)])
+
+    def _at(self, path: str) -> Callable[[Request], Awaitable[Response]]:
+        rows = {row.method: row for row in ROWS if row.path == path}
+
+        async def answer(request: Request) -> Response:
+            row = rows["GET" if request.method == "HEAD" else request.method]
+            try:
+                if not self._known(request):
+                    return _problem("api.unauthorised", "show the token of `strongroom up`", 401)
+                return await row.run(self, request)
+            except StrongroomError as error:
+                log.info("control API refused", code=error.code, where=error.where)
+                return _json({"error": error.document()}, _STATUS.get(error.exit_status, 500))
+
+        return answer
+
+    def _known(self, request: Request) -> bool:
+        shown = request.headers.get("authorization", "").removeprefix("Bearer ")
+        return hmac.compare_digest(shown.encode(), self._token.encode())
+
+    # ── what the routes do ───────────────────────────────────────────────────────────────────────────────────────────
+    def health(self, _request: Request, _body: None) -> Health:
+        """Say that control is there."""
+        return Health(len(self.broker.gateways), self.broker.version)
+
+    def accounts(self, _request: Request, _body: None) -> AccountNames:
+        """List the accounts."""
+        return AccountNames(self.broker.serving.accounts.names())
+
+    def add_account(self, _request: Request, body: NewAccount) -> Account:
+        """Make an account."""
+        limits = {"rpm": body.rpm, "tokens_per_day": body.tokens_per_day}
+        account = self.broker.serving.accounts.add(self.broker.operator, body.name, **limits)
+        self.broker.push()
+        return account
+
+    def show_account(self, request: Request, _body: None) -> AccountReport:
+        """Show an account: limits, keys, and what it used today."""
+        serving = self.broker.serving
+        today = day_of(serving.home.clock.now())
+        return report(serving.accounts, serving.books, request.path_params["name"], day=today)
+
+    def change_account(self, request: Request, body: Limits) -> Account:
+        """Change an account's limits."""
+        accounts, name = self.broker.serving.accounts, request.path_params["name"]
+        account = accounts.change(self.broker.operator, name, rpm=body.rpm, tokens_per_day=body.tokens_per_day)
+        self.broker.push()
+        return account
+
+    def close_account(self, request: Request, _body: None) -> Account:
+        """Close an account for ever."""
+        account = self.broker.serving.accounts.close(self.broker.operator, request.path_params["name"])
+        self.broker.push()
+        return account
+
+    def add_key(self, request: Request, _body: None) -> NewKey:
+        """Make a key for an account. It is shown in this answer only."""
+        key, shown = self.broker.serving.accounts.add_key(self.broker.operator, request.path_params["name"])
+        self.broker.push()
+        return NewKey(key.id, key.account, shown.reveal().decode())
+
+    def revoke_key(self, request: Request, _body: None) -> ApiKey:
+        """Revoke a key for ever: its streams are cut."""
+        key = self.broker.serving.accounts.revoke_key(self.broker.operator, request.path_params["id"])
+        self.broker.push()
+        return key
+
+    def terms(self, _request: Request, _body: None) -> Terms:
+        """Show the terms in force."""
+        return self.broker.serving.accounts.terms()
+
+    def publish_terms(self, _request: Request, body: NewTerms) -> Terms:
+        """Put a new version of the terms in force."""
+        terms = self.broker.serving.accounts.publish(self.broker.operator, body.text)
+        self.broker.push()
+        return terms
+
+
+_CREATED: Final = HTTPStatus.CREATED
+ROWS: Final = (
+    Row("GET", "/api/health", Api.health, Health, NoBody),
+    Row("GET", "/api/accounts", Api.accounts, AccountNames, NoBody),
+    Row("POST", "/api/accounts", Api.add_account, Account, NewAccount, _CREATED),
+    Row("GET", "/api/accounts/{name}", Api.show_account, AccountReport, NoBody),
+    Row("PATCH", "/api/accounts/{name}", Api.change_account, Account, Limits),
+    Row("DELETE", "/api/accounts/{name}", Api.close_account, Account, NoBody),
+    Row("POST", "/api/accounts/{name}/keys", Api.add_key, NewKey, NoBody, _CREATED),
+    Row("DELETE", "/api/keys/{id}", Api.revoke_key, ApiKey, NoBody),
+    Row("GET", "/api/terms", Api.terms, Terms, NoBody),
+    Row("POST", "/api/terms", Api.publish_terms, Terms, NewTerms, _CREATED),
+)
+
+
+async def _read(request: Request, kind: type[B]) -> B:
+    """Return the body as `kind`; where none is taken, none may come.
+
+    Raises:
+        InputTooLarge: it is over 512 KiB.
+        BadInput: it does not fit.
+
+    """
+    raw = bytearray()
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > _MOST:
+            raise InputTooLarge(f"a body is at most {_MOST} bytes", where="body")
+    try:
+        return msgspec.json.decode(bytes(raw) or b"null", type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        taken = "nothing" if kind is NoBody else ", ".join(kind.__annotations__)
+        raise BadInput(f"the body does not fit: it takes {taken}", where="body") from None
+
+
+def _json(document: object, status: int) -> Response:
+    return Response(msgspec.json.encode(document), status, media_type="application/json")
+
+
+def _problem(code: str, message: str, status: int) -> Response:
+    return _json({"error": {"code": code, "message": message}}, status)

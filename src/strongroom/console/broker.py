@@ -1,0 +1,218 @@
+"""Control's side of the links: the roster and leases for gateways, weights and marks for the engine.
+
+Every release is judged by the desk and durable in the ledger before it leaves (rule 1). One event loop, one thing at a
+time; ledger and records are written in line, for a millisecond each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from strongroom.access.identity import Identity
+from strongroom.access.policy import Question
+from strongroom.core.canonical import encode
+from strongroom.core.errors import StrongroomError
+from strongroom.core.ids import CheckpointName
+from strongroom.core.log import log
+from strongroom.core.serving_errors import MarkWithheld, NoTerms
+from strongroom.custody.vault import Purpose
+from strongroom.ports.brokerage import FromEngine, MarkReleased, MarkWanted, WeightsReleased, WeightsWanted, Withheld
+from strongroom.ports.links import Link
+from strongroom.serving.accounts import Account
+from strongroom.serving.books import day_of
+from strongroom.serving.roster import (
+    Applied,
+    Hello,
+    Leased,
+    LeaseReturned,
+    LeaseWanted,
+    Refresh,
+    Refreshed,
+    TermsAccepted,
+    TermsText,
+    TermsWanted,
+    ToControl,
+)
+from strongroom.serving.spool import used_today
+from strongroom.watermark.register import Register
+from strongroom.wiring.serving import Serving
+
+WHY = "serve"  # the purpose that weights are released for
+_MARK_SECONDS = 3600.0  # after so long an engine asks again, so that a closed account's mark does not outlive it
+
+
+@dataclass(slots=True)
+class Broker:
+    """What all links share: the home, who started it, what is served, and which gateways judge by which roster."""
+
+    serving: Serving
+    operator: Identity
+    model: CheckpointName | None  # None: a foreign engine, whose models are `names`
+    names: tuple[str, ...]
+    register: Register
+    version: int = 0
+    gateways: list[GatewayDesk] = field(default_factory=list["GatewayDesk"])
+    waiting: list[tuple[int, Callable[[], None]]] = field(default_factory=list[tuple[int, Callable[[], None]]])
+
+    def push(self) -> int:
+        """Send everybody the roster as it is now; return its version."""
+        self.version += 1
+        roster = self.serving.accounts.roster(self.version, self.names)
+        for gateway in self.gateways:
+            gateway.link.send(roster)
+        return self.version
+
+    def when_applied(self, version: int, tell: Callable[[], None]) -> None:
+        """Call `tell` once every connected gateway judges by roster `version`."""
+        self.waiting.append((version, tell))
+        self.settle()
+
+    def settle(self) -> None:
+        """Tell those who waited for what is in force now."""
+        reached = min((gateway.applied for gateway in self.gateways), default=self.version)
+        due = [tell for version, tell in self.waiting if version <= reached]
+        self.waiting = [(version, tell) for version, tell in self.waiting if version > reached]
+        for tell in due:
+            tell()
+
+
+class GatewayDesk:
+    """The receiver of a gateway's link."""
+
+    def __init__(self, broker: Broker) -> None:
+        """Serve one gateway."""
+        self._broker = broker
+        self.link: Link
+        self.applied = 0
+
+    def on_open(self, link: Link) -> None:
+        """Wait for its hello."""
+        self.link = link
+
+    def on_lost(self) -> None:
+        """Nobody waits for it any more. What it had leased stays spent until the next one starts fresh."""
+        if self in self._broker.gateways:
+            self._broker.gateways.remove(self)
+        self._broker.settle()
+
+    def on_message(self, message: ToControl) -> None:
+        """Answer."""
+        match message:
+            case Hello():
+                self._welcome(message)
+            case Applied():
+                self.applied = message.version
+                self._broker.settle()
+            case LeaseWanted():
+                self._lease(message)
+            case LeaseReturned():
+                self._broker.serving.books.give_back(message.account, message.day, message.tokens)
+            case TermsWanted() | TermsAccepted():
+                self._terms(message)
+
+    def _welcome(self, hello: Hello) -> None:
+        serving = self._broker.serving
+        if hello.fresh and not self._broker.gateways:
+            today = day_of(serving.home.clock.now())
+            serving.books.reconcile(today, used_today(serving.spool, today))
+        self._broker.gateways.append(self)
+        self._broker.push()
+
+    def _lease(self, wanted: LeaseWanted) -> None:
+        """Lease what is left, or nothing where anything is wrong: a budget that can't be kept is closed (rule 10)."""
+        serving, tokens = self._broker.serving, 0
+        try:
+            account = serving.accounts.find(wanted.account)
+            if account.status == "active":
+                tokens = serving.books.lease(wanted.account, wanted.day, wanted.tokens, limit=account.tokens_per_day)
+        except StrongroomError as error:
+            log.error("no lease", code=error.code, where=error.where)
+        self.link.send(Leased(account=wanted.account, day=wanted.day, tokens=tokens))
+
+    def _terms(self, message: TermsWanted | TermsAccepted) -> None:
+        """Show the terms in force, after noting the acceptance of exactly those."""
+        accounts = self._broker.serving.accounts
+        try:
+            terms = accounts.terms()
+            if isinstance(message, TermsAccepted) and message.digest == terms.digest:
+                key = accounts.key(message.key)
+                accounts.accept(key, terms, by=f"account:{key.account}")
+                self._broker.push()
+        except NoTerms:
+            self.link.send(TermsText(request=message.request, digest="", version=0, text=""))
+        else:
+            text = TermsText(request=message.request, digest=terms.digest, version=terms.version, text=terms.text)
+            self.link.send(text)
+
+
+class EngineDesk:
+    """The receiver of the engine's link."""
+
+    def __init__(self, broker: Broker) -> None:
+        """Serve the engine."""
+        self._broker = broker
+        self._link: Link
+
+    def on_open(self, link: Link) -> None:
+        """Wait for its questions."""
+        self._link = link
+
+    def on_lost(self) -> None:
+        """It is started again by whoever started it."""
+
+    def on_message(self, message: FromEngine) -> None:
+        """Release what is asked for, or say which error stands in the way."""
+        about, account = ("mark", message.account) if isinstance(message, MarkWanted) else ("weights", "")
+        try:
+            answer = self._mark(message) if isinstance(message, MarkWanted) else self._weights(message)
+        except StrongroomError as error:
+            log.error("withheld from the engine", code=error.code, where=error.where)
+            answer = Withheld(about=about, account=account, code=error.code)
+        self._link.send(answer)
+
+    def _weights(self, _wanted: WeightsWanted) -> WeightsReleased:
+        broker = self._broker
+        if broker.model is None:
+            raise MarkWithheld("no model of this home is served", where="engine")
+        lease, key = broker.serving.home.vault.release(broker.operator, broker.model, Purpose(WHY, {"for": "serve"}))
+        try:
+            return WeightsReleased(model=str(broker.model), lease=encode(lease), key=key.reveal())
+        finally:
+            key.wipe()
+
+    def _mark(self, wanted: MarkWanted) -> MarkReleased:
+        serving, operator = self._broker.serving, self._broker.operator
+        account: Account = serving.accounts.find(wanted.account)
+        if account.status != "active":
+            raise MarkWithheld("the account is closed", where=f"account:{account.name}")
+        serving.home.desk.require(operator, Question("serving.run"))
+        key, ends = self._broker.register.give_out(account.name, who=operator.label)
+        until = min(ends.timestamp(), serving.home.clock.now().timestamp() + _MARK_SECONDS)
+        return MarkReleased(account=key.account, epoch=key.epoch, key=key.raw.reveal(), until=until)
+
+
+class CommandDesk:
+    """The receiver of a command's link: it has changed the home, and waits until that is in force."""
+
+    def __init__(self, broker: Broker) -> None:
+        """Serve one command."""
+        self._broker = broker
+        self._link: Link
+
+    def on_open(self, link: Link) -> None:
+        """Wait for its question."""
+        self._link = link
+
+    def on_lost(self) -> None:
+        """It has its answer, or did not want to wait."""
+
+    def on_message(self, _message: Refresh) -> None:
+        """Push the roster, and answer when it is in force."""
+        broker = self._broker
+        version = broker.push()
+
+        def tell() -> None:
+            self._link.send(Refreshed(version=version, gateways=len(broker.gateways)))
+
+        broker.when_applied(version, tell)

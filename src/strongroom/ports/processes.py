@@ -1,0 +1,52 @@
+"""What each process of `strongroom up` is told on standard input when it starts, and what it says when it is ready.
+
+One line of JSON each, so that no secret is in a process list, an environment or a file. Secrets are hexadecimal.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class _Setup(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A process's setup."""
+
+
+class ControlSetup(_Setup, frozen=True, kw_only=True):
+    """Control: the home, who started it, what is served, and where the others will knock."""
+
+    home: str
+    operator: str
+    seed: str  # the operator's unlocked keys
+    model: str  # NAME:TAG, or empty for a foreign engine
+    names: tuple[str, ...]  # what clients may call the model
+    sockets: str  # a private folder: it listens at gateway, engine-control and command in it
+    gateway_secret: str  # one secret per door: a gateway can't pose as an engine
+    engine_secret: str
+    command_secret: str
+    api_token: str
+    api_port: int  # 0: any
+
+
+class ControlReady(msgspec.Struct, frozen=True, kw_only=True):
+    """Control listens everywhere."""
+
+    api_port: int
+
+
+class WorkerSetup(_Setup, frozen=True, kw_only=True):
+    """Worker: the home that it works for."""
+
+    home: str
+
+
+class WorkerReady(msgspec.Struct, frozen=True, kw_only=True):
+    """The worker has begun, and brought in what was left."""
+
+    summaries: int
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """A process can't start: the error as `StrongroomError.document` tells it."""
+
+    error: dict[str, str]

@@ -1,0 +1,63 @@
+"""What `strongroom up` and its commands need of a home: customers, budgets, marks, and where the processes meet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from strongroom.access.identity import Identity
+from strongroom.access.policy import Question
+from strongroom.core.ids import CheckpointName
+from strongroom.core.secrets import Secret
+from strongroom.custody.housekeys import MARK_MASTER, HouseKeys
+from strongroom.serving.accounts import Accounts
+from strongroom.serving.books import Books
+from strongroom.serving.deeds import Deeds
+from strongroom.watermark.register import Register
+from strongroom.wiring.home import Home
+
+SPOOL: Final = "usage"  # in the home: the gateways' usage lines
+RUN: Final = "run"  # in the home: what a running `up` says of itself
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The serving side of an open home."""
+
+    home: Home
+    accounts: Accounts
+    books: Books
+    housekeys: HouseKeys
+
+    @property
+    def spool(self) -> Path:
+        """Where gateways write usage lines."""
+        return self.home.path / SPOOL
+
+    def master(self, who: Identity, question: Question) -> Secret:
+        """Return the secret that all mark keys are derived from, once `who` may have it and the ledger says so."""
+        return self.housekeys.obtain(who, MARK_MASTER, question)
+
+    def register(self, master: Secret) -> Register:
+        """Return the register of mark keys."""
+        return Register(self.home.journal, master)
+
+
+def serving_of(home: Home) -> Serving:
+    """Return the serving side of `home`."""
+    deeds = Deeds(home.records, home.journal, home.desk, home=home.id)
+    return Serving(
+        home=home,
+        accounts=Accounts(deeds, home.journal),
+        books=Books(home.records),
+        housekeys=HouseKeys(home.desk, home.journal, home.vault.registry),
+    )
+
+
+def rewrap(home: Home, who: Identity, name: CheckpointName | None = None) -> tuple[int, list[str]]:
+    """Bring all envelopes in line with people and policy: checkpoints', or those of `name`, and the house's keys."""
+    changed, beyond = home.vault.rewrap(who, name)
+    if name is None:
+        changed += HouseKeys(home.desk, home.journal, home.vault.registry).rewrap(who, MARK_MASTER)
+    return changed, beyond

@@ -1,0 +1,259 @@
+"""``strongroom up``: control, engine, worker and gateway as one process tree on this machine.
+
+Each process is told only what it needs: control the home and its operator, the engine a secret for control's door, the
+gateway secrets for control's and the engine's. Nothing of that is in an environment or a process list; on disk are only
+the token of the control API and the secret of the commands' door, for the home's owner alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import http.client
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from strongroom.access.identity import Identity
+from strongroom.core.clock import stamp
+from strongroom.core.errors import StoreUnavailable, StrongroomError
+from strongroom.core.secrets import Secret
+from strongroom.core.serving_errors import AlreadyUp, ServiceFailed
+from strongroom.ports.processes import (
+    ControlReady,
+    ControlSetup,
+    EngineSetup,
+    GatewayReady,
+    GatewaySetup,
+    WorkerSetup,
+)
+from strongroom.wiring.children import Child
+from strongroom.wiring.home import Home
+from strongroom.wiring.serving import RUN, SPOOL
+
+_PATIENCE: Final = 300.0  # seconds that a large model may take to load
+_POLL: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to be served, and where."""
+
+    model: str  # NAME:TAG; empty with a foreign engine
+    names: tuple[str, ...]
+    engine: str  # URL of a foreign engine; empty: the embedded one
+    engine_key: Secret | None = None
+    host: str
+    port: int
+
+
+class Running(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``run/up.json`` in the home says of a running `up`."""
+
+    pid: int
+    url: str
+    api: str
+    sockets: str
+    models: tuple[str, ...]
+    marked: bool
+    since: str
+    pids: dict[str, int]
+
+
+def _secret() -> str:
+    return secrets.token_hex(32)
+
+
+@dataclass(slots=True)
+class Up:
+    """One run."""
+
+    home: Home
+    operator: Identity
+    plan: Plan
+    sockets: Path
+    gateway_secret: str = field(default_factory=_secret)
+    engine_secret: str = field(default_factory=_secret)
+    asking_secret: str = field(default_factory=_secret)  # the gateway's, at the engine's door
+    command_secret: str = field(default_factory=_secret)
+    api_token: str = field(default_factory=_secret)
+    ports: dict[str, int] = field(default_factory=lambda: {"api": 0, "gateway": 0})
+
+    async def run(self, on_ready: Callable[[Running], None]) -> None:
+        """Start everything, tell `on_ready`, and keep it running until SIGTERM or SIGINT.
+
+        Raises:
+            ServiceFailed: a process can't start, or dies again and again. Nothing is left running.
+
+        """
+        over, loop = asyncio.Event(), asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, over.set)
+        children = self._children()
+        work = asyncio.create_task(self._keep(children, on_ready))
+        told = asyncio.create_task(over.wait())
+        try:
+            await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                work.result()
+        finally:
+            told.cancel()
+            work.cancel()
+            with suppress(asyncio.CancelledError, StrongroomError):
+                await work
+            for child in reversed(children):  # the gateway first: it takes no more, and finishes what is open
+                await child.stop()
+
+    def _children(self) -> list[Child]:
+        control = Child("control", "strongroom.console", self._control)
+        engine = Child("engine", "strongroom.wiring.engine_process", self._engine)
+        worker = Child("worker", "strongroom.wiring.worker_process", self._worker)
+        gateway = Child("gateway", "strongroom.gateway", self._gateway)
+        return [control, worker, gateway] if self.plan.engine else [control, engine, worker, gateway]
+
+    async def _keep(self, children: list[Child], on_ready: Callable[[Running], None]) -> None:
+        """Start the children in order, then watch them all."""
+        watches = list[asyncio.Task[None]]()
+        try:
+            for child in children:
+                line = await asyncio.wait_for(child.start(), _PATIENCE)
+                self._learn(child.name, line)
+                watches.append(asyncio.create_task(child.watch()))
+            await self._answering()
+            on_ready(self._running({child.name: child.pid for child in children}))
+            done, _ = await asyncio.wait(watches, return_when=asyncio.FIRST_EXCEPTION)
+            for one in done:
+                one.result()
+        except TimeoutError:
+            raise ServiceFailed(f"not ready within {_PATIENCE:.0f} seconds", where="up") from None
+        finally:
+            for watch in watches:
+                watch.cancel()
+
+    def _learn(self, name: str, line: bytes) -> None:
+        """Remember the ports, so that whoever takes a process's place takes its port."""
+        if name == "control":
+            self.ports["api"] = msgspec.json.decode(line, type=ControlReady).api_port
+        if name == "gateway":
+            self.ports["gateway"] = msgspec.json.decode(line, type=GatewayReady).port
+
+    async def _answering(self) -> None:
+        """Wait until the gateway says that a model is behind it."""
+        await asyncio.wait_for(asyncio.to_thread(_until_healthy, self.plan.host, self.ports["gateway"]), _PATIENCE)
+
+    def _running(self, pids: dict[str, int]) -> Running:
+        host = f"[{self.plan.host}]" if ":" in self.plan.host else self.plan.host
+        return Running(
+            pid=os.getpid(),
+            url=f"http://{host}:{self.ports['gateway']}/v1",
+            api=f"http://127.0.0.1:{self.ports['api']}/api",
+            sockets=str(self.sockets),
+            models=self.plan.names,
+            marked=not self.plan.engine,
+            since=stamp(self.home.clock.now()),
+            pids=pids,
+        )
+
+    # ── what each is told ────────────────────────────────────────────────────────────────────────────────────────────
+    def _control(self) -> ControlSetup:
+        return ControlSetup(
+            home=str(self.home.path),
+            operator=self.operator.name,
+            seed=self.operator.keyring.seed.reveal().hex(),
+            model=self.plan.model,
+            names=self.plan.names,
+            sockets=str(self.sockets),
+            gateway_secret=self.gateway_secret,
+            engine_secret=self.engine_secret,
+            command_secret=self.command_secret,
+            api_token=self.api_token,
+            api_port=self.ports["api"],
+        )
+
+    def _engine(self) -> EngineSetup:
+        raise NotImplementedError
+
+    def _worker(self) -> WorkerSetup:
+        return WorkerSetup(home=str(self.home.path))
+
+    def _gateway(self) -> GatewaySetup:
+        raise NotImplementedError
+
+
+@contextmanager
+def preparing(home: Home, operator: Identity, plan: Plan) -> Generator[Up]:
+    """Yield an `Up` that alone serves `home`; afterwards nothing of it is left in the home's run folder.
+
+    Raises:
+        AlreadyUp: another `up` serves it.
+
+    """
+    folder = home.path / RUN
+    sockets = Path(tempfile.mkdtemp(prefix="strongroom-"))  # 0700, and short: a socket's path has 107 bytes at most
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        (home.path / SPOOL).mkdir(mode=0o700, exist_ok=True)
+        with _alone(folder):
+            up = Up(home=home, operator=operator, plan=plan, sockets=sockets)
+            _write(folder / "api-token", up.api_token)
+            _write(folder / "command-secret", up.command_secret)
+            yield up
+            for name in ("up.json", "api-token", "command-secret"):
+                (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreUnavailable(f"the run folder can't be used ({error.strerror})", where=str(folder)) from None
+    finally:
+        shutil.rmtree(sockets, ignore_errors=True)
+
+
+def announce(home: Home, running: Running) -> None:
+    """Leave word in the home of where it is served."""
+    _write(home.path / RUN / "up.json", msgspec.json.encode(running).decode())
+
+
+@contextmanager
+def _alone(folder: Path) -> Generator[None]:
+    """Hold the run folder's lock; the system lets go of it however this process ends."""
+    with (folder / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyUp("this home is being served already", where=str(folder)) from None
+        yield
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a small file for the owner's eyes, whole or not at all."""
+    draft = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+        stream.write(text)
+    draft.replace(file)
+
+
+def _until_healthy(host: str, port: int) -> None:
+    """Ask again and again, for as long as a large model may take."""
+    deadline = time.monotonic() + _PATIENCE
+    while not _healthy(host, port) and time.monotonic() < deadline:
+        time.sleep(_POLL)
+
+
+def _healthy(host: str, port: int) -> bool:
+    """Ask the gateway whether a model is behind it."""
+    line = http.client.HTTPConnection(host, port, timeout=2)
+    try:
+        line.request("GET", "/health")
+        return line.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        line.close()

@@ -1,0 +1,48 @@
+"""``python -m strongroom.wiring.worker_process``: what needs no haste. Started by `strongroom up`.
+
+Today that is bringing the usage spool into the ledger; detectors and fleet jobs come to live here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import closing, suppress
+from pathlib import Path
+
+from strongroom.core.errors import StrongroomError
+from strongroom.core.log import log
+from strongroom.ports.processes import Ended, WorkerReady, WorkerSetup
+from strongroom.serving.spool import Summaries
+from strongroom.wiring.home import open_home
+from strongroom.wiring.process import begin, say, until_told
+from strongroom.wiring.serving import SPOOL
+
+WHO = "process:worker"
+
+
+def main() -> int:
+    """Work until told to end; return the exit status."""
+    try:
+        setup = begin(WorkerSetup)
+        with closing(open_home(Path(setup.home))) as home:
+            summaries = Summaries(home.path / SPOOL, home.journal, who=WHO)
+            asyncio.run(_work(summaries, every=home.settings.serving.usage_seconds))
+    except StrongroomError as error:
+        say(Ended(error=error.document()))
+        log.error("worker ends", code=error.code, where=error.where)
+        return error.exit_status
+    return 0
+
+
+async def _work(summaries: Summaries, *, every: int) -> None:
+    over = until_told()
+    say(WorkerReady(summaries=summaries.bring_in()))
+    while not over.is_set():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(over.wait(), every)
+        summaries.bring_in()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,22 @@
+"""A home's customers over real stores."""
+
+from __future__ import annotations
+
+import pytest
+
+from strongroom.serving.accounts import Accounts
+from strongroom.serving.deeds import Deeds
+from tests.access import conftest
+from tests.access.office import Office
+
+office = conftest.office
+
+
+@pytest.fixture
+def deeds(office: Office) -> Deeds:
+    return Deeds(office.records, office.journal, office.desk, home="home_test")
+
+
+@pytest.fixture
+def accounts(office: Office, deeds: Deeds) -> Accounts:
+    return Accounts(deeds, office.journal)
