@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ async def _serve(broker: Broker, setup: ControlSetup) -> None:
         await _door(folder / "command", setup.command_secret, lambda: (Refresh, CommandDesk(broker))),
     ]
     with _bound(setup.api_port) as listening:
-        server = uvicorn.Server(
+        server = _Server(
             uvicorn.Config(
                 Api(broker, setup.api_token).app(document()),
                 log_config=None,
@@ -77,7 +77,6 @@ async def _serve(broker: Broker, setup: ControlSetup) -> None:
                 limit_concurrency=64,
             )
         )
-        server.install_signal_handlers = lambda: None  # type: ignore[method-assign] - ours end more than HTTP
         running = asyncio.create_task(server.serve(sockets=[listening]))
         say(ControlReady(api_port=listening.getsockname()[1]))
         await over.wait()
@@ -87,6 +86,15 @@ async def _serve(broker: Broker, setup: ControlSetup) -> None:
         door.close()
     act = Act(broker.operator.label, "serving.ended", "serving")
     broker.serving.home.journal.record(act, "done")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, but that signals are ours: they end more than HTTP."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Leave signals alone."""
+        yield
 
 
 async def _door(path: Path, secret: str, made: Callable[[], tuple[Any, Receiver]]) -> Listening:

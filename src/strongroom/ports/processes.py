@@ -34,6 +34,25 @@ class ControlReady(msgspec.Struct, frozen=True, kw_only=True):
     api_port: int
 
 
+class EngineSetup(_Setup, frozen=True, kw_only=True):
+    """Engine: where gateways ask it, where it asks control, and how it runs. It holds no home and nobody's key."""
+
+    home: str  # only its settings and sealed payloads are read
+    engine: str  # path of the socket where gateways are answered
+    engine_secret: str
+    control: str  # path of the socket where control listens
+    control_secret: str
+    threads: int = 0  # 0 leaves torch its way
+    max_batch: int = 8
+    max_waiting: int = 32
+
+
+class EngineReady(msgspec.Struct, frozen=True, kw_only=True):
+    """The model is loaded, and gateways may ask."""
+
+    model: str
+
+
 class WorkerSetup(_Setup, frozen=True, kw_only=True):
     """Worker: the home that it works for."""
 

@@ -181,7 +181,13 @@ class Up:
         )
 
     def _engine(self) -> EngineSetup:
-        raise NotImplementedError
+        return EngineSetup(
+            home=str(self.home.path),
+            engine=str(self.sockets / "engine"),
+            engine_secret=self.asking_secret,
+            control=str(self.sockets / "engine-control"),
+            control_secret=self.engine_secret,
+        )
 
     def _worker(self) -> WorkerSetup:
         return WorkerSetup(home=str(self.home.path))
