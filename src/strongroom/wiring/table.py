@@ -17,6 +17,11 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
     "sessions": {"agent": "strongroom.backends.session_agent:AgentSessions"},
     "link": {"unix": "strongroom.backends.link_unix:connect"},
     "listen": {"unix": "strongroom.backends.link_unix:listen"},
+    "completions": {
+        "unix": "strongroom.backends.engine_link:LinkCompletions",
+        "http": "strongroom.backends.engine_http:HttpCompletions",
+        "https": "strongroom.backends.engine_http:HttpCompletions",
+    },
     "engine": {"transformers": "strongroom.engines.transformers_engine:Engine"},
     "tensors": {
         "np": "strongroom.custody.tensors:as_numpy",
