@@ -39,7 +39,10 @@ class Settled(_Line, frozen=True, kw_only=True):
 
 
 class Refused(_Line, frozen=True, kw_only=True):
-    """A request was not let in. `account` and `key` are empty where the key was unknown."""
+    """A request was not let in. `account` and `key` are empty where the key was unknown.
+
+    Like refusals within one second are one line: `count` of them, with the id of the last.
+    """
 
     account: str = ""
     key: str = ""

@@ -1,0 +1,101 @@
+"""The gateway's end of the link to control: opened again whenever it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+
+from strongroom.core.errors import StoreUnavailable
+from strongroom.core.log import log
+from strongroom.core.secrets import Secret
+from strongroom.ports.links import Connect, End, Link
+from strongroom.serving.roster import Leased, Roster, TermsText, ToGateway
+
+_FIRST_WAIT: Final = 0.1
+_LONGEST_WAIT: Final = 5.0
+
+
+class Listener(Protocol):
+    """What the gateway does about control's messages."""
+
+    def on_roster(self, roster: Roster) -> None:
+        """Everything, as of now."""
+        ...
+
+    def on_leased(self, leased: Leased) -> None:
+        """Tokens, or none."""
+        ...
+
+    def on_terms(self, terms: TermsText) -> None:
+        """The terms in force."""
+        ...
+
+    def on_link_lost(self) -> None:
+        """Control is gone for now."""
+        ...
+
+
+class Control:
+    """Keeps a link to control, as long as the gateway lives."""
+
+    def __init__(self, path: Path, secret: Secret, *, connect: Connect) -> None:
+        """Prepare; `keep` begins."""
+        self._end = End(path, secret, "gateway", ToGateway)
+        self._connect = connect
+        self._link: Link | None = None
+        self._listener: Listener | None = None
+        self._lost = asyncio.Event()
+        self.lost_at: float | None = None  # loop time; None while the link is up
+
+    async def keep(self, listener: Listener) -> None:
+        """Connect, wait for the loss, connect again; until cancelled."""
+        self._listener = listener
+        wait = _FIRST_WAIT
+        while True:
+            self._lost.clear()
+            try:
+                link = await self._connect(self._end, self)
+            except StoreUnavailable:
+                log.info("control does not answer")
+            else:
+                wait = _FIRST_WAIT
+                try:
+                    await self._lost.wait()
+                finally:
+                    link.close()
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, _LONGEST_WAIT)
+
+    def send(self, message: msgspec.Struct) -> bool:
+        """Send, if the link is up; say whether it is."""
+        if self._link is None:
+            return False
+        self._link.send(message)
+        return True
+
+    # ── Receiver ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    def on_open(self, link: Link) -> None:
+        """Take the link; control sends the roster by itself."""
+        self._link, self.lost_at = link, None
+
+    def on_message(self, message: ToGateway) -> None:
+        """Hand the message to whom it concerns."""
+        listener = self._listener
+        assert listener is not None  # noqa: S101 - `keep` set it before it connected
+        if isinstance(message, Leased):
+            listener.on_leased(message)
+        elif isinstance(message, Roster):
+            listener.on_roster(message)
+        else:
+            listener.on_terms(message)
+
+    def on_lost(self) -> None:
+        """Remember since when."""
+        self._link = None
+        self.lost_at = asyncio.get_running_loop().time()
+        self._lost.set()
+        if self._listener is not None:
+            self._listener.on_link_lost()

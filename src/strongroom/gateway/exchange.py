@@ -1,0 +1,250 @@
+"""One request to a model, from its admission to its last byte: the sink of the engine's messages.
+
+Whatever way it ends (answered, cut at its budget, refused, its client gone, its key revoked), it ends once: the tokens
+that were held and not used are free again, and one `Settled` line says what was used.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from strongroom.core.clock import stamp
+from strongroom.gateway.budgets import Hold
+from strongroom.gateway.request import Request
+from strongroom.gateway.services import Services
+from strongroom.ports.completions import Answer, Ask, Begun, Ended, Failed, Finish, Piece, TokenLogprob
+from strongroom.serving.admit import Caller
+from strongroom.serving.usage import Admitted, Settled
+from strongroom.serving.wire import Wanted
+from strongroom.serving.wire_answers import Frames, Totals, failure
+from strongroom.serving.wire_errors import OF_ENGINE, Refusal, refuse
+
+_LEFT: Final = 499  # the client went away: no answer was sent, so this is for the books only
+_OK: Final = 200
+
+
+class Reply(Protocol):
+    """Where an answer goes: a connection."""
+
+    def answer(self, status: int, body: bytes, *, fields: bytes = b"") -> None:
+        """Send a whole answer."""
+        ...
+
+    def open_stream(self, data: bytes) -> None:
+        """Begin to send events."""
+        ...
+
+    def stream(self, data: bytes) -> None:
+        """Send more."""
+        ...
+
+    def end_stream(self, data: bytes, *, keep: bool = True) -> None:
+        """Send the last."""
+        ...
+
+    def refuse(self, refusal: Refusal, *, fields: bytes = b"") -> None:
+        """Send a refusal instead of an answer."""
+        ...
+
+
+class Exchange:
+    """A request in work."""
+
+    __slots__ = (
+        "_asked", "_begun", "_completion", "_frames", "_hold", "_logprobs", "_marked", "_need", "_over", "_prompt",
+        "_reply", "_request", "_services", "_streaming", "_text", "_wanted", "caller",
+    )  # fmt: skip
+
+    def __init__(self, services: Services, request: Request, *, caller: Caller, wanted: Wanted, reply: Reply) -> None:
+        """Prepare; `begin` begins."""
+        self._services = services
+        self._request = request
+        self._wanted = wanted
+        self._reply = reply
+        self.caller = caller
+        self._need = min(wanted.room, services.bounds.context_tokens) + wanted.max_tokens
+        self._hold: Hold | None = None
+        self._frames = Frames(wanted, request=request.id, created=int(services.clock.now().timestamp()))
+        self._text: list[str] = []
+        self._logprobs: list[TokenLogprob] = []
+        self._prompt = self._completion = self._marked = 0
+        self._asked = self._begun = self._streaming = self._over = False
+
+    def begin(self) -> None:
+        """Have the tokens held, then ask the engine."""
+        moment = self._services.clock.now()
+        self._services.budgets.reserve(
+            self.caller.account.name,
+            moment.date().isoformat(),
+            tokens=self._need,
+            now=self._services.loop.time(),
+            then=self._held,
+        )
+
+    def gone(self) -> None:
+        """The client has left."""
+        if not self._over:
+            self._cancel()
+            self._settle(_LEFT, "client_left")
+
+    def stop(self, refusal: Refusal) -> None:
+        """End it now, from our side, and say why."""
+        if not self._over:
+            self._cancel()
+            self._fail(refusal)
+
+    # ── admission ────────────────────────────────────────────────────────────────────────────────────────────────────
+    def _held(self, hold: Hold | str) -> None:
+        if isinstance(hold, str):
+            if not self._over:
+                self._refuse(self._services.refusal(hold))
+            return
+        self._hold = hold
+        if self._over:
+            hold.settle(0)
+        elif not self._admitted(hold):
+            hold.settle(0)
+            self._refuse(refuse("usage_unavailable"))
+        else:
+            self._asked = True
+            self._services.engine.ask(self._ask(hold.tokens), self)
+
+    def _admitted(self, hold: Hold) -> bool:
+        return self._services.spool.write(
+            Admitted(
+                id=self._request.id,
+                at=stamp(self._services.clock.now()),
+                account=self.caller.account.name,
+                key=self.caller.key.id,
+                route=self._request.route,
+                model=self._wanted.model,
+                reserved=hold.tokens,
+            )
+        )
+
+    def _ask(self, budget: int) -> Ask:
+        wanted = self._wanted
+        return Ask(
+            id=self._request.id,
+            account=self.caller.account.name,
+            model=wanted.model,
+            prompt=wanted.prompt,
+            turns=wanted.turns,
+            max_tokens=wanted.max_tokens,
+            budget=budget,
+            temperature=wanted.temperature,
+            top_p=wanted.top_p,
+            seed=wanted.seed,
+            stop=wanted.stop,
+            top_logprobs=wanted.top_logprobs,
+        )
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._close()
+        self._services.refused(self._request, refusal)
+        self._reply.refuse(refusal)
+
+    # ── Sink ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+    def on_answer(self, answer: Answer) -> None:
+        """Take the engine's next message."""
+        if self._over or self._hold is None:
+            return
+        if isinstance(answer, Piece):
+            self._on_piece(answer, self._hold)
+        elif isinstance(answer, Begun):
+            self._on_begun(answer, self._hold)
+        elif isinstance(answer, Ended):
+            self._prompt, self._marked = answer.prompt_tokens, answer.marked_tokens
+            self._completion = answer.completion_tokens
+            self._finish(answer.finish)
+        else:
+            self._on_failed(answer)
+
+    def _on_begun(self, begun: Begun, hold: Hold) -> None:
+        self._begun = True
+        self._prompt = begun.prompt_tokens
+        if begun.prompt_tokens >= hold.tokens:
+            # an engine that does not look at budgets has read a prompt that leaves no room for a token
+            self._cancel()
+            self._fail(self._too_long())
+            return
+        hold.trim(begun.prompt_tokens + self._wanted.max_tokens)
+
+    def _on_piece(self, piece: Piece, hold: Hold) -> None:
+        if self._prompt + self._completion + piece.tokens > hold.tokens:
+            # our own engines end there themselves; this is for those that do not
+            self._cancel()
+            self._finish("length")
+            return
+        self._completion += piece.tokens
+        if not self._wanted.stream:
+            self._text.append(piece.text)
+            self._logprobs += piece.logprobs
+        elif piece.text or piece.logprobs:
+            event = self._frames.piece(piece.text, piece.logprobs)
+            if self._streaming:
+                self._reply.stream(event)
+            else:
+                self._streaming = True
+                self._reply.open_stream(self._frames.opening() + event)
+
+    def _on_failed(self, failed: Failed) -> None:
+        if failed.code == "prompt_too_long":
+            self._fail(self._too_long())
+        else:
+            self._fail(refuse(OF_ENGINE.get(failed.code, "engine_failed")))
+
+    def _too_long(self) -> Refusal:
+        """Return whose fault it is: the prompt's, or that of a budget which had less left than was wanted."""
+        cut = self._hold is not None and self._hold.tokens < min(self._need, self._prompt + self._wanted.max_tokens)
+        short = self._hold is not None and not self._begun and self._hold.tokens < self._need
+        return self._services.refusal("tokens_per_day_exceeded" if cut or short else "prompt_too_long")
+
+    # ── ends ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+    def _finish(self, finish: Finish) -> None:
+        totals = Totals(self._prompt, self._completion)
+        self._settle(_OK, finish)
+        if not self._wanted.stream:
+            shown = None if self._wanted.top_logprobs is None else self._logprobs
+            self._reply.answer(_OK, self._frames.whole("".join(self._text), shown, finish=finish, totals=totals))
+            return
+        if not self._streaming:
+            self._reply.open_stream(self._frames.opening())
+        self._reply.end_stream(self._frames.closing(finish, totals))
+
+    def _fail(self, refusal: Refusal) -> None:
+        if self._hold is None:
+            self._refuse(refusal)
+            return
+        self._settle(refusal.kind.status, refusal.code)
+        if self._streaming:
+            self._reply.end_stream(failure(refusal), keep=False)
+        else:
+            self._reply.refuse(refusal)
+
+    def _cancel(self) -> None:
+        if self._asked:
+            self._services.engine.cancel(self._request.id)
+
+    def _settle(self, status: int, finish: str) -> None:
+        self._close()
+        if self._hold is None:
+            return
+        self._hold.settle(self._prompt + self._completion)
+        self._services.spool.write(
+            Settled(
+                id=self._request.id,
+                at=stamp(self._services.clock.now()),
+                account=self.caller.account.name,
+                status=status,
+                finish=finish,
+                prompt_tokens=self._prompt,
+                completion_tokens=self._completion,
+                marked_tokens=self._marked,
+                streamed=self._wanted.stream,
+            )
+        )
+
+    def _close(self) -> None:
+        self._over = True
+        self._services.over(self)

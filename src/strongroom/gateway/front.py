@@ -1,0 +1,321 @@
+"""The front: who may come in and where to, and everything that connections share."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import Final, Protocol
+from urllib.parse import unquote
+
+from strongroom.core.clock import Clock, stamp
+from strongroom.gateway import heads
+from strongroom.gateway.budgets import Budgets
+from strongroom.gateway.control import Control
+from strongroom.gateway.exchange import Exchange, Reply
+from strongroom.gateway.request import Request
+from strongroom.gateway.services import Stoppable, Work
+from strongroom.gateway.setup import GatewaySetup
+from strongroom.gateway.spool import Spool
+from strongroom.gateway.terms import Terms
+from strongroom.ports.completions import Completions
+from strongroom.serving.admit import Book, Caller, may_ask
+from strongroom.serving.limits import Window, until_midnight
+from strongroom.serving.roster import Applied, Leased, Roster, TermsText
+from strongroom.serving.usage import Refused
+from strongroom.serving.wire import Wanted, read_acceptance, read_chat, read_text
+from strongroom.serving.wire_answers import model_card, model_list
+from strongroom.serving.wire_errors import Refusal, refuse
+
+__all__ = ["Client", "Front", "Work"]
+
+_CHAT: Final = b"/v1/chat/completions"
+_TEXT: Final = b"/v1/completions"
+_MODELS: Final = b"/v1/models"
+_HEALTH: Final = b"/health"
+_TERMS: Final = b"/terms"
+_METHODS: Final = {
+    _CHAT: (b"POST",),
+    _TEXT: (b"POST",),
+    _MODELS: (b"GET",),
+    _HEALTH: (b"GET",),
+    _TERMS: (b"GET", b"POST"),
+}
+
+
+class Client(Reply, Protocol):
+    """A connection, as the front sees it."""
+
+    def attach(self, work: Work) -> None:
+        """Remember who is to be told when the client leaves."""
+        ...
+
+    def tick(self, now: float) -> None:
+        """See to the deadlines."""
+        ...
+
+    def idle(self) -> bool:
+        """Whether nothing is going on there."""
+        ...
+
+    def close(self) -> None:
+        """End it."""
+        ...
+
+
+class Front:
+    """State that all connections share, and the routes."""
+
+    def __init__(self, setup: GatewaySetup, *, engine: Completions, control: Control, spool: Spool, clock: Clock) -> None:
+        """Stand before `engine`, and hear from `control` who may come in."""
+        self.loop = asyncio.get_running_loop()
+        self.bounds = setup.bounds
+        self.engine = engine
+        self.control = control
+        self.spool = spool
+        self.clock = clock
+        self.budgets = Budgets(control.send, slice_tokens=self.bounds.slice_tokens)
+        self.terms = Terms(control.send)
+        self.stopping = False
+        self.date = heads.http_date(clock.now().timestamp())
+        self._models = setup.models
+        self._started = int(clock.now().timestamp())
+        self._book: Book | None = None
+        self._windows: dict[str, Window] = {}
+        self._open: dict[str, int] = {}
+        self._clients: set[Client] = set()
+        self._works: set[Stoppable] = set()
+        self._prefix = "req_" + secrets.token_hex(10)
+        self._count = 0
+        self._routes: dict[tuple[bytes, bytes], Callable[[Request, Caller, Client], None]] = {
+            (b"POST", _CHAT): self._chat,
+            (b"POST", _TEXT): self._text,
+            (b"GET", _TERMS): self._read_terms,
+            (b"POST", _TERMS): self._accept_terms,
+        }
+
+    # ── connections ──────────────────────────────────────────────────────────────────────────────────────────────────
+    def new_id(self) -> str:
+        """Return a fresh request id: unlike any other process's by its 80 random bits, then counted."""
+        self._count += 1
+        return f"{self._prefix}{self._count:010x}"
+
+    def enter(self, client: Client) -> bool:
+        """Take a connection in. Where there is no room, one on which nothing goes on makes place."""
+        if len(self._clients) >= self.bounds.connections:
+            idle = next((one for one in self._clients if one.idle()), None)
+            if idle is None:
+                return False
+            self._clients.discard(idle)
+            idle.close()
+        self._clients.add(client)
+        return True
+
+    def leave(self, client: Client) -> None:
+        """A connection is gone."""
+        self._clients.discard(client)
+
+    # ── decisions ────────────────────────────────────────────────────────────────────────────────────────────────────
+    def judge(self, request: Request) -> Refusal | None:
+        """Return why a request is refused by its head alone, if so."""
+        request.judged = True
+        path = _MODELS if request.target.startswith(_MODELS + b"/") else request.target
+        methods = _METHODS.get(path)
+        if methods is None:
+            return Refusal("not_found")
+        request.route = path.decode()
+        if request.method not in methods:
+            return Refusal("method_not_allowed")
+        return None if path == _HEALTH else self._judge_caller(request)
+
+    def _judge_caller(self, request: Request) -> Refusal | None:
+        book = self._current_book()
+        if book is None:
+            return refuse("control_unavailable")
+        if self.stopping:
+            return refuse("stopping")
+        caller = book.identify(request.fields.get(b"authorization"))
+        if isinstance(caller, Refusal):
+            return caller
+        request.caller = caller
+        if request.target != _TERMS and (refusal := may_ask(caller)) is not None:
+            return refusal
+        return self._count_request(request, caller)
+
+    def _count_request(self, request: Request, caller: Caller) -> Refusal | None:
+        account = caller.account
+        window = self._windows.get(account.name)
+        if window is None:
+            window = self._windows[account.name] = Window()
+        now = self.loop.time()
+        admitted = window.admit(account.rpm, now)
+        left = window.remaining(account.rpm)
+        wait = 0.0 if left else window.wait(account.rpm, now)
+        request.limits = heads.limit_fields(account.rpm, left, reset=wait, tokens=account.tokens_per_day)
+        return None if admitted else refuse("rate_limit_exceeded", retry_after=wait)
+
+    def _current_book(self) -> Book | None:
+        lost = self.control.lost_at
+        if lost is not None and self.loop.time() - lost > self.bounds.roster_seconds:
+            return None
+        return self._book
+
+    def refusal(self, code: str) -> Refusal:
+        """Return the refusal of a code, with the time to come back."""
+        wait = until_midnight(self.clock.now()) if code == "tokens_per_day_exceeded" else None
+        return refuse(code, retry_after=wait)
+
+    # ── routes ───────────────────────────────────────────────────────────────────────────────────────────────────────
+    def handle(self, request: Request, client: Client) -> None:
+        """Do what an admitted request asks for."""
+        caller, route = request.caller, self._routes.get((request.method, request.target))
+        if caller is None:
+            self._health(client)
+        elif route is not None:
+            route(request, caller, client)
+        else:
+            self._list_models(request, client)
+
+    def refuse(self, request: Request, client: Client, *, refusal: Refusal) -> None:
+        """Refuse a request, and note it."""
+        self.refused(request, refusal)
+        allow = b", ".join(_METHODS.get(request.target, (b"GET",)))
+        client.refuse(refusal, fields=b"allow: %b\r\n" % allow if refusal.code == "method_not_allowed" else b"")
+
+    def refused(self, request: Request, refusal: Refusal) -> None:
+        """Note a refusal in the books."""
+        caller = request.caller
+        self.spool.refuse(
+            Refused(
+                id=request.id,
+                at=stamp(self.clock.now()),
+                account=caller.account.name if caller else "",
+                key=caller.key.id if caller else "",
+                route=request.route,
+                status=refusal.kind.status,
+                code=refusal.code,
+            )
+        )
+
+    def _chat(self, request: Request, caller: Caller, client: Client) -> None:
+        self._generate(request, client, read_chat(b"".join(request.body), default_tokens=self.bounds.chat_tokens))
+
+    def _text(self, request: Request, caller: Caller, client: Client) -> None:
+        self._generate(request, client, read_text(b"".join(request.body)))
+
+    def _generate(self, request: Request, client: Client, wanted: Wanted | Refusal) -> None:
+        caller, book = request.caller, self._book
+        assert caller is not None and book is not None  # noqa: S101, PT018 - `judge` has seen to both
+        request.body.clear()
+        refusal = wanted if isinstance(wanted, Refusal) else self._refusal_now(wanted, caller, book)
+        if isinstance(wanted, Refusal) or refusal is not None:
+            self.refuse(request, client, refusal=refusal or Refusal("bad_request"))
+            return
+        exchange = Exchange(self, request, caller=caller, wanted=wanted, reply=client)
+        self._works.add(exchange)
+        self._open[caller.account.name] = self._open.get(caller.account.name, 0) + 1
+        client.attach(exchange)
+        exchange.begin()
+
+    def _refusal_now(self, wanted: Wanted, caller: Caller, book: Book) -> Refusal | None:
+        # the body may have come long after the head: a key that was revoked in between opens nothing
+        if (refusal := book.still(caller)) is not None:
+            return refusal
+        if wanted.model not in book.models:
+            return Refusal("model_not_found", "model")
+        if self._open.get(caller.account.name, 0) >= self.bounds.open_requests:
+            return refuse("too_many_open_requests")
+        return None if self.engine.ready() else refuse("engine_unavailable")
+
+    def over(self, work: Stoppable) -> None:
+        """An exchange has ended."""
+        self._works.discard(work)
+        name = work.caller.account.name
+        self._open[name] -= 1
+        if not self._open[name]:
+            del self._open[name]
+
+    def _list_models(self, request: Request, client: Client) -> None:
+        models = self._book.models if self._book is not None else ()
+        if request.target == _MODELS:
+            client.answer(200, model_list(models, created=self._started))
+            return
+        name = unquote(request.target[len(_MODELS) + 1 :].decode("ascii", "replace"))
+        if name in models:
+            client.answer(200, model_card(name, created=self._started))
+        else:
+            self.refuse(request, client, refusal=Refusal("model_not_found", "model"))
+
+    def _health(self, client: Client) -> None:
+        ready = self._current_book() is not None and self.engine.ready() and not self.stopping
+        client.answer(200 if ready else 503, b'{"ready":true}' if ready else b'{"ready":false}')
+
+    def _read_terms(self, request: Request, caller: Caller, client: Client) -> None:
+        self._ask_terms(request, caller, client, digest=None)
+
+    def _accept_terms(self, request: Request, caller: Caller, client: Client) -> None:
+        digest = read_acceptance(b"".join(request.body))
+        if isinstance(digest, Refusal):
+            self.refuse(request, client, refusal=digest)
+        else:
+            self._ask_terms(request, caller, client, digest=digest)
+
+    def _ask_terms(self, request: Request, caller: Caller, client: Client, *, digest: str | None) -> None:
+        work = self.terms.ask(request.id, caller.key.id, digest=digest, reply=client, now=self.loop.time())
+        if work is not None:
+            client.attach(work)
+
+    # ── control's messages ───────────────────────────────────────────────────────────────────────────────────────────
+    def on_roster(self, roster: Roster) -> None:
+        """Judge by it from now on, cut what it does not let go on, then confirm it."""
+        before, book = self._book, Book(roster, models=self._models)
+        self._book = book
+        for work in list(self._works):
+            if (refusal := book.still(work.caller)) is not None:
+                work.stop(refusal)
+        if before is not None:
+            old, new = before.accounts, book.accounts
+            self.budgets.renew({name for name in old if name not in new or old[name] != new[name]})
+        self._windows = {name: window for name, window in self._windows.items() if name in book.accounts}
+        self.control.send(Applied(version=roster.version))
+
+    def on_leased(self, leased: Leased) -> None:
+        """Go on with those who waited."""
+        self.budgets.leased(leased, self.loop.time())
+
+    def on_terms(self, terms: TermsText) -> None:
+        """Pass the terms on."""
+        self.terms.answered(terms)
+
+    def on_link_lost(self) -> None:
+        """Nobody waits for an answer that won't come."""
+        self.budgets.lost()
+
+    # ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+    def tick(self) -> None:
+        """A second is over."""
+        now, moment = self.loop.time(), self.clock.now()
+        self.date = heads.http_date(moment.timestamp())
+        for client in list(self._clients):
+            client.tick(now)
+        self.budgets.tick(moment.date().isoformat(), now)
+        self.terms.tick(now)
+        self.spool.tick()
+        self._windows = {name: window for name, window in self._windows.items() if not window.idle(now)}
+
+    async def stop(self) -> None:
+        """Let open requests come to their end, for a while; then end them, give back what is leased, close the books."""
+        self.stopping = True
+        for client in [one for one in self._clients if one.idle()]:
+            client.close()
+        deadline = self.loop.time() + self.bounds.stop_seconds
+        while self._works and self.loop.time() < deadline:
+            await asyncio.sleep(0.02)
+        for work in list(self._works):
+            work.stop(refuse("stopping"))
+        self.budgets.close()
+        self.spool.tick()
+        self.spool.close()
+        await asyncio.sleep(0.05)  # for the last bytes to clients and to control
+        for client in list(self._clients):
+            client.close()

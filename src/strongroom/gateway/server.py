@@ -1,0 +1,82 @@
+"""Puts the gateway together and runs it until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from strongroom.core.clock import SystemClock
+from strongroom.core.errors import BadSettings
+from strongroom.core.secrets import Secret
+from strongroom.gateway.connection import Connection
+from strongroom.gateway.control import Control
+from strongroom.gateway.front import Front
+from strongroom.gateway.setup import GatewaySetup
+from strongroom.gateway.spool import Spool
+from strongroom.ports.completions import Completions
+from strongroom.wiring.table import load
+
+_TICK: Final = 1.0
+_BACKLOG: Final = 1024
+
+
+async def serve(setup: GatewaySetup) -> None:
+    """Serve until SIGTERM, SIGINT, or the end of standard input: whoever started this process is then gone."""
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    loop.add_reader(sys.stdin.fileno(), _watch, stopped)
+    secret = Secret(bytes.fromhex(setup.secret))
+    engine = await open_engine(setup, secret)
+    control = Control(Path(setup.control), secret, connect=load("link", "unix"))
+    clock = SystemClock()
+    front = Front(setup, engine=engine, control=control, spool=Spool(Path(setup.spool), clock), clock=clock)
+    keeping = asyncio.create_task(control.keep(front))
+    ticking = asyncio.create_task(_tick(front))
+    server = await loop.create_server(lambda: Connection(front), setup.host, setup.port, backlog=_BACKLOG)
+    port: int = server.sockets[0].getsockname()[1]
+    os.write(sys.stdout.fileno(), msgspec.json.encode({"port": port}) + b"\n")
+    await stopped.wait()
+    server.close()
+    await front.stop()
+    for task in (keeping, ticking):
+        task.cancel()
+    engine.close()
+    await asyncio.gather(keeping, ticking, return_exceptions=True)
+    await asyncio.sleep(0)
+
+
+async def open_engine(setup: GatewaySetup, secret: Secret) -> Completions:
+    """Return the client of the engine that the setup names.
+
+    Raises:
+        BadSettings: the URL's scheme is none that the gateway speaks.
+
+    """
+    scheme, _, rest = setup.engine.partition(":")
+    if scheme == "unix":
+        link = load("completions", "unix")(Path(rest), secret)
+        await link.start()
+        return link
+    if scheme not in {"http", "https"}:
+        raise BadSettings("the engine's URL begins with none of unix: http: https:", where="engine")
+    return load("completions", scheme)(setup.engine, Secret(setup.engine_key.encode()))
+
+
+async def _tick(front: Front) -> None:
+    while True:
+        await asyncio.sleep(_TICK)
+        front.tick()
+
+
+def _watch(stopped: asyncio.Event) -> None:
+    if not os.read(sys.stdin.fileno(), 4096):
+        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        stopped.set()

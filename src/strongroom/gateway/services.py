@@ -1,0 +1,56 @@
+"""What a request in work needs of the front: typed here, so that neither imports the other."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from strongroom.core.clock import Clock
+from strongroom.gateway.budgets import Budgets
+from strongroom.gateway.request import Request
+from strongroom.gateway.setup import Bounds
+from strongroom.gateway.spool import Spool
+from strongroom.ports.completions import Completions
+from strongroom.serving.admit import Caller
+from strongroom.serving.wire_errors import Refusal
+
+
+class Work(Protocol):
+    """Something that is done for a client."""
+
+    def gone(self) -> None:
+        """The client has left."""
+        ...
+
+
+class Stoppable(Work, Protocol):
+    """Work that may be ended before its time."""
+
+    caller: Caller
+
+    def stop(self, refusal: Refusal) -> None:
+        """End it now, and say why."""
+        ...
+
+
+class Services(Protocol):
+    """The front, as an exchange sees it."""
+
+    loop: asyncio.AbstractEventLoop
+    clock: Clock
+    bounds: Bounds
+    engine: Completions
+    budgets: Budgets
+    spool: Spool
+
+    def refusal(self, code: str) -> Refusal:
+        """Return the refusal of a code, with the time to come back."""
+        ...
+
+    def refused(self, request: Request, refusal: Refusal) -> None:
+        """Note a refusal in the books."""
+        ...
+
+    def over(self, work: Stoppable) -> None:
+        """An exchange has ended."""
+        ...

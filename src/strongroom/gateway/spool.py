@@ -1,0 +1,92 @@
+"""The usage spool: lines appended to files of this process's own, one `write` a line (docs/formats/usage-1.md)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from strongroom.core.clock import Clock, stamp
+from strongroom.core.log import log
+from strongroom.serving.usage import Line, Refused
+
+_BYTES: Final = 64 << 20
+_SECONDS: Final = 3600.0
+_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+_Like = tuple[str, str, str, int, str]
+
+
+class Spool:
+    """Writes usage lines. A line that can't be written is reported, for then nothing may be served."""
+
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        """Write into `folder`, which control made and reads."""
+        self._folder = folder
+        self._clock = clock
+        self._encode = msgspec.json.Encoder().encode
+        self._file = -1
+        self._size = 0
+        self._opened = 0.0
+        self._told = False
+        self._refused: dict[_Like, Refused] = {}
+
+    def write(self, line: Line) -> bool:
+        """Append a line; say whether it is there, whole."""
+        raw = self._encode(line) + b"\n"
+        try:
+            if self._file < 0 or self._size + len(raw) > _BYTES:
+                self._open()
+            written = os.write(self._file, raw)
+        except OSError as error:
+            return self._failed(error.strerror or "")
+        self._size += written
+        if written != len(raw):
+            return self._failed("a line was cut")
+        self._told = False
+        return True
+
+    def refuse(self, line: Refused) -> None:
+        """Note a refusal: the first of its kind in a second at once, those like it together when the second is over."""
+        like = (line.account, line.key, line.route, line.status, line.code)
+        before = self._refused.get(like)
+        if before is None and line.account:
+            self.write(line)
+            self._refused[like] = msgspec.structs.replace(line, count=0)
+        else:
+            count = 1 if before is None else before.count + 1
+            self._refused[like] = msgspec.structs.replace(line, count=count)
+
+    def tick(self) -> None:
+        """A second is over."""
+        waiting, self._refused = self._refused, {}
+        for line in waiting.values():
+            if line.count:
+                self.write(line)
+        if self._file >= 0 and self._now() - self._opened > _SECONDS:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the file; the next line opens another."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _open(self) -> None:
+        self.close()
+        self._opened = self._now()
+        moment = stamp(self._clock.now()).replace(":", "").replace("-", "")
+        self._file = os.open(self._folder / f"usage-{moment}-{os.getpid()}.jsonl", _FLAGS, 0o600)
+        self._size = 0
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
+
+    def _failed(self, why: str) -> bool:
+        # a torn line must not swallow the next one: that goes into a new file
+        self.close()
+        if not self._told:
+            log.error("usage can't be recorded", reason=why)
+        self._told = True
+        return False

@@ -1,0 +1,161 @@
+"""Request bytes in OpenAI's format → what is asked for, or a refusal. Pure: no I/O, no state, no clock."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Final, Literal, TypeVar
+
+import msgspec
+
+from strongroom.ports.completions import Turn
+from strongroom.serving.wire_bodies import REASONS, AcceptBody, ChatBody, TextBody
+from strongroom.serving.wire_errors import Refusal
+
+_T = TypeVar("_T")
+Shape = Literal["chat", "text"]
+
+_CHAT: Final = msgspec.json.Decoder(ChatBody)
+_TEXT: Final = msgspec.json.Decoder(TextBody)
+_ACCEPT: Final = msgspec.json.Decoder(AcceptBody)
+_PLACE = re.compile(r" - at `\$\.?([^`]{0,200})`$")
+_UNKNOWN = re.compile(r"Object contains unknown field `([A-Za-z_][A-Za-z0-9_]{0,63})`")
+_MISSING = re.compile(r"Object missing required field `(\w+)`")
+_TEXT_DEFAULT: Final = 16  # OpenAI's default for /v1/completions
+_FRAME: Final = 256  # tokens a chat template may add around a conversation…
+_FRAME_TURN: Final = 16  # … and around each turn
+_PINNED: Final = frozenset({"n", "best_of", "response_format"})
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request asks for. `room` bounds the tokens of its prompt: no tokenizer makes more tokens than bytes."""
+
+    shape: Shape
+    model: str
+    prompt: str | None = None
+    turns: tuple[Turn, ...] = ()
+    room: int
+    max_tokens: int
+    temperature: float
+    top_p: float
+    stop: tuple[str, ...]
+    seed: int | None
+    top_logprobs: int | None
+    stream: bool
+    include_usage: bool
+
+
+def read_chat(raw: bytes, *, default_tokens: int) -> Wanted | Refusal:
+    """Read the body of POST /v1/chat/completions."""
+    body = _read(_CHAT, raw)
+    if isinstance(body, Refusal):
+        return body
+    refusal = _odd(body) or _odd_chat(body)
+    if refusal is not None:
+        return refusal
+    return Wanted(
+        shape="chat",
+        model=body.model,
+        turns=tuple([Turn(one.role, one.text()) for one in body.messages]),
+        room=len(raw) + _FRAME + _FRAME_TURN * len(body.messages),
+        max_tokens=body.max_completion_tokens or body.max_tokens or default_tokens,
+        temperature=1.0 if body.temperature is None else body.temperature,
+        top_p=body.top_p or 1.0,
+        stop=_stops(body),
+        seed=body.seed,
+        top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        stream=bool(body.stream),
+        include_usage=bool(body.stream_options and body.stream_options.include_usage),
+    )
+
+
+def read_text(raw: bytes) -> Wanted | Refusal:
+    """Read the body of POST /v1/completions."""
+    body = _read(_TEXT, raw)
+    if isinstance(body, Refusal):
+        return body
+    refusal = _odd(body) or (_unsupported("echo") if body.echo else None)
+    if refusal is not None:
+        return refusal
+    return Wanted(
+        shape="text",
+        model=body.model,
+        prompt=body.prompt,
+        room=len(raw) + _FRAME,
+        max_tokens=body.max_tokens or _TEXT_DEFAULT,
+        temperature=1.0 if body.temperature is None else body.temperature,
+        top_p=body.top_p or 1.0,
+        stop=_stops(body),
+        seed=body.seed,
+        top_logprobs=body.logprobs,
+        stream=bool(body.stream),
+        include_usage=bool(body.stream_options and body.stream_options.include_usage),
+    )
+
+
+def read_acceptance(raw: bytes) -> str | Refusal:
+    """Read the body of POST /terms: the digest of the terms that are accepted."""
+    body = _read(_ACCEPT, raw)
+    return body if isinstance(body, Refusal) else body.digest
+
+
+def _stops(body: ChatBody | TextBody) -> tuple[str, ...]:
+    if body.stop is None:
+        return ()
+    return (body.stop,) if isinstance(body.stop, str) else body.stop
+
+
+def _odd(body: ChatBody | TextBody) -> Refusal | None:
+    if body.stream_options is not None and not body.stream:
+        return Refusal("invalid_value", "stream_options", detail="Only with `stream`.")
+    return None
+
+
+def _odd_chat(body: ChatBody) -> Refusal | None:
+    if body.top_logprobs is not None and not body.logprobs:
+        return Refusal("invalid_value", "top_logprobs", detail=REASONS["top_logprobs"])
+    if body.max_tokens is not None and body.max_completion_tokens is not None:
+        return Refusal("invalid_value", "max_tokens", detail="Not beside `max_completion_tokens`.")
+    return None
+
+
+def _unsupported(name: str, *, within: str = "") -> Refusal:
+    return Refusal("unsupported_parameter", f"{within}.{name}" if within else name, detail=REASONS.get(name, ""))
+
+
+def _read(decoder: msgspec.json.Decoder[_T], raw: bytes) -> _T | Refusal:
+    try:
+        body = decoder.decode(raw)
+        _ONCE(raw.decode())
+    except msgspec.ValidationError as error:
+        return _explained(str(error))
+    except (ValueError, RecursionError):
+        return Refusal("invalid_json")
+    return body
+
+
+def _explained(text: str) -> Refusal:
+    """Say what is wrong with a field: msgspec's own words where they quote no value."""
+    place = _PLACE.search(text)
+    within = place.group(1) if place else ""
+    if unknown := _UNKNOWN.match(text):
+        return _unsupported(unknown.group(1), within=within)
+    if missing := _MISSING.match(text):
+        return Refusal("missing_parameter", f"{within}.{missing.group(1)}" if within else missing.group(1))
+    if text.startswith("Object contains unknown field"):
+        return Refusal("unsupported_parameter")
+    name = within.partition(".")[0].partition("[")[0]
+    if name in _PINNED:
+        return _unsupported(name)
+    said = _PLACE.sub("", text) + "." if text.startswith("Expected ") else ""
+    return Refusal("invalid_value", within or None, detail=f"{said} {REASONS.get(name, '')}".strip())
+
+
+def _single(pairs: list[tuple[str, object]]) -> None:
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise ValueError
+
+
+# msgspec keeps the last of two fields of one name; what another reader makes of such a body is anybody's guess, so it
+# is read a second time, only to see whether a name comes twice
+_ONCE: Final = json.JSONDecoder(object_pairs_hook=_single).decode

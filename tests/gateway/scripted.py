@@ -1,0 +1,102 @@
+"""An engine that does what the prompt says: the transport seam of the gateway, inside the gateway's own process.
+
+The last turn's text, or the prompt, is a script: `say N` writes N tokens, `wild N` does so whatever the budget is,
+`slow N` one every 20 ms, `burst N` all in one turn, `fail CODE`, `die N` fails after N tokens, `hang` says nothing,
+`echo` repeats the whole prompt. A prompt has as many tokens as words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import TYPE_CHECKING
+
+from strongroom.ports.completions import Ask, Begun, Ended, Failed, Piece, Sink, TokenLogprob
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def _prompt(ask: Ask) -> str:
+    return ask.prompt if ask.prompt is not None else ask.turns[-1].content
+
+
+class Scripted:
+    def __init__(self, url: str, key: object) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.open: dict[str, Sink] = {}
+
+    def ask(self, ask: Ask, sink: Sink) -> None:
+        self.open[ask.id] = sink
+        self.loop.call_soon(self._run, ask)
+
+    def cancel(self, request: str) -> None:
+        self.open.pop(request, None)
+
+    def ready(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        for request in list(self.open):
+            self._last(request, Failed(id=request, code="unavailable", message="closed"))
+
+    def _run(self, ask: Ask) -> None:
+        verb, *words = _prompt(ask).split()
+        prompt = sum(len(turn.content.split()) for turn in ask.turns) or len((ask.prompt or "").split())
+        if verb == "fail":
+            self._last(ask.id, Failed(id=ask.id, code=words[0], message="as told"))
+        elif verb == "echo":
+            self._echo(ask, prompt)
+        elif prompt >= ask.budget and verb != "wild":
+            self._last(ask.id, Failed(id=ask.id, code="prompt_too_long", message="no room"))
+        elif verb != "hang":
+            self._write(ask, verb, prompt=prompt, many=int(words[0]))
+
+    def _echo(self, ask: Ask, prompt: int) -> None:
+        self._say(ask.id, Begun(id=ask.id, prompt_tokens=prompt, marked=False))
+        self._say(ask.id, Piece(id=ask.id, text=_prompt(ask), tokens=prompt))
+        self._end(ask, prompt, prompt, finish="stop")
+
+    def _write(self, ask: Ask, verb: str, *, prompt: int, many: int) -> None:
+        room = many if verb == "wild" else min(many, ask.max_tokens, ask.budget - prompt)
+        self._say(ask.id, Begun(id=ask.id, prompt_tokens=prompt, marked=False))
+        logprobs = () if ask.top_logprobs is None else (_logprob(ask.top_logprobs),)
+        pieces = (Piece(id=ask.id, text=f"w{at} ", tokens=1, logprobs=logprobs) for at in range(room))
+        if verb == "die":
+            steps: Iterator[object] = itertools.chain(pieces, [Failed(id=ask.id, code="failed", message="as told")])
+        else:
+            steps = itertools.chain(pieces, [None])
+        self._step(ask, steps, verb=verb, totals=(prompt, room, room < many))
+
+    def _step(self, ask: Ask, steps: Iterator[object], *, verb: str, totals: tuple[int, int, bool]) -> None:
+        while ask.id in self.open:
+            step = next(steps)
+            if isinstance(step, Failed):
+                self._last(ask.id, step)
+            elif step is None:
+                self._end(ask, totals[0], totals[1], finish="length" if totals[2] else "stop")
+            else:
+                self._say(ask.id, step)
+            if verb == "slow":
+                self.loop.call_later(0.02, lambda: self._step(ask, steps, verb=verb, totals=totals))
+                return
+
+    def _end(self, ask: Ask, prompt: int, completion: int, *, finish: str) -> None:
+        self._last(
+            ask.id,
+            Ended(id=ask.id, finish=finish, prompt_tokens=prompt, completion_tokens=completion, marked_tokens=0),  # type: ignore[arg-type]
+        )
+
+    def _say(self, request: str, answer: object) -> None:
+        if request in self.open:
+            self.open[request].on_answer(answer)  # type: ignore[arg-type]
+
+    def _last(self, request: str, answer: object) -> None:
+        sink = self.open.pop(request, None)
+        if sink is not None:
+            sink.on_answer(answer)  # type: ignore[arg-type]
+
+
+def _logprob(top: int) -> TokenLogprob:
+    likeliest = tuple((f"t{at}", (116, 48 + at), -float(at)) for at in range(top))
+    return TokenLogprob("w", (119,), float("-inf"), likeliest)
