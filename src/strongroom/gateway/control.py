@@ -12,7 +12,7 @@ from strongroom.core.errors import StoreUnavailable
 from strongroom.core.log import log
 from strongroom.core.secrets import Secret
 from strongroom.ports.links import Connect, End, Link
-from strongroom.serving.roster import Leased, Roster, TermsText, ToGateway
+from strongroom.serving.roster import Hello, Leased, Roster, TermsText, ToGateway
 
 _FIRST_WAIT: Final = 0.1
 _LONGEST_WAIT: Final = 5.0
@@ -48,6 +48,7 @@ class Control:
         self._link: Link | None = None
         self._listener: Listener | None = None
         self._lost = asyncio.Event()
+        self._fresh = True
         self.lost_at: float | None = None  # loop time; None while the link is up
 
     async def keep(self, listener: Listener) -> None:
@@ -80,6 +81,8 @@ class Control:
     def on_open(self, link: Link) -> None:
         """Take the link; control sends the roster by itself."""
         self._link, self.lost_at = link, None
+        link.send(Hello(fresh=self._fresh))
+        self._fresh = False
 
     def on_message(self, message: ToGateway) -> None:
         """Hand the message to whom it concerns."""

@@ -34,7 +34,7 @@ async def serve(setup: GatewaySetup) -> None:
         loop.add_signal_handler(number, stopped.set)
     loop.add_reader(sys.stdin.fileno(), _watch, stopped)
     secret = Secret(bytes.fromhex(setup.secret))
-    engine = await open_engine(setup, secret)
+    engine = await open_engine(setup, Secret(bytes.fromhex(setup.engine_secret)))
     control = Control(Path(setup.control), secret, connect=load("link", "unix"))
     clock = SystemClock()
     front = Front(setup, engine=engine, control=control, spool=Spool(Path(setup.spool), clock), clock=clock)

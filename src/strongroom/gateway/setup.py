@@ -41,6 +41,7 @@ class GatewaySetup(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     control: str  # path of control's socket
     secret: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]  # of the links to control and engine, in hexadecimal
     engine: str  # unix:/path, http://host:port or https://host
+    engine_secret: str = ""  # of the link to a unix engine, in hexadecimal
     engine_key: str = ""  # of an http engine
     spool: str  # folder of the usage lines
     models: tuple[str, ...] = ()  # names that an http engine goes by; empty: the roster's

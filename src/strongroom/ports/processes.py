@@ -65,6 +65,26 @@ class WorkerReady(msgspec.Struct, frozen=True, kw_only=True):
     summaries: int
 
 
+class GatewaySetup(_Setup, frozen=True, kw_only=True):
+    """Gateway."""
+
+    host: str
+    port: int
+    control: str
+    secret: str
+    engine: str
+    engine_secret: str
+    engine_key: str
+    spool: str
+    log: str
+
+
+class GatewayReady(msgspec.Struct, frozen=True, kw_only=True):
+    """The gateway listens."""
+
+    port: int
+
+
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
     """A process can't start: the error as `StrongroomError.document` tells it."""
 

@@ -52,7 +52,7 @@ def recognise(home: Home, who: Identity, text: str, *, checkpoint: CheckpointNam
     if not keys:
         raise NothingMarked("no mark was ever given out", where="home")
     verdicts = [
-        Recognised(attribute(ids, keys, readings=count), digest)
+        Recognised(attribute(ids, keys), digest)
         for digest, ids, count in _readings(_tokenizers(serving, who, checkpoint, master=master), text)
     ]
     best = min(verdicts, key=lambda one: one.verdict.log10_p)

@@ -193,7 +193,18 @@ class Up:
         return WorkerSetup(home=str(self.home.path))
 
     def _gateway(self) -> GatewaySetup:
-        raise NotImplementedError
+        key = self.plan.engine_key
+        return GatewaySetup(
+            host=self.plan.host,
+            port=self.ports["gateway"] or self.plan.port,
+            control=str(self.sockets / "gateway"),
+            secret=self.gateway_secret,
+            engine=self.plan.engine or f"unix:{self.sockets / 'engine'}",
+            engine_secret=self.asking_secret,
+            engine_key="" if key is None else key.reveal().decode(),
+            spool=str(self.home.path / SPOOL),
+            log=self.home.settings.log.level,
+        )
 
 
 @contextmanager
