@@ -11,19 +11,20 @@ import pytest
 
 from strongroom.access.people import ROLES, Certificate
 from strongroom.access.policy import CHECKPOINT_ACTIONS, HOME_ACTIONS, Policy, Question, default_text
-from strongroom.core import errors
+from strongroom.core import errors, serving_errors
 from strongroom.core.errors import StrongroomError
 from strongroom.core.ids import CheckpointName
 from strongroom.core.settings import Settings
 from strongroom.core.settings import parse as parse_settings
 from tests.docs.pages import COMMON, PAGES, ROOT, commands_in, fences, leaves, page, parse, rows, section
 
+MODULES = (errors.__name__, serving_errors.__name__)
 LEAVES = dict(leaves())
 
 
 # ── errors ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 def _tree(kind: type[StrongroomError]) -> list[type[StrongroomError]]:
-    below = [one for one in kind.__subclasses__() if one.__module__ == errors.__name__]
+    below = [one for one in kind.__subclasses__() if one.__module__ in MODULES]
     return [*below, *(deep for one in below for deep in _tree(one))]
 
 

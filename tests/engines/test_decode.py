@@ -11,8 +11,9 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from strongroom.core.errors import EngineFailed, StrongroomError  # noqa: E402 - after the skip
+from strongroom.core.errors import StrongroomError  # noqa: E402 - after the skip
 from strongroom.core.secrets import Secret  # noqa: E402
+from strongroom.core.serving_errors import EngineFailed  # noqa: E402 - after the skip
 from strongroom.engines.decode import Batch  # noqa: E402
 from strongroom.engines.row import Order, Row, Wrote  # noqa: E402
 from strongroom.engines.stops import Stops  # noqa: E402

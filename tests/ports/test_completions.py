@@ -12,15 +12,15 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from strongroom.backends.engine_link import LinkCompletions  # noqa: E402 - after the skip
-from strongroom.backends.link_unix import listen  # noqa: E402
-from strongroom.core.secrets import Secret  # noqa: E402
-from strongroom.engines.link_server import gateways  # noqa: E402
-from strongroom.engines.service import Service  # noqa: E402
-from strongroom.engines.transformers_engine import Engine  # noqa: E402
-from strongroom.ports.completions import Begun, Completions, Ended, Turn  # noqa: E402
-from tests.engines.models import MemorySource, write_plain  # noqa: E402
-from tests.ports.asking import Asker, Marks, answer, ask, begin, until_ready  # noqa: E402
+from strongroom.backends.engine_link import LinkCompletions
+from strongroom.backends.link_unix import listen
+from strongroom.core.secrets import Secret
+from strongroom.engines.link_server import gateways
+from strongroom.engines.service import Service
+from strongroom.engines.transformers_engine import Engine
+from strongroom.ports.completions import Begun, Completions, Ended, Turn
+from tests.engines.models import MemorySource, write_plain
+from tests.ports.asking import Asker, Marks, answer, ask, begin, until_ready
 
 SECRET = Secret(b"s" * 32)
 

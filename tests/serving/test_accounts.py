@@ -126,7 +126,12 @@ def test_a_document_that_was_changed_is_named_and_nobody_gets_in_by_it(accounts:
 def forge(office: Office, subject: str, document: Account | ApiKey, **detail: str | int | bool) -> None:
     """Write what the log key's holder can: a document, and a ledger entry that names it."""
     settle(office.records, "deed", put={f"{subject}/{digest(document)}": encode(document)})
-    fields = {"digest": digest(document), "after": -1, "key": office.owner.keyring.public.fingerprint(), "signature": ""}
+    fields = {
+        "digest": digest(document),
+        "after": -1,
+        "key": office.owner.keyring.public.fingerprint(),
+        "signature": "",
+    }
     office.journal.record(Act(office.owner.label, ENTERED, subject), "done", detail=fields | detail)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import signal
 import subprocess
@@ -100,13 +101,9 @@ class Served:
             return _expect(self._ask("acme", "Hello"), 403, "terms_not_accepted")
 
         def accept() -> str:
-            for name, key in self._keys.items():
-                file = tour.work / "passphrases" / f"{name}.key"
-                file.write_text(key + "\n", encoding="utf-8")
-                done = granted(tour.call("serving", "terms", "accept", "--key-file", str(file)))
-            return (
-                f"version {pick(done, 'version')}, digest {pick(done, 'digest')[:16]}…, three acceptances in the ledger"
-            )
+            done = [granted(tour.call("serving", "terms", "accept", "--key-file", str(file))) for file in self._files()]
+            version, digest = pick(done, 0, "version"), pick(done, 0, "digest")
+            return f"version {version} ({digest[:16]}…), {len(done)} acceptances in the ledger"
 
         tour.step("A key that accepted no terms", "publish terms, then ask at once", unaccepted, refusal=True)
         tour.step("All three accept", "terms accept", accept)
@@ -114,9 +111,12 @@ class Served:
     def chat(self) -> None:
         """Two customers ask at the same time."""
 
+        def asks(name: str) -> Document:
+            return self._ask(name, _PROMPTS[name], _TOKENS)
+
         def both() -> str:
             with ThreadPoolExecutor(len(CUSTOMERS)) as pool:
-                came = list(pool.map(lambda name: self._ask(name, _PROMPTS[name], _TOKENS), CUSTOMERS))
+                came = list(pool.map(asks, CUSTOMERS))
             for name, one in zip(CUSTOMERS, came, strict=True):
                 text = pick(one, "text")
                 if not text:
@@ -146,7 +146,8 @@ class Served:
             return _told(found)
 
         for name in CUSTOMERS:
-            tour.step(f"Ada finds {name}'s text", "watermark detect, over every account", lambda name=name: whose(name))
+            find = functools.partial(whose, name)
+            tour.step(f"Ada finds {name}'s text", "watermark detect, over every account", find)
         tour.step("A page of Moby-Dick is nobody's", "watermark detect", human)
 
     def limits(self) -> None:
@@ -162,7 +163,7 @@ class Served:
             return f"asked for {_ASKED} tokens, cut after {tokens} with finish_reason length; then {again}"
 
         def field() -> str:
-            biased = {"logit_bias": {"42": 100}}
+            biased: Document = {"logit_bias": {"42": 100}}
             return _expect(self._ask("acme", "Hello", 4, extra=biased), 400, "unsupported_parameter")
 
         def revoked() -> str:
@@ -183,13 +184,19 @@ class Served:
             status = self._up.wait(60)
             if status:
                 raise Unexpected(f"it ended with status {status}")
-            used = granted(self._tour.call("ledger", "tail", "-n", "100"))["entries"]
-            rows = [one for one in used if pick(one, "action") == "serving.usage"] if isinstance(used, list) else []  # type: ignore[reportUnknownVariableType]
-            if not rows:
+            told = json.dumps(granted(self._tour.call("ledger", "tail", "-n", "100")))
+            if not (summaries := told.count('"serving.usage"')):
                 raise Unexpected("no usage in the ledger")
-            return f"all four ended; {len(rows)} usage summaries in the ledger, without a word of what was said"
+            return f"all four ended; {summaries} usage summaries in the ledger, without a word of what was said"
 
         self._tour.step("One signal stops it", "SIGTERM", end)
+
+    def _files(self) -> list[Path]:
+        """Return a file with each customer's key, for the owner's eyes."""
+        folder = self._tour.work / "passphrases"
+        for name, key in self._keys.items():
+            (folder / f"{name}.key").write_text(key + "\n", encoding="utf-8")
+        return [folder / f"{name}.key" for name in self._keys]
 
     def _ask(self, name: str, prompt: str, tokens: int = 8, *, extra: Document | None = None) -> Document:
         """Send a chat as the customer `name`."""

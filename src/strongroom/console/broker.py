@@ -207,8 +207,9 @@ class CommandDesk:
     def on_lost(self) -> None:
         """It has its answer, or did not want to wait."""
 
-    def on_message(self, _message: Refresh) -> None:
+    def on_message(self, message: Refresh) -> None:
         """Push the roster, and answer when it is in force."""
+        del message  # that it came is what matters
         broker = self._broker
         version = broker.push()
 

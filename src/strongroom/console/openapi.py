@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -45,7 +45,7 @@ def document() -> bytes:
     )
 
 
-def _operation(row: Row, schemas: dict[type, dict[str, object]]) -> dict[str, object]:
+def _operation(row: Row[Any], schemas: dict[type, dict[str, object]]) -> dict[str, object]:
     names = re.findall(r"{(\w+)}", row.path)
     operation: dict[str, object] = {
         "operationId": row.act.__name__,

@@ -8,7 +8,8 @@
     ├── RefusedError                    exit 3   who or what may not
     │   ├── WrongPassphrase · UnknownPrincipal · PrincipalDisabled · PrincipalAltered · SessionExpired
     │   ├── NotPermitted · PurposeMismatch · PolicyInvalid · WrongRecoveryKey · UntrustedCode
-    │   └── ApprovalNeeded · SelfApproval · ApprovalExpired · ApprovalConsumed · ApprovalAltered
+    │   ├── ApprovalNeeded · SelfApproval · ApprovalExpired · ApprovalConsumed · ApprovalAltered
+    │   └── UnknownApiKey · MarkWithheld
     ├── TamperError                     exit 4   stored bytes are not what was stored
     │   ├── ManifestMissing · ManifestAltered · SignatureInvalid · PayloadMissing · PayloadTruncated
     │   ├── PayloadExtended · HeaderAltered · SegmentAltered · SegmentForged · NotSealed · WrongCheckpoint
@@ -16,17 +17,19 @@
     │   └── ProofInvalid · RecordAltered
     ├── NotFoundError                   exit 5   no such thing
     │   ├── NoHome · NoSuchCheckpoint · NoSuchRequest · NoSuchEntry · WitnessUnaware
+    │   └── NoSuchAccount · NoSuchApiKey · NoTerms · NothingMarked · NoTokenizer
     ├── ConflictError                   exit 6   the thing is there already, or is busy
-    │   ├── AlreadyExists · AlreadyClaimed · Busy · HomeVersion
+    │   ├── AlreadyExists · AlreadyClaimed · Busy · HomeVersion · AlreadyUp
     ├── StorageError                    exit 7   the disk or the server said no
-    │   ├── DiskFull · StoreUnavailable · LedgerUnavailable · OutputLost
+    │   ├── DiskFull · StoreUnavailable · LedgerUnavailable · OutputLost · ServiceFailed
     ├── LimitError                      exit 8   larger than a stated limit
     │   └── EntryTooLarge · InputTooLarge
     ├── MissingExtra                    exit 9   an optional part is not installed
     └── EngineFailed                    exit 1   a model, or what runs it, failed
 
-A leaf carries a stable ``code``, an exit status and a default ``remedy``; the one who raises it says ``where`` and the
-``message``. Messages name things and places, never contents, keys or passphrases (rule 9).
+Those of running and serving a model are in `core.serving_errors`. A leaf carries a stable ``code``, an exit status and
+a default ``remedy``; the one who raises it says ``where`` and the ``message``. Messages name things and places, never
+contents, keys or passphrases (rule 9).
 """
 
 from typing import ClassVar
@@ -393,9 +396,3 @@ class MissingExtra(StrongroomError, code="missing_extra", exit_status=9):
     """An optional part of Strongroom is not installed."""
 
     remedy = "Install it with: pip install 'strongroom[torch]'"
-
-
-class EngineFailed(StrongroomError, code="engine.failed"):
-    """A model, or what runs it, failed while it was writing."""
-
-    remedy = "Try again; if it happens again, check the memory that is free and the checkpoint (custody verify)."

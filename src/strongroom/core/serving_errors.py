@@ -1,6 +1,12 @@
-"""What can go wrong with serving, as leaves of the one tree (`core.errors`)."""
+"""What can go wrong with running and serving a model, as leaves of the one tree (`core.errors`)."""
 
-from strongroom.core.errors import ConflictError, NotFoundError, RefusedError, StorageError
+from strongroom.core.errors import ConflictError, NotFoundError, RefusedError, StorageError, StrongroomError
+
+
+class EngineFailed(StrongroomError, code="engine.failed"):
+    """A model, or what runs it, failed while it was writing."""
+
+    remedy = "Try again; if it happens again, check the memory that is free and the checkpoint (custody verify)."
 
 
 class UnknownApiKey(RefusedError, code="serving.unknown_api_key"):

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from strongroom.core.errors import EngineFailed, MissingExtra, StrongroomError
+from strongroom.core.errors import MissingExtra, StrongroomError
+from strongroom.core.serving_errors import EngineFailed
 from strongroom.engines.kv import Cache, join, keep, new_cache, padded
 from strongroom.engines.row import Row, Wrote
 from strongroom.engines.sampling import shape

@@ -66,7 +66,9 @@ class Client(Reply, Protocol):
 class Front:
     """State that all connections share, and the routes."""
 
-    def __init__(self, setup: GatewaySetup, *, engine: Completions, control: Control, spool: Spool, clock: Clock) -> None:
+    def __init__(
+        self, setup: GatewaySetup, *, engine: Completions, control: Control, spool: Spool, clock: Clock
+    ) -> None:
         """Stand before `engine`, and hear from `control` who may come in."""
         self.loop = asyncio.get_running_loop()
         self.bounds = setup.bounds
