@@ -14,6 +14,7 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -115,7 +116,8 @@ class Api:
         routes = [
             Route(path, self._at(path), methods=[row.method for row in ROWS if row.path == path]) for path in paths
         ]
-        return Starlette(routes=[*routes, Route("/api/openapi.json", describe)])
+        described = Route("/api/openapi.json", describe)
+        return Starlette(routes=[*routes, described], exception_handlers={HTTPException: _no_such_route})
 
     def _at(self, path: str) -> Callable[[Request], Awaitable[Response]]:
         rows = {row.method: row for row in ROWS if row.path == path}
@@ -231,6 +233,12 @@ async def _read(request: Request, kind: type[B]) -> B:
 
 def _json(document: object, status: int) -> Response:
     return Response(msgspec.json.encode(document), status, media_type="application/json")
+
+
+async def _no_such_route(_request: Request, error: Exception) -> Response:
+    """Answer what is no route, or no method of one, as JSON too."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    return _problem("api.no_such_route", "see /api/openapi.json for what there is", status)
 
 
 def _problem(code: str, message: str, status: int) -> Response:
