@@ -33,7 +33,7 @@ def as_tokens(tokens: Tokens) -> I64:
     """
     try:
         array = np.asarray(tokens)
-        fits = array.size == 0 or (array.dtype.kind in "iu" and 0 <= int(array.min()) and int(array.max()) < _TOP)
+        fits = array.size == 0 or (array.dtype.kind in "iu" and int(array.min()) >= 0 and int(array.max()) < _TOP)
     except (TypeError, ValueError, OverflowError):
         raise BadInput("token ids are one row of whole numbers", where="tokens") from None
     if array.ndim != 1 or not fits:

@@ -58,7 +58,7 @@ def noise(seeds: Array, tokens: Array, xp: Namespace) -> Array:
 
 
 def scores(seeds: Array, tokens: Array, xp: Namespace) -> Array:
-    """Return -ln(1 - u) of each (seed, token), float64: Exp(1) without the mark, larger where the mark chose the token."""
+    """Return -ln(1 - u) of each (seed, token), float64: Exp(1) without the mark, larger where the mark chose."""
     return -xp.log1p(-uniforms(seeds, tokens, xp))
 
 
@@ -91,8 +91,8 @@ class Marker:
 def fresh_seeds(seed: int | None) -> Callable[[], int]:
     """Return a source of signed 64-bit seeds for unmarked draws.
 
-    Without `seed` they come from the operating system. With it they are a fixed stream, so that the same account, epoch,
-    prompt and seed give the same text (on the same model and machine).
+    Without `seed` they come from the operating system. With it they are a fixed stream, so that the same account,
+    epoch, prompt and seed give the same text (on the same model and machine).
     """
     if seed is None:
         return lambda: secrets.randbits(64) - (1 << 63)
