@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +50,7 @@ def cache() -> Path:
 
 @torch.inference_mode()
 def answers(
-    model: torch.nn.Module, tokenizer: object, prompts: list[str], markers: list[Marker]
+    model: torch.nn.Module, tokenizer: Any, *, prompts: list[str], markers: list[Marker]
 ) -> tuple[list[list[int]], list[float], list[float]]:
     """Return tokens, mean log-likelihood and mean entropy (nats a token) of one batch of answers."""
     text = ["<|im_start|>user\n" + one + "<|im_end|>\n<|im_start|>assistant\n" for one in prompts]
@@ -95,7 +96,7 @@ def main() -> None:
             )
             for row, account in enumerate(accounts)
         ]
-        tokens, likely, entropy = answers(model, tokenizer, prompts, markers)
+        tokens, likely, entropy = answers(model, tokenizer, prompts=prompts, markers=markers)
         for name, values in zip(kept, (tokens, [kind] * ROWS, accounts, likely, entropy), strict=True):
             kept[name] += values
         print(f"kind {kind}, from {start}: {tokenizer.decode(tokens[0])[:90]!r}", flush=True)

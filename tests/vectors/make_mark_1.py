@@ -41,7 +41,7 @@ def answer() -> list[list[int]]:
 
 def vectors() -> dict[str, object]:
     """Return the document: every number of the format, from the key to the evidence."""
-    keys = [derive(MASTER, account, epoch) for account, epoch in (("acme", "2026-11"), ("Ünïcode|,\"", "2026-12"))]
+    keys = [derive(MASTER, account, epoch) for account, epoch in (("acme", "2026-11"), ('Ünïcode|,"', "2026-12"))]
     seeds = [[context_seed(key.words(), context) for context in CONTEXTS] for key in keys]
     column, row = np.array(seeds).reshape(-1, 1), np.array(TOKENS)
     drawn = answer()

@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strongroom.watermark.arrays import namespace
-from strongroom.watermark.gumbel import Marker, choose, fresh_seeds, scores
-from strongroom.watermark.prf import MASK, context_seed, context_seeds, siphash24, uniforms, words
+from strongroom.watermark.gumbel import Marker, choose, fresh_seeds, noise, scores
+from strongroom.watermark.prf import MASK, context_seed, context_seeds, signed, siphash24, uniforms, words
 from tests.vectors import make_mark_1
 from tests.watermark.texts import key
 
 KEPT = json.loads((Path(__file__).parents[1] / "vectors" / "mark-1" / "mark.json").read_text())
 
 # Aumasson and Bernstein's vectors_sip64: key 00 01 … 0f, messages of 0 to 63 bytes 00 01 …, as little-endian numbers
-SIPHASH = """
+_TABLE = """
 726fdb47dd0e0e31 74f839c593dc67fd 0d6c8009d9a94f5a 85676696d7fb7e2d cf2794e0277187b7 18765564cd99a68d cbc9466e58fee3ce
 ab0200f58b01d137 93f5f5799a932462 9e0082df0ba9e4b0 7a5dbbc594ddb9f3 f4b32f46226bada7 751e8fbc860ee5fb 14ea5627c0843d90
 f723ca908e7af2ee a129ca6149be45e5 3f2acc7f57c29bdb 699ae9f52cbe4794 4bc1b3f0968dd39c bb6dc91da77961bd bed65cf21aa2ee98
@@ -31,7 +31,8 @@ de4daaaca71dc9a5 a6a2506687956571 ad87a3535c49ef28 32d892fad841c342 7127512f72f2
 c766e62cfcadaf96 ee64435a9752fe72 a192d576b245165a 0a8787bf8ecb74b2 81b3e73d20b49b6f 7fa8220ba3b2ecea 245731c13ca42499
 b78dbfaf3a8d83bd ea1ad565322a1a0b 60e61c23a3795013 6606d7e446282b93 6ca4ecb15c5f91e1 9f626da15c9625f3 e51b38608ef25f57
 958a324ceb064572
-""".split()
+"""
+SIPHASH = _TABLE.split()
 SPLITMIX = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821]
 
 
@@ -60,14 +61,24 @@ def test_one_context_and_many_give_the_same_seeds(contexts: list[list[int]]) -> 
     assert many.tolist() == [context_seed(pair, context) for context in contexts]
 
 
-def test_u_lies_strictly_between_0_and_1_even_at_the_ends() -> None:
-    # the inverse of the finaliser is not needed: streams whose output is 0 or all ones are found by their arithmetic
-    raw = np.array([0, -1], np.int64)
-    u = ((raw >> 12 & (1 << 52) - 1).astype(np.float64) + 0.5) * 2.0**-52
-    assert 0 < u[0] < u[1] < 1
-    assert np.isfinite(-np.log(-np.log(u))).all()
-    some = uniforms(np.arange(1000), np.arange(1000), namespace(raw))
-    assert 0 < some.min() < some.max() < 1
+def _unmix(word: int) -> int:
+    """Return the state that SplitMix64's finaliser turns into `word`."""
+    for shift, factor in ((31, 0x94D049BB133111EB), (27, 0xBF58476D1CE4E5B9), (30, 1)):
+        word ^= word >> shift ^ word >> 2 * shift
+        word = word * pow(factor, -1, 1 << 64) & MASK
+    return word
+
+
+@pytest.mark.parametrize("word", [0, 1, MASK, MASK - 1, 1 << 63])
+def test_u_lies_strictly_between_0_and_1_even_at_the_ends(word: int) -> None:
+    seed = np.array([signed((_unmix(word) - 0x9E3779B97F4A7C15) & MASK)])
+    token = np.array([0])
+    assert int(words(seed, token)[0]) & MASK == word
+    xp = namespace(seed)
+    assert 0 < uniforms(seed, token, xp)[0] < 1
+    assert np.isfinite(noise(seed, token, xp)).all()
+    assert -3.61 < noise(seed, token, xp)[0] < 36.74
+    assert 0 < scores(seed, token, xp)[0] < 36.74
 
 
 def test_the_committed_vectors_are_what_the_code_makes() -> None:
