@@ -28,7 +28,7 @@ def choose(logits: Array, seeds: Array) -> Array:
 
     `logits` are scaled by temperature and masked by top-k and top-p already (ruled out is -inf); `seeds` are signed
     64-bit. Arrays of numpy or torch, on any device; the arithmetic is float64. Tokens that can't win are left out where
-    that saves work, which never changes a choice: the noise of the others is the same.
+    that saves work (on a CPU), which never changes a choice: the noise of the others is the same.
 
     Raises:
         BadInput: shapes don't fit, or a row has no finite logit, or one that is NaN or +inf.
@@ -41,15 +41,24 @@ def choose(logits: Array, seeds: Array) -> Array:
     top = xp.max(logits, axis=-1, keepdims=True)
     if not bool(xp.all(xp.isfinite(top))):
         raise BadInput("a row of logits has no finite largest value", where="choose")
-    tokens = xp.arange(logits.shape[1], dtype=xp.int64, device=device_of(logits))
-    within = logits >= top - _REACH
-    if 2 * int(xp.count_nonzero(within)) > logits.shape[0] * logits.shape[1]:
+    if not _is_on_cpu(logits):
+        tokens = xp.arange(logits.shape[1], dtype=xp.int64, device=device_of(logits))
         return xp.argmax(logits + noise(seeds[:, None], tokens[None, :], xp), axis=-1)
-    picked: list[Array] = []
-    for row in range(logits.shape[0]):
-        (kept,) = xp.nonzero(within[row])
-        picked.append(kept[xp.argmax(logits[row][kept] + noise(seeds[row], kept, xp), axis=-1)])
-    return xp.stack(picked)
+    within = logits >= top - _REACH
+    return xp.stack([_choose_row(logits[row], seeds[row], within[row], xp) for row in range(logits.shape[0])])
+
+
+def _choose_row(logits: Array, seed: Array, within: Array, xp: Namespace) -> Array:
+    """Return the drawn token of one row: a row's work fits a processor's cache, a batch's does not."""
+    (kept,) = xp.nonzero(within)
+    if 2 * kept.shape[0] > logits.shape[0]:
+        return xp.argmax(logits + noise(seed, xp.arange(logits.shape[0], dtype=xp.int64), xp), axis=-1)
+    return kept[xp.argmax(logits[kept] + noise(seed, kept, xp), axis=-1)]
+
+
+def _is_on_cpu(array: Array) -> bool:
+    """Say whether rows are better handled one by one, which an accelerator's launches would make slow."""
+    return str(device_of(array)) == "cpu"
 
 
 def noise(seeds: Array, tokens: Array, xp: Namespace) -> Array:
