@@ -69,7 +69,7 @@ def answers(
         past, logits = out.past_key_values, out.logits[:, -1].double()
         logits[:, tokenizer.eos_token_id] = -torch.inf
         seeds = torch.tensor([marker.seed(row)[0] for marker, row in zip(markers, made, strict=True)])
-        drawn = torch.as_tensor(choose(logits, seeds))
+        drawn = choose(logits, seeds)
         log_p = logits.log_softmax(-1)
         likely += log_p.gather(1, drawn[:, None])[:, 0]
         entropy -= (log_p.exp() * log_p.clamp(min=-1e9)).sum(-1)

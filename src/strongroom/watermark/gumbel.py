@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeVar, cast
 
 from strongroom.core.errors import BadInput
 from strongroom.watermark.arrays import Array, Namespace, device_of, namespace
 from strongroom.watermark.keys import MarkKey
 from strongroom.watermark.prf import context_seed, signed, uniforms
+
+T = TypeVar("T")  # numpy's array or torch's tensor: what comes in goes out
 
 CONTEXT: Final = 4
 
@@ -23,7 +25,7 @@ CONTEXT: Final = 4
 _REACH: Final = 40.5
 
 
-def choose(logits: Array, seeds: Array) -> Array:
+def choose(logits: T, seeds: T) -> T:
     """Return the drawn tokens (B,) int64: the argmax over V of `logits` (B, V) plus the Gumbel noise of `seeds` (B,).
 
     `logits` are scaled by temperature and masked by top-k and top-p already (ruled out is -inf); `seeds` are signed
@@ -34,6 +36,11 @@ def choose(logits: Array, seeds: Array) -> Array:
         BadInput: shapes don't fit, or a row has no finite logit, or one that is NaN or +inf.
 
     """
+    return cast("T", _choose(cast("Array", logits), cast("Array", seeds)))
+
+
+def _choose(logits: Array, seeds: Array) -> Array:
+    """Draw, as `choose` says."""
     if len(logits.shape) != 2 or tuple(seeds.shape) != tuple(logits.shape[:1]):  # noqa: PLR2004 - rows and vocabulary
         raise BadInput(f"logits {tuple(logits.shape)} and seeds {tuple(seeds.shape)} don't fit", where="choose")
     xp = namespace(logits, seeds)
@@ -45,10 +52,10 @@ def choose(logits: Array, seeds: Array) -> Array:
         tokens = xp.arange(logits.shape[1], dtype=xp.int64, device=device_of(logits))
         return xp.argmax(logits + noise(seeds[:, None], tokens[None, :], xp), axis=-1)
     within = logits >= top - _REACH
-    return xp.stack([_choose_row(logits[row], seeds[row], within[row], xp) for row in range(logits.shape[0])])
+    return xp.stack([_choose_row(logits[row], seeds[row], within[row], xp=xp) for row in range(logits.shape[0])])
 
 
-def _choose_row(logits: Array, seed: Array, within: Array, xp: Namespace) -> Array:
+def _choose_row(logits: Array, seed: Array, within: Array, *, xp: Namespace) -> Array:
     """Return the drawn token of one row: a row's work fits a processor's cache, a batch's does not."""
     (kept,) = xp.nonzero(within)
     if 2 * kept.shape[0] > logits.shape[0]:
