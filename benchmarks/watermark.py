@@ -73,7 +73,7 @@ def speed() -> dict[str, object]:
             taken[name].append(cpu(one))
     rates = {name: work[name][0] / statistics.median(seconds) for name, seconds in taken.items()}
     ours, theirs, *_ = rates.values()
-    return {"per CPU second (median of 5)": rates, "detect, ratio to the peer": ours / theirs, **_draws(generator)}
+    return {"per CPU second (median of 5)": rates, "detect, ratio to the peer": round(ours / theirs), **_draws(generator)}
 
 
 def _seeds(one: MarkKey) -> None:
@@ -135,8 +135,8 @@ def validity() -> dict[str, object]:
     return {
         name: {
             "texts": one.texts,
-            **{f"mean at {level:g}": rate for level, rate in zip(LEVELS, one.averaged, strict=True)},
-            **{f"worst key at {level:g}": rate for level, rate in zip(LEVELS, one.worst, strict=True)},
+            **{f"mean at {level:g}": f"{rate:.2e}" for level, rate in zip(LEVELS, one.averaged, strict=True)},
+            **{f"worst key at {level:g}": f"{rate:.2e}" for level, rate in zip(LEVELS, one.worst, strict=True)},
             **{f"excess p at {level:g}": f"{p:.1g}" for level, p in zip(LEVELS, one.excess_p, strict=True)},
         }
         for name, one in rows.items()
