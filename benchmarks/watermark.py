@@ -73,7 +73,11 @@ def speed() -> dict[str, object]:
             taken[name].append(cpu(one))
     rates = {name: work[name][0] / statistics.median(seconds) for name, seconds in taken.items()}
     ours, theirs, *_ = rates.values()
-    return {"per CPU second (median of 5)": rates, "detect, ratio to the peer": round(ours / theirs), **_draws(generator)}
+    return {
+        "per CPU second (median of 5)": rates,
+        "detect, ratio to the peer": round(ours / theirs),
+        **_draws(generator),
+    }
 
 
 def _seeds(one: MarkKey) -> None:
