@@ -23,12 +23,13 @@ CONTEXT = 1024
 
 
 def small_model(place: Path) -> Path:
-    """Write a small Llama with random weights, a tokenizer of single letters, and room for long answers."""
+    """Write a small Llama with random weights and a tokenizer of single letters: it never ends by itself."""
     from tests.engines.models import write_plain
 
     write_plain(place)
-    config = json.loads((place / "config.json").read_text())
-    (place / "config.json").write_text(json.dumps(config | {"max_position_embeddings": CONTEXT}))
+    for file in ("config.json", "generation_config.json"):
+        written = json.loads((place / file).read_text())
+        (place / file).write_text(json.dumps(written | {"max_position_embeddings": CONTEXT, "eos_token_id": None}))
     return place
 
 
@@ -74,7 +75,7 @@ class Service:
             with contextlib.suppress(OSError, ValueError):
                 words = (entry / "cmdline").read_bytes().split(b"\0")
                 parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                if parent == self.process.pid and words[2].decode().endswith(module):
+                if parent == self.process.pid and len(words) > 2 and words[2].decode().endswith(module):
                     return int(entry.name)
         return 0
 

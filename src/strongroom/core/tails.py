@@ -1,8 +1,9 @@
 """Exact upper tails of null distributions, in log space: what a p-value is when it is far below what a float holds.
 
 The tail of a sum of T independent Exp(1) is that of Gamma(T, 1), which is the chance of fewer than T Poisson(S) events:
-Q(T, S) = e^-S Σ_{k<T} S^k / k!. Its largest term is taken by Loader's saddle-point form (Loader, 2000, "Fast and accurate
-computation of binomial probabilities"), which loses no digits to cancellation; the rest is a series of positive terms.
+Q(T, S) = e^-S Σ_{k<T} S^k / k!. Its largest term is taken by Loader's saddle-point form (Loader, 2000, "Fast and
+accurate computation of binomial probabilities"), which loses no digits to cancellation; the rest is a series of
+positive terms.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ I64 = npt.NDArray[np.int64]
 _SMALL: Final = 16
 # ln n! - Stirling, n = 0 … 15 (n = 0 is never used), exactly rounded
 _STIRLING: Final = np.array(
-    [0.0]
-    + [
+    [
+        0.0,
         0.08106146679532725822, 0.041340695955409294094, 0.027677925684998339149, 0.020790672103765093112,
         0.016644691189821192163, 0.013876128823070747999, 0.011896709945891770095, 0.010411265261972096497,
         0.0092554621827127329177, 0.0083305634333631285056, 0.0075736754879518407949, 0.0069428401072073598786,
@@ -77,7 +78,7 @@ def log_binomial_tail(hits: int, trials: int, rate: float) -> float:
 
 
 def _series(s: F64, start: F64, *, falling: bool) -> F64:
-    """Return Σ of the Poisson terms relative to the first: 1 + t/s + t(t-1)/s² … or 1 + s/t + s²/(t(t+1)) …"""
+    """Return Σ of the Poisson terms relative to the first: 1 + t/s + t(t-1)/s² … or 1 + s/t + s²/(t(t+1)) and on."""
     total, term, at, step = np.ones_like(s), np.ones_like(s), start.copy(), -1.0 if falling else 1.0
     while term.size and float((term / total).max()) > _EPSILON:
         term = term * (at / s if falling else s / at)

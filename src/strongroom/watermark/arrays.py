@@ -6,14 +6,9 @@ the few names that are used here are declared once, and everything above is chec
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar, cast
+from typing import Protocol, cast
 
 import array_api_compat as compat  # pyright: ignore[reportMissingTypeStubs] - it ships none
-import numpy as np
-import numpy.typing as npt
-
-T = TypeVar("T")
-Numpy = npt.NDArray[np.int64] | npt.NDArray[np.uint64] | npt.NDArray[np.float64]
 
 
 class Array(Protocol):
@@ -59,6 +54,14 @@ class Array(Protocol):
 
     def __rshift__(self, other: int, /) -> Array:
         """Arithmetic shift to the right."""
+        ...
+
+    def __or__(self, other: Array | int, /) -> Array:
+        """Bitwise or."""
+        ...
+
+    def __lshift__(self, other: int, /) -> Array:
+        """Shift to the left."""
         ...
 
     def __ge__(self, other: Array | float, /) -> Array:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from strongroom.core.canonical import Record
 from strongroom.core.errors import BadInput
@@ -29,12 +30,12 @@ CAVEATS: Final = (
     "Paraphrase, translation and heavy editing remove the mark: five tokens in a row must survive for a pair to count.",
     "Tokenise with the tokenizer that drew the text: another one shifts the pairs and hides the mark.",
     "A match says that the text holds answers sold to the account, not who put them there.",
-    "The p-value is exact over the draw of keys; for one key over many texts that share boilerplate, leave common runs out.",
+    "The p-value is exact over the draw of keys; where many texts share boilerplate, leave common runs out.",
 )
 _NO_RUNS: Final = np.empty(0, np.int64)
 
 
-class Accusation(Record):
+class Accusation(Record, frozen=True):
     """One account's key that fits: its p-value is corrected by Holm's procedure over all keys tried."""
 
     account: str
@@ -43,7 +44,7 @@ class Accusation(Record):
     log10_p: float
 
 
-class Verdict(Record):
+class Verdict(Record, frozen=True):
     """What a search over many keys found.
 
     Attributes:
@@ -98,7 +99,7 @@ def attribute(tokens: Tokens, keys: Sequence[MarkKey], *, alpha: float = ALPHA, 
     best = float(logs.min())
     corrected = min(0.0, best + math.log(len(keys)))
     accounts = list(dict.fromkeys(one.account for one in accused))
-    verdict, reason = _judge(accounts, corrected, scored, len(keys))
+    verdict, reason = _judge(accounts, corrected, scored=scored, tried=len(keys))
     first = accused[0] if verdict == "match" else None
     return Verdict(
         verdict=verdict,
@@ -116,11 +117,12 @@ def attribute(tokens: Tokens, keys: Sequence[MarkKey], *, alpha: float = ALPHA, 
     )
 
 
-def _holm(logs: np.ndarray, keys: Sequence[MarkKey], alpha: float) -> tuple[Accusation, ...]:
+def _holm(logs: npt.NDArray[np.float64], keys: Sequence[MarkKey], alpha: float) -> tuple[Accusation, ...]:
     """Return the keys that Holm's step-down procedure rejects at `alpha`, the best first."""
     found: list[Accusation] = []
     corrected = -math.inf
-    for rank, at in enumerate(np.argsort(logs, kind="stable").tolist()):
+    order: list[int] = np.argsort(logs, kind="stable").tolist()
+    for rank, at in enumerate(order):
         # Holm's p-values never fall from one rank to the next
         corrected = max(corrected, min(0.0, float(logs[at]) + math.log(len(keys) - rank)))
         if corrected > math.log(alpha):
@@ -135,7 +137,7 @@ def _holm(logs: np.ndarray, keys: Sequence[MarkKey], alpha: float) -> tuple[Accu
 
 
 def _judge(
-    accounts: list[str], corrected: float, scored: int, tried: int
+    accounts: list[str], corrected: float, *, scored: int, tried: int
 ) -> tuple[Literal["match", "no_match", "inconclusive"], str]:
     """Return the verdict and the sentence that gives its reason."""
     over = f"over {tried:,} keys"
@@ -151,13 +153,13 @@ def _judge(
         )
     if corrected <= math.log(DOUBT):
         return "inconclusive", (
-            f"One key fits better than chance would usually have it {over} (p = {_chance(corrected):.2g}), not well enough to "
-            "accuse anybody: find more text of the same source."
+            f"One key fits better than chance would usually have it {over} (p = {_chance(corrected):.2g}), not well "
+            "enough to accuse anybody: find more text of the same source."
         )
     if scored < FEW:
         return "inconclusive", (
-            f"Only {scored} distinct pairs could be scored; below {FEW} a mark that is there is too often not found to say "
-            "that there is none."
+            f"Only {scored} distinct pairs could be scored; below {FEW} a mark that is there is too often not found "
+            "to say that there is none."
         )
     return "no_match", (
         f"No mark was found {over} in {scored:,} pairs; this does not show that the text comes from elsewhere: at "

@@ -1,4 +1,4 @@
-"""False alarms of each key on harmless texts (rule 8): the report that goes with keys before anybody is accused by them.
+"""False alarms of each key on harmless texts (rule 8): the report that goes before anybody is accused.
 
 An exact p-value is valid over the draw of keys. This shows whether it is so for each key as well, on texts of the kind
 that will be judged: with common runs left out it should be, without it a key may like a much repeated run.
@@ -24,7 +24,7 @@ LEVELS: Final = (1e-2, 1e-3, 1e-4)
 _NO_RUNS: Final = np.empty(0, np.int64)
 
 
-class KeyAlarms(Record):
+class KeyAlarms(Record, frozen=True):
     """How many of the texts one key called marked, by level."""
 
     account: str
@@ -32,7 +32,7 @@ class KeyAlarms(Record):
     alarms: tuple[int, ...]
 
 
-class Calibration(Record):
+class Calibration(Record, frozen=True):
     """False alarms on harmless texts.
 
     Attributes:
@@ -41,8 +41,9 @@ class Calibration(Record):
         keys: one row a key.
         averaged: the rate over all keys, by level.
         worst: the highest rate of any key, by level.
-        excess_p: by level, the chance that the worst of so many keys has that many alarms or more if every key's rate is
-            the nominal one and the texts are independent (binomial tail, Bonferroni over keys). Small: texts share runs.
+        excess_p: by level, the chance that the worst of so many keys has that many alarms or more if every key's rate
+            is the nominal one and the texts are independent (binomial tail, Bonferroni over keys). Small: texts share
+            runs.
 
     """
 

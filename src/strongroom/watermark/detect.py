@@ -1,9 +1,9 @@
 """How strongly a text carries one key's mark: a score, and the exact chance of one as high without the mark.
 
-Without the key's mark the score of each distinct (context, token) pair is Exp(1), independent of the others, whatever the
-text: the words are the key's. So the sum over T pairs is Gamma(T, 1), and its upper tail is the p-value, exact, with no
-model and no normal approximation. A repeated pair is counted once: counted twice it would say nothing new and make the
-p-value too small (by a factor of 100 and more on repetitive text).
+Without the key's mark the score of each distinct (context, token) pair is Exp(1), independent of the others, whatever
+the text: the words are the key's. So the sum over T pairs is Gamma(T, 1), and its upper tail is the p-value, exact,
+with no model and no normal approximation. A repeated pair is counted once: counted twice it would say nothing new and
+make the p-value too small.
 """
 
 from __future__ import annotations
@@ -89,15 +89,15 @@ def score_all(texts: Sequence[Tokens], keys: Sequence[MarkKey], *, common: I64 =
         five, owner = _distinct(together, common)
         counts[start : start + len(together)] = np.bincount(owner, minlength=len(together))
         for at in range(0, len(five), _BLOCK):
-            _add(sums, words, five[at : at + _BLOCK], owner[at : at + _BLOCK] + start)
+            _add(sums, words, five=five[at : at + _BLOCK], owner=owner[at : at + _BLOCK] + start)
         start += len(together)
     return sums, counts
 
 
-def _add(sums: F64, words: U64, five: I64, owner: npt.NDArray[np.intp]) -> None:
+def _add(sums: F64, words: U64, *, five: I64, owner: npt.NDArray[np.intp]) -> None:
     """Add the scores of some runs (n, 5), in the order of their texts' numbers `owner` (n,), to `sums`."""
     cuts = np.flatnonzero(np.diff(owner, prepend=-1))
-    contexts, after = five[:, :CONTEXT].astype(np.uint64), five[:, CONTEXT]
+    contexts, after = five[:, :CONTEXT], five[:, CONTEXT]
     step = max(1, _BLOCK // len(five))
     for start in range(0, len(words), step):
         seeds = cast("Array", context_seeds(words[start : start + step, None, :], contexts))

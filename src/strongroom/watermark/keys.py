@@ -1,8 +1,8 @@
 """Mark keys: one per account and epoch, derived from a master secret, committed to before their first use.
 
-A request names an account, never a key; keys are derived when they are needed and never stored. The commitment goes into
-the ledger before a key's first use (rule 1), so that a later accusation can be checked by somebody who is shown the key:
-nobody can have chosen it to fit the text.
+A request names an account, never a key; keys are derived when they are needed and never stored. The commitment goes
+into the ledger before a key's first use (rule 1), so that a later accusation can be checked by somebody who is shown
+the key: nobody can have chosen it to fit the text.
 """
 
 from __future__ import annotations

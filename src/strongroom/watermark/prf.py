@@ -9,7 +9,7 @@ every token of a vocabulary, without state. Whoever learnt one seed would know o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, TypeVar
+from typing import Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from strongroom.watermark.arrays import Array, Namespace
 
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
-W = TypeVar("W", int, U64)
+_State = tuple[Array, Array, Array, Array]
 
 MASK: Final = 0xFFFF_FFFF_FFFF_FFFF
 _LENGTH_BLOCK: Final = 16 << 56  # SipHash's last block: the message is always 16 bytes, and ends on a block's edge
@@ -29,22 +29,25 @@ _MIX1: Final = 0xBF58_476D_1CE4_E5B9 - (1 << 64)
 _MIX2: Final = 0x94D0_49BB_1331_11EB - (1 << 64)
 
 
-def siphash24(k0: W, k1: W, blocks: Sequence[W]) -> W:
-    """Return SipHash-2-4 of `blocks` under the key (`k0`, `k1`): Python integers, or numpy uint64 arrays that broadcast.
+def siphash24(key: tuple[Array, Array], blocks: Sequence[Array]) -> Array:
+    """Return SipHash-2-4 of `blocks` under `key`: numpy uint64 arrays that broadcast, or Python integers.
 
-    `blocks` are the message's little-endian 64-bit words, the padded one with the length in its top byte included.
+    The key is two little-endian 64-bit words. `blocks` are the message's, the padded one with the length in its top
+    byte included. Masks keep Python's integers to 64 bits, and change nothing in an array's.
     """
-    v0, v1, v2, v3 = k0 ^ 0x736F6D6570736575, k1 ^ 0x646F72616E646F6D, k0 ^ 0x6C7967656E657261, k1 ^ 0x7465646279746573
+    k0, k1 = key
+    state = (k0 ^ 0x736F6D6570736575, k1 ^ 0x646F72616E646F6D, k0 ^ 0x6C7967656E657261, k1 ^ 0x7465646279746573)
     for block in blocks:
-        v3 = v3 ^ block
-        v0, v1, v2, v3 = _rounds(v0, v1, v2, v3, 2)
-        v0 = v0 ^ block
-    v0, v1, v2, v3 = _rounds(v0, v1, v2 ^ 0xFF, v3, 4)
+        v0, v1, v2, v3 = _rounds((*state[:3], state[3] ^ block), 2)
+        state = (v0 ^ block, v1, v2, v3)
+    v0, v1, v2, v3 = state
+    v0, v1, v2, v3 = _rounds((v0, v1, v2 ^ 0xFF, v3), 4)
     return v0 ^ v1 ^ v2 ^ v3
 
 
-def _rounds(v0: W, v1: W, v2: W, v3: W, count: int) -> tuple[W, W, W, W]:  # noqa: PLR0917 - SipHash's state
+def _rounds(state: _State, count: int) -> _State:
     """Return the state after `count` SipRounds."""
+    v0, v1, v2, v3 = state
     for _ in range(count):
         v0 = (v0 + v1) & MASK
         v2 = (v2 + v3) & MASK
@@ -62,17 +65,19 @@ def _rounds(v0: W, v1: W, v2: W, v3: W, count: int) -> tuple[W, W, W, W]:  # noq
 def context_seed(key: tuple[int, int], context: Sequence[int]) -> int:
     """Return the seed, a signed 64-bit number, of one `context` of four token ids under the `key`'s two words."""
     a, b, c, d = context
-    return signed(siphash24(*key, (a | b << 32, c | d << 32, _LENGTH_BLOCK)))
+    blocks = cast("tuple[Array, ...]", (a | b << 32, c | d << 32, _LENGTH_BLOCK))
+    return signed(int(siphash24(cast("tuple[Array, Array]", key), blocks)))
 
 
-def context_seeds(keys: U64, contexts: U64) -> I64:
+def context_seeds(keys: U64, contexts: npt.NDArray[np.integer]) -> I64:
     """Return the seeds of `contexts` (…, 4) under `keys` (…, 2), as int64 (…): leading axes, at least one, broadcast.
 
     The hashed message is the four ids as little-endian uint32, 16 bytes. The same seeds as `context_seed`.
     """
-    first, second = contexts[..., 0] | contexts[..., 1] << 32, contexts[..., 2] | contexts[..., 3] << 32
-    blocks = (first, second, np.full((1,) * first.ndim, _LENGTH_BLOCK, np.uint64))
-    return siphash24(keys[..., 0], keys[..., 1], blocks).view(np.int64)
+    halves = np.ascontiguousarray(contexts, "<u4").view("<u8").astype(np.uint64, copy=False)
+    blocks = (halves[..., 0], halves[..., 1], np.full((1,) * (halves.ndim - 1), _LENGTH_BLOCK, np.uint64))
+    hashed = siphash24(cast("tuple[Array, Array]", (keys[..., 0], keys[..., 1])), cast("tuple[Array, ...]", blocks))
+    return cast("U64", hashed).view(np.int64)
 
 
 def signed(word: int) -> int:
@@ -94,7 +99,7 @@ def words(seeds: Array, tokens: Array) -> Array:
 def uniforms(seeds: Array, tokens: Array, xp: Namespace) -> Array:
     """Return u = ((word >>> 12) + 1/2) · 2^-52 for each (seed, token), float64, broadcast.
 
-    52 bits, not 53: every such u is exact in float64 and lies strictly between 0 and 1. With 53 bits the half is rounded
-    away in the upper half of the range, and the largest word would give u = 1, an infinite noise and an infinite score.
+    52 bits, not 53: every such u is exact in float64 and lies strictly between 0 and 1. With 53 bits the half is
+    rounded away in the upper half of the range: the largest word would give u = 1, infinite noise, an infinite score.
     """
     return (xp.astype(words(seeds, tokens) >> 12 & (1 << 52) - 1, xp.float64) + 0.5) * 2.0**-52
