@@ -70,6 +70,10 @@ def test_whose_text_is_whose(service: Service, tmp_path: Path) -> None:
         found = service.shell("watermark", "detect", str(tmp_path / name), who="ada").json
         assert (found["verdict"], found["account"]) == ("match", name)
         assert found["p_value"] < 1e-6
+        spared = service.shell(
+            "watermark", "detect", str(tmp_path / name), "--harmless", str(tmp_path / name), who="ada"
+        )
+        assert (spared.json["verdict"], spared.json["scored"]) == ("inconclusive", 0)
         assert found["scored"] > 200
     (tmp_path / "human").write_text("It was the best of times, it was the worst of times. " * 12)
     found = service.shell("watermark", "detect", str(tmp_path / "human"), "--tokenizer", MODEL, who="owner").json
@@ -136,7 +140,7 @@ def test_the_control_api_refuses_strangers_and_nonsense(service: Service) -> Non
     for body in ({"name": "../x"}, {"name": "ok", "surprise": 1}, {"name": 7}, {"name": "ok", "rpm": 0}, [], None):
         assert service.api("POST", "/accounts", body).status == 400, body
     assert service.api("GET", "/accounts/nobody").status == 404
-    assert service.api("POST", "/accounts", {"name": "first"}).status == 409
+    assert [service.api("POST", "/accounts", {"name": "twice"}).status for _ in range(2)] == [201, 409]
     assert service.api("POST", "/terms", {"text": "x" * 600_000}).status == 413
     assert service.api("PUT", "/accounts", {}).status == 405
 
@@ -150,7 +154,7 @@ def test_the_control_api_describes_itself(service: Service) -> None:
 
 # ── kill -9 ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_each_process_comes_back_and_nothing_is_lost(service: Service) -> None:
-    service.account("steady")
+    service.account("steady", "--rpm", "100000")
     asked, tokens = 0, 0
     for name in ("gateway", "engine", "worker", "control"):
         came = eventually(lambda: (one := service.ask("steady")).status == 200 and one)
@@ -166,7 +170,7 @@ def test_each_process_comes_back_and_nothing_is_lost(service: Service) -> None:
 
 
 def test_a_killed_gateway_costs_no_budget_beyond_what_was_used(service: Service) -> None:
-    service.account("thrifty", "--tokens-per-day", "100")
+    service.account("thrifty", "--tokens-per-day", "100", "--rpm", "100000")
     first = service.ask("thrifty").document["usage"]["total_tokens"]
     before = service.kill("gateway")
     eventually(lambda: service.ask("thrifty", max_tokens=1).status == 200)
@@ -177,7 +181,7 @@ def test_a_killed_gateway_costs_no_budget_beyond_what_was_used(service: Service)
 
 
 def test_an_engine_that_dies_in_mid_stream_is_an_error_event(service: Service) -> None:
-    service.account("cut")
+    service.account("cut", "--rpm", "100000")
     parts = urlsplit(service.ready["url"])
     body = json.dumps({"model": MODEL, "prompt": "Hello", "max_tokens": 900, "stream": True}).encode()
     with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=30) as line:

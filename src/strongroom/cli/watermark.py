@@ -20,12 +20,18 @@ watermark = Group("watermark", help="The marks in the model's text: whose text i
 @watermark.command("detect", epilog="Example: strongroom watermark detect leaked.txt --tokenizer chat:v1 --as ada")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--tokenizer", metavar="NAME:TAG", help="The checkpoint that may have written it; else all that served.")
+@click.option(
+    "--harmless",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A text whose runs are left out: boilerplate, a source that both quote. May be given again.",
+)
 @common
-def detect(call: Call, file: Path, *, tokenizer: str | None) -> None:
+def detect(call: Call, file: Path, *, tokenizer: str | None, harmless: tuple[Path, ...]) -> None:
     """Say whose mark the text in FILE carries: match, no_match or inconclusive, with what it can't tell. Logged."""
     title = None if tokenizer is None else CheckpointName.parse(tokenizer)
     who = call.identity()
-    found = recognise(call.home, who, _text(file), checkpoint=title)
+    found = recognise(call.home, who, _text(file), checkpoint=title, harmless=[_text(one) for one in harmless])
     document: dict[str, Json] = to_builtins(found.verdict)
     call.emit({**document, "tokenizer": found.tokenizer}, _words(found))
 

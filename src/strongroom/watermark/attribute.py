@@ -54,7 +54,7 @@ class Verdict(Record, frozen=True):
         log10_p: its decimal logarithm, right where `p_value` has reached the smallest float.
         raw_p_value: of the best key, uncorrected.
         scored: how many distinct (context, token) pairs the text has.
-        candidates: how many keys, each an account in an epoch, were tried.
+        candidates: how many keys, each an account in an epoch, were tried, times the readings of the text.
         method: what was computed.
         reason: the verdict in a sentence.
         caveats: what no verdict of this kind can see.
@@ -76,30 +76,35 @@ class Verdict(Record, frozen=True):
     accused: tuple[Accusation, ...]
 
 
-def attribute(tokens: Tokens, keys: Sequence[MarkKey], *, alpha: float = ALPHA, common: I64 = _NO_RUNS) -> Verdict:
+def attribute(
+    tokens: Tokens, keys: Sequence[MarkKey], *, alpha: float = ALPHA, common: I64 = _NO_RUNS, readings: int = 1
+) -> Verdict:
     """Return which account's mark the text carries, over all `keys` that could have made it.
 
     Match: exactly one account's corrected p is at most `alpha`. Inconclusive: several accounts' are (the text mixes
     sources, all are listed), or the best lies between `alpha` and 0.01, or fewer than 100 pairs could be scored and
-    nothing was found. `common` (from `common_runs`) is left out.
+    nothing was found. `common` (from `common_runs`) is left out. Where a text is read in several ways (by several
+    tokenizers, say) and the best verdict taken, `readings` says how many: each is paid for like a key.
 
     Raises:
-        BadInput: there is no key, one is given twice, `alpha` is not in (0, 0.01], or `tokens` are no token ids.
+        BadInput: there is no key, one is given twice, `alpha` is not in (0, 0.01], `readings` is not positive, or
+            `tokens` are no token ids.
         InputTooLarge: the text has more than 50,000,000 tokens.
 
     """
-    if not 0 < alpha <= DOUBT:
-        raise BadInput("alpha lies between 0 and 0.01", where="alpha")
+    if not 0 < alpha <= DOUBT or readings < 1:
+        raise BadInput("alpha lies between 0 and 0.01, and a text is read at least once", where="alpha, readings")
     if not keys or len({(key.account, key.epoch) for key in keys}) < len(keys):
         raise BadInput("an attribution needs at least one key, and each account and epoch once", where="keys")
     sums, counts = score_all([tokens], keys, common=common)
     scored = int(counts[0])
     logs = log_gamma_tail(counts, sums[:, 0])
-    accused = _holm(logs, keys, alpha)
+    tried = len(keys) * readings
+    accused = _holm(logs, keys, alpha, tried=tried)
     best = float(logs.min())
-    corrected = min(0.0, best + math.log(len(keys)))
+    corrected = min(0.0, best + math.log(tried))
     accounts = list(dict.fromkeys(one.account for one in accused))
-    verdict, reason = _judge(accounts, corrected, scored=scored, tried=len(keys))
+    verdict, reason = _judge(accounts, corrected, scored=scored, tried=tried)
     first = accused[0] if verdict == "match" else None
     return Verdict(
         verdict=verdict,
@@ -109,7 +114,7 @@ def attribute(tokens: Tokens, keys: Sequence[MarkKey], *, alpha: float = ALPHA, 
         log10_p=corrected / math.log(10),
         raw_p_value=_chance(best),
         scored=scored,
-        candidates=len(keys),
+        candidates=tried,
         method=METHOD,
         reason=reason,
         caveats=CAVEATS,
@@ -117,14 +122,16 @@ def attribute(tokens: Tokens, keys: Sequence[MarkKey], *, alpha: float = ALPHA, 
     )
 
 
-def _holm(logs: npt.NDArray[np.float64], keys: Sequence[MarkKey], alpha: float) -> tuple[Accusation, ...]:
+def _holm(
+    logs: npt.NDArray[np.float64], keys: Sequence[MarkKey], alpha: float, *, tried: int
+) -> tuple[Accusation, ...]:
     """Return the keys that Holm's step-down procedure rejects at `alpha`, the best first."""
     found: list[Accusation] = []
     corrected = -math.inf
     order: list[int] = np.argsort(logs, kind="stable").tolist()
     for rank, at in enumerate(order):
         # Holm's p-values never fall from one rank to the next
-        corrected = max(corrected, min(0.0, float(logs[at]) + math.log(len(keys) - rank)))
+        corrected = max(corrected, min(0.0, float(logs[at]) + math.log(tried - rank)))
         if corrected > math.log(alpha):
             break
         key = keys[at]
@@ -140,11 +147,11 @@ def _judge(
     accounts: list[str], corrected: float, *, scored: int, tried: int
 ) -> tuple[Literal["match", "no_match", "inconclusive"], str]:
     """Return the verdict and the sentence that gives its reason."""
-    over = f"over {tried:,} keys"
+    over = f"over {tried:,} key{'' if tried == 1 else 's'}"
     if len(accounts) == 1:
         return "match", (
-            f"{accounts[0]}'s mark is in the text: without it a score this high would come up in less than one search "
-            f"{over} in 10^{math.floor(-corrected / math.log(10))}."
+            f"{accounts[0]}'s mark is in the text. Without it, a search {over} would find a score this high less than "
+            f"once in 10^{math.floor(-corrected / math.log(10))} times."
         )
     if accounts:
         return "inconclusive", (

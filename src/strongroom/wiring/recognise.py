@@ -15,12 +15,15 @@ from strongroom.custody.tensors import SealedTensors, as_numpy
 from strongroom.custody.vault import Purpose
 from strongroom.ledger.journal import Act, Detail
 from strongroom.watermark.attribute import Verdict, attribute
+from strongroom.watermark.common import common_runs
 from strongroom.watermark.kept_tokenizers import Tokenizers
+from strongroom.watermark.prf import I64
 from strongroom.wiring.home import Home
 from strongroom.wiring.serving import Serving, serving_of
 from strongroom.wiring.table import load
 
 TOKENIZER = "tokenizer.json"
+Read = Callable[[str], list[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +34,13 @@ class Recognised:
     tokenizer: str
 
 
-def recognise(home: Home, who: Identity, text: str, *, checkpoint: CheckpointName | None = None) -> Recognised:
+def recognise(
+    home: Home, who: Identity, text: str, *, checkpoint: CheckpointName | None = None, harmless: Sequence[str] = ()
+) -> Recognised:
     """Say which account's mark `text` carries, if any; by the tokenizer of `checkpoint`, or else of all that served.
 
-    The question and the answer are in the ledger; the text is not, only its length.
+    Runs of tokens that stand in one of the `harmless` texts too (boilerplate, quotations) are left out. The question and
+    the answer are in the ledger, the text is not.
 
     Raises:
         NotPermitted: the policy does not let `who` ask.
@@ -51,9 +57,10 @@ def recognise(home: Home, who: Identity, text: str, *, checkpoint: CheckpointNam
     keys = serving.register(master).candidates()
     if not keys:
         raise NothingMarked("no mark was ever given out", where="home")
+    readers = _readers(_tokenizers(serving, who, checkpoint, master=master))
     verdicts = [
-        Recognised(attribute(ids, keys), digest)
-        for digest, ids, count in _readings(_tokenizers(serving, who, checkpoint, master=master), text)
+        Recognised(attribute(read(text), keys, common=_common(read, harmless), readings=len(readers)), digest)
+        for digest, read in readers.items()
     ]
     best = min(verdicts, key=lambda one: one.verdict.log10_p)
     verdict = best.verdict
@@ -87,7 +94,12 @@ def _tokenizers(
     return kept.all(title)
 
 
-def _readings(tokenizers: dict[str, bytes], text: str) -> list[tuple[str, Sequence[int], int]]:
-    """Return the text's token ids by each tokenizer, and how many readings there are: every one is paid for."""
-    make: Callable[[bytes], Callable[[str], list[int]]] = load("tokenizer", "hf")
-    return [(digest, make(raw)(text), len(tokenizers)) for digest, raw in tokenizers.items()]
+def _readers(tokenizers: dict[str, bytes]) -> dict[str, Read]:
+    """Return what makes token ids of a text, by each tokenizer."""
+    make: Callable[[bytes], Read] = load("tokenizer", "hf")
+    return {digest: make(raw) for digest, raw in tokenizers.items()}
+
+
+def _common(read: Read, harmless: Sequence[str]) -> I64:
+    """Return the runs that stand in any of the harmless texts."""
+    return common_runs([read(text) for text in harmless], at_least=1)
