@@ -13,7 +13,7 @@ import secrets
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -76,8 +76,7 @@ class _Wire(asyncio.Protocol):
     # ── asyncio.Protocol ─────────────────────────────────────────────────────────────────────────────────────────────
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin the handshake."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what a stream socket gives
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one, without saying so
         self._deadline = asyncio.get_running_loop().call_later(_PATIENCE, self._refuse, "it was silent")
 
     def data_received(self, data: bytes) -> None:
