@@ -16,12 +16,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import custody
+import engine
 import ledger
+import watermark
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 PAGE = HERE.parent / "docs" / "benchmarks.md"
-BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {"custody": custody.main, "ledger": ledger.main}
+BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
+    "custody": custody.main,
+    "engine": engine.main,
+    "ledger": ledger.main,
+    "watermark": watermark.main,
+}
 
 _HEAD = """\
 # Benchmarks

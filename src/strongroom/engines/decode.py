@@ -130,7 +130,7 @@ class Batch:
             ).logits[:, -1]
             if one.done < len(one.row.order.ids):
                 return []
-            outcomes = self._write([one.row], logits)
+            outcomes: list[Outcome] = self._write([one.row], logits)
             if one.row.finish is None and isinstance(outcomes[0][1], Wrote):
                 self._let_in(one)
         except Exception as error:  # noqa: BLE001 - as above; only this row is touched
