@@ -15,6 +15,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import engine
+
 import custody
 import ledger
 import watermark
@@ -24,6 +26,7 @@ RESULTS = HERE / "results"
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "custody": custody.main,
+    "engine": engine.main,
     "ledger": ledger.main,
     "watermark": watermark.main,
 }

@@ -13,7 +13,7 @@ import secrets
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import msgspec
 
@@ -56,7 +56,7 @@ class _Wire(asyncio.Protocol):
         self._secret = secret
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
-        self._decode: Callable[[bytes], Any] | None = None
+        self._decode: Callable[[bytes], object] | None = None
         self._receiver: Receiver | None = None
         self._nonce = secrets.token_bytes(_NONCE)
         self._deadline: asyncio.TimerHandle | None = None
@@ -76,7 +76,7 @@ class _Wire(asyncio.Protocol):
     # ── asyncio.Protocol ─────────────────────────────────────────────────────────────────────────────────────────────
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin the handshake."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's transports are none by class
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one, without saying so
         self._deadline = asyncio.get_running_loop().call_later(_PATIENCE, self._refuse, "it was silent")
 
     def data_received(self, data: bytes) -> None:
@@ -117,9 +117,9 @@ class _Wire(asyncio.Protocol):
     def _greet(self, raw: bytes) -> None:
         raise NotImplementedError
 
-    def _open(self, incoming: Any, receiver: Receiver) -> None:  # noqa: ANN401 - a typing union
+    def _open(self, incoming: object, receiver: Receiver) -> None:
         self._settle()
-        self._decode = msgspec.msgpack.Decoder(incoming).decode
+        self._decode = msgspec.msgpack.Decoder(cast("type[object]", incoming)).decode
         self._receiver = receiver
         receiver.on_open(self)
 
