@@ -45,7 +45,7 @@ Then = Callable[[Hold | str], None]  # what is held, or a refusal's code
 class _Till:
     """One account's purse of one day, and who waits for more in it."""
 
-    __slots__ = ("asked", "purse", "since", "short", "waiting")
+    __slots__ = ("asked", "purse", "short", "since", "waiting")
 
     def __init__(self, account: str, day: str) -> None:
         self.purse = Purse(account, day)

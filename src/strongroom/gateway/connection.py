@@ -72,7 +72,7 @@ class Connection(asyncio.Protocol):
     # ── asyncio.Protocol ─────────────────────────────────────────────────────────────────────────────────────────────
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, if there is room."""
-        self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's transports are none by class
+        self._transport = transport = cast("asyncio.Transport", transport)  # uvloop's transports are none by class
         transport.set_write_buffer_limits(high=_HIGH)
         self._parser = httptools.HttpRequestParser(self)
         self.due = self._loop.time() + self._front.bounds.idle_seconds
