@@ -9,18 +9,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from strongroom.core.errors import BadInput, InputTooLarge, UntrustedCode  # noqa: E402 - after the skip
-from strongroom.engines.sampling import Draw, Sampling  # noqa: E402
+from strongroom.engines.sampling import shape  # noqa: E402
 from strongroom.engines.tokens import Tokens  # noqa: E402
 from strongroom.engines.transformers_engine import Engine  # noqa: E402
+from strongroom.ports.engine import Sampling  # noqa: E402
+from strongroom.watermark.gumbel import choose, fresh_seeds  # noqa: E402
 
 if TYPE_CHECKING:
-    from tests.engines.conftest import MemorySource
+    from tests.engines.models import MemorySource
 
 
 @pytest.fixture(scope="module")
@@ -115,16 +118,24 @@ def test_draws_follow_the_probabilities() -> None:
         (0.5, 1.0, 0): [0.25 / 0.365, 0.09 / 0.365, 0.0225 / 0.365, 0.0025 / 0.365],
     }
     for (temperature, top_p, top_k), expected in cases.items():
-        draw = Draw(Sampling(temperature=temperature, top_p=top_p, top_k=top_k, seed=11))
-        counts = torch.zeros(4)
-        for _ in range(4000):
-            counts[draw(torch.zeros(1, 1), logits).argmax()] += 1
+        wanted = Sampling(temperature=temperature, top_p=top_p, top_k=top_k)
+        shaped = shape(logits, [wanted]).expand(4000, -1).numpy()
+        fresh = fresh_seeds(11)
+        drawn = choose(shaped, np.array([fresh() for _ in range(4000)]))
+        counts = torch.bincount(torch.as_tensor(drawn), minlength=4).float()
         # 4,000 draws: five standard errors are at most 0.04
         assert torch.allclose(counts / 4000, torch.tensor(expected, dtype=torch.float32), atol=0.04), (
             temperature,
             top_p,
             top_k,
         )
+
+
+def test_a_wide_top_p_and_a_tiny_temperature() -> None:
+    logits = torch.zeros(1, 5000)
+    assert int(shape(logits, [Sampling(temperature=1.0, top_p=0.5)]).isfinite().sum()) in {2500, 2501}
+    cold = shape(torch.tensor([[1.0, 2.0, 1.5]]), [Sampling(temperature=1e-30)])
+    assert choose(cold.numpy(), np.array([3])).tolist() == [1]
 
 
 def test_the_tokenizer_is_the_directorys(make_plain: Callable[..., Path], open_plain: type[MemorySource]) -> None:
@@ -192,7 +203,8 @@ def test_a_tokenizer_missing_broken_or_with_code_is_refused(source: MemorySource
 WATCHED = """
     import os, runpy, sys
     from pathlib import Path
-    from strongroom.engines.transformers_engine import Engine, Sampling
+    from strongroom.engines.transformers_engine import Engine
+    from strongroom.ports.engine import Sampling
     MemorySource = runpy.run_path(sys.argv[1])["MemorySource"]
     source = MemorySource(Path(sys.argv[2]))
     seen = []
@@ -212,8 +224,8 @@ WATCHED = """
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_nothing_is_written_and_no_socket_opened(make_plain: Callable[..., Path], kind: str) -> None:
-    conftest = Path(__file__).with_name("conftest.py")
-    program = [sys.executable, "-c", textwrap.dedent(WATCHED), str(conftest), str(make_plain(kind))]
+    models = Path(__file__).with_name("models.py")
+    program = [sys.executable, "-c", textwrap.dedent(WATCHED), str(models), str(make_plain(kind))]
     done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=120)
     assert done.stdout.strip() == "quiet", done.stderr
     assert not done.stderr
@@ -224,7 +236,7 @@ def test_without_torch_the_error_says_what_to_install() -> None:
         import sys
         sys.modules["torch"] = None
         from strongroom.core.errors import MissingExtra
-        for name in ("torch_tensors", "sampling", "transformers_load", "transformers_engine"):
+        for name in ("torch_tensors", "sampling", "kv", "transformers_load", "transformers_engine"):
             try:
                 __import__("strongroom.engines." + name)
             except MissingExtra as error:

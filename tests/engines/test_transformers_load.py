@@ -15,7 +15,7 @@ from strongroom.core.errors import BadInput, StrongroomError, UntrustedCode  # n
 from strongroom.engines.transformers_load import load_model  # noqa: E402
 
 if TYPE_CHECKING:
-    from tests.engines.conftest import MemorySource
+    from tests.engines.models import MemorySource
 
 IDS = torch.arange(4, 24)[None]
 

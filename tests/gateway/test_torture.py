@@ -145,6 +145,7 @@ def test_a_client_that_vanishes_frees_everything(gateway: Gateway) -> None:
             sock.sendall(post(chat("slow 1000", stream=True)))
             assert sock.recv(100)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
     lines = gateway.settled(before + 20)[before:]
     assert {(line["status"], line["finish"]) for line in lines} == {(499, "client_left")}
     assert all(line["completion_tokens"] < 1000 for line in lines)
@@ -193,7 +194,8 @@ def test_no_room_for_a_connection(tmp_path: Path) -> None:
         for sock in busy:
             sock.sendall(post(chat("hang")))
         until(lambda: len(gateway.lines()) == 2)
-        answer = gateway.talk(b"")
+        with gateway.connect() as sock:
+            answer = read_all(sock)
         assert (status(answer), code(answer)) == (503, "too_many_connections")
         assert b"retry-after: 1" in answer
         for sock in busy:

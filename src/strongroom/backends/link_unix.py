@@ -243,7 +243,11 @@ async def connect(end: End, receiver: Receiver) -> Link:
         _, wire = await loop.create_unix_connection(lambda: _Calling(end, receiver), str(end.path))
     except OSError:
         raise _lost(end.path) from None
-    await wire.opened
+    try:
+        await wire.opened
+    except asyncio.CancelledError:
+        wire.close()
+        raise
     return wire
 
 

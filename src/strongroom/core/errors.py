@@ -22,7 +22,8 @@
     │   ├── DiskFull · StoreUnavailable · LedgerUnavailable · OutputLost
     ├── LimitError                      exit 8   larger than a stated limit
     │   └── EntryTooLarge · InputTooLarge
-    └── MissingExtra                    exit 9   an optional part is not installed
+    ├── MissingExtra                    exit 9   an optional part is not installed
+    └── EngineFailed                    exit 1   a model, or what runs it, failed
 
 A leaf carries a stable ``code``, an exit status and a default ``remedy``; the one who raises it says ``where`` and the
 ``message``. Messages name things and places, never contents, keys or passphrases (rule 9).
@@ -392,3 +393,9 @@ class MissingExtra(StrongroomError, code="missing_extra", exit_status=9):
     """An optional part of Strongroom is not installed."""
 
     remedy = "Install it with: pip install 'strongroom[torch]'"
+
+
+class EngineFailed(StrongroomError, code="engine.failed"):
+    """A model, or what runs it, failed while it was writing."""
+
+    remedy = "Try again; if it happens again, check the memory that is free and the checkpoint (custody verify)."

@@ -29,10 +29,12 @@ from strongroom.core.errors import (
     WrongKey,
 )
 from strongroom.core.ids import CheckpointName
+from strongroom.core.secrets import Secret
 from strongroom.custody import seal as sealing
 from strongroom.custody.journal import Identity as SealIdentity
 from strongroom.custody.judge import Expected
 from strongroom.custody.keys import rewrap_key, unwrap_key, wrap_key
+from strongroom.custody.lease import Lease, lease
 from strongroom.custody.plain import check_destination, write_plain
 from strongroom.custody.read import Progress, SealedReader, Verified, verify
 from strongroom.custody.registry import Held, Registered, Registry, subject
@@ -154,14 +156,33 @@ class Vault:
             TamperError: the sealed folder is not what was sealed.
 
         """
+        act, grant, record = self._granted(who, name, purpose)
+        with self._failures(act, {"grant": grant.index}), closing(self._unlocked(grant, record)) as reader:
+            yield reader
+
+    def release(self, who: Identity, name: CheckpointName, purpose: Purpose) -> tuple[Lease, Secret]:
+        """Release the data key of `name`, and what its folder must prove to be, to a program that opens it elsewhere.
+
+        The same right and the same ledger entry as `open`. The caller passes the key on to one engine process over a
+        private link, and wipes it: whoever has it can read this version's weights for ever.
+
+        Raises:
+            NotPermitted: the policy says no.
+            WrongKey: nobody wrapped this checkpoint to `who`.
+
+        """
+        act, grant, record = self._granted(who, name, purpose)
+        with self._failures(act, {"grant": grant.index}):
+            return lease(self._expected(record)), self._key(grant, record)
+
+    def _granted(self, who: Identity, name: CheckpointName, purpose: Purpose) -> tuple[Act, Grant, Registered]:
+        """Decide, and enter the opening of `name` into the ledger: nothing is released before (rule 1)."""
         question = Question("custody.open", name, purpose.why)
         self._desk.require(who, question, alone=False)
         act = Act(who.label, "custody.open", subject(name), purpose.why)
         with self._failures(act):
             record = self.registry.current(name)
-        grant = self._desk.demand(who, question, Matter(digest=record.manifest, detail=purpose.detail))
-        with self._failures(act, {"grant": grant.index}), closing(self._unlocked(grant, record)) as reader:
-            yield reader
+        return act, self._desk.demand(who, question, Matter(digest=record.manifest, detail=purpose.detail)), record
 
     def export(self, who: Identity, name: CheckpointName, destination: Path, *, why: str) -> tuple[Registered, Path]:
         """Write `name` as plain files to `destination`, once a second person has approved exactly that.
@@ -186,15 +207,19 @@ class Vault:
 
     def _unlocked(self, grant: Grant, record: Registered) -> SealedReader:
         """Release the key that `grant` stands for, and open the folder with it."""
-        who = grant.identity
-        envelope = self.registry.envelope(record.checkpoint, who.name, who.keyring.public)
-        if envelope is None:
-            raise WrongKey(f"nobody wrapped this checkpoint to {who.name}", where=str(record.title))
-        key = unwrap_key(envelope, who.keyring, checkpoint=record.checkpoint, version=record.version)
+        key = self._key(grant, record)
         try:
             return SealedReader(self._blobs, record.checkpoint, expected=self._expected(record), data_key=key)
         finally:
             key.wipe()
+
+    def _key(self, grant: Grant, record: Registered) -> Secret:
+        """Take the data key that `grant` stands for out of its envelope."""
+        who = grant.identity
+        envelope = self.registry.envelope(record.checkpoint, who.name, who.keyring.public)
+        if envelope is None:
+            raise WrongKey(f"nobody wrapped this checkpoint to {who.name}", where=str(record.title))
+        return unwrap_key(envelope, who.keyring, checkpoint=record.checkpoint, version=record.version)
 
     def _expected(self, record: Registered) -> Expected:
         """Return what the sealed folder of `record` must prove to be.

@@ -1,51 +1,49 @@
-"""How the next token is chosen: greedily, or drawn by a generator of our own that leaves torch's global one alone."""
+"""Which tokens may come next, and how likely each is: temperature, top-k and top-p, before the draw itself."""
 
 from __future__ import annotations
 
-import secrets
+from collections.abc import Sequence
 
 from strongroom.core.errors import MissingExtra
 from strongroom.ports.engine import Sampling
 
 try:
     import torch
-    from transformers import LogitsProcessor
 except ModuleNotFoundError as missing:
-    raise MissingExtra("running a model needs transformers, not installed", where=str(missing.name)) from missing
+    raise MissingExtra("running a model needs torch, which is not installed", where=str(missing.name)) from missing
+
+_LIKELIEST = 1024  # enough for nearly every top-p: finding these costs a tenth of sorting a whole vocabulary
 
 
-class Draw(LogitsProcessor):
-    """Draws the next token and leaves it as the only possible one, so that the model's own loop must take it."""
+def shape(logits: torch.Tensor, wanted: Sequence[Sampling]) -> torch.Tensor:
+    """Return the logits (rows, vocabulary) as the draw takes them: scaled, what is ruled out at minus infinity.
 
-    def __init__(self, sampling: Sampling) -> None:
-        """Draw as `sampling` says."""
-        """Seed a generator as `sampling` says, or from the operating system."""
-        self._sampling = sampling
-        self._generator = torch.Generator()
-        self._generator.manual_seed(secrets.randbits(63) if sampling.seed is None else sampling.seed)
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Return `scores` (batch, vocabulary) with all but one drawn token at minus infinity."""
-        del input_ids
-        logits = (scores.float() / self._sampling.temperature).cpu()
-        logits = _top_p(_top_k(logits, self._sampling.top_k), self._sampling.top_p)
-        drawn = torch.multinomial(logits.softmax(-1), 1, generator=self._generator).to(scores.device)
-        return torch.full_like(scores, -torch.inf).scatter_(-1, drawn, 0.0)
+    Row for row as `wanted` says, whose temperatures are above 0.
+    """
+    heat = torch.tensor([[one.temperature] for one in wanted], dtype=logits.dtype, device=logits.device)
+    # the draw looks at differences only, and without this a tiny temperature would make infinities of all logits
+    scaled = (logits - logits.amax(-1, keepdim=True)) / heat.clamp_min(torch.finfo(logits.dtype).tiny)
+    for row, one in enumerate(wanted):
+        if one.top_k or one.top_p < 1:
+            scaled[row] = _top_p(_top_k(scaled[row], one.top_k), one.top_p)
+    return scaled
 
 
 def _top_k(logits: torch.Tensor, count: int) -> torch.Tensor:
     """Rule out all but the `count` likeliest tokens (0: none is ruled out)."""
-    if not 0 < count < logits.shape[-1]:
+    if not 0 < count < len(logits):
         return logits
-    least = logits.topk(count, dim=-1).values[..., -1:]
-    return logits.masked_fill(logits < least, -torch.inf)
+    return logits.masked_fill(logits < logits.topk(count).values[-1], -torch.inf)
 
 
 def _top_p(logits: torch.Tensor, mass: float) -> torch.Tensor:
     """Rule out all but the likeliest tokens that together hold at least `mass`."""
     if mass >= 1:
         return logits
-    ordered, places = logits.sort(dim=-1, descending=True)
-    weights = ordered.softmax(-1)
-    beyond = weights.cumsum(-1) - weights >= mass
-    return logits.masked_fill(beyond.gather(-1, places.argsort(-1)), -torch.inf)
+    weights = logits.softmax(-1)
+    likeliest = weights.topk(min(_LIKELIEST, len(weights)))
+    if likeliest.values.sum() < mass:
+        likeliest = weights.sort(descending=True)
+    within = likeliest.values.cumsum(-1) - likeliest.values < mass
+    kept = likeliest.indices[within]
+    return torch.full_like(logits, -torch.inf).scatter(0, kept, logits[kept])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from strongroom.core.errors import BadInput, MissingExtra
 from strongroom.engines.foreign_config import Document, read_document
@@ -18,6 +19,18 @@ except ModuleNotFoundError as missing:
 
 _FILE, _SETTINGS, _TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
+_SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # how SentencePiece writes a space
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")  # and a byte that is no character of its own
+
+
+def _byte_letters() -> dict[str, int]:
+    """Return the letters by which GPT-2's byte-level vocabularies write the 256 bytes."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in plain]
+    return {chr(byte): byte for byte in plain} | {chr(256 + place): byte for place, byte in enumerate(others)}
+
+
+_BYTES: Final = _byte_letters()
 
 
 class _Fast(Protocol):
@@ -53,6 +66,7 @@ class Tokens:
         )
         self._fast = cast("_Fast", fast)
         self._raw = self._fast.backend_tokenizer
+        self._letters = _is_byte_level(self._raw)  # whether the letters of its words stand for bytes
 
     def encode(self, prompt: str | Sequence[Mapping[str, str]]) -> list[int]:
         """Return the ids of a text, or of a conversation (mappings of `role` and `content`) up to the model's turn.
@@ -84,6 +98,17 @@ class Tokens:
         """Return a decoder for ids that come one at a time."""
         return TokenStream(self._raw)
 
+    def spell(self, token: int) -> tuple[str, tuple[int, ...]]:
+        """Return the text of one token, and its bytes: it can be part of a character, which its text can't show."""
+        written = self._raw.id_to_token(token) or ""
+        if (byte := _BYTE.fullmatch(written)) is not None:
+            raw = bytes([int(byte[1], 16)])
+        elif self._letters and all(letter in _BYTES for letter in written):
+            raw = bytes(_BYTES[letter] for letter in written)
+        else:
+            raw = (written if self._letters else written.replace(_SPACE, " ")).encode()
+        return raw.decode("utf-8", errors="replace"), tuple(raw)
+
     @property
     def end(self) -> int | None:
         """The id of the token that ends a text, if the tokenizer's settings name one."""
@@ -112,6 +137,11 @@ def _read_tokenizer(source: WeightSource) -> Tokenizer:
         return Tokenizer.from_buffer(source.read_file(_FILE))
     except Exception as error:  # noqa: BLE001 - the tokenizers library raises plain Exception
         raise BadInput(f"the tokenizer does not parse: {type(error).__name__}", where=_FILE) from None
+
+
+def _is_byte_level(tokenizer: Tokenizer) -> bool:
+    """Say whether the tokenizer's decoder is GPT-2's, alone or among others."""
+    return "ByteLevel" in repr(tokenizer.decoder)
 
 
 def _template(source: WeightSource, settings: Document) -> str | None:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from strongroom.core.errors import BadInput, InputTooLarge, MissingExtra
-from strongroom.engines.sampling import Draw
-from strongroom.engines.tokens import Tokens, TokenStream
+from collections.abc import Sequence
+
+from strongroom.core.errors import BadInput, InputTooLarge, StrongroomError
+from strongroom.engines.decode import Batch
+from strongroom.engines.row import Order, Row
+from strongroom.engines.tokens import Tokens
 from strongroom.engines.transformers_load import CausalModel, Progress, load_model
 from strongroom.ports.engine import Generation, OnText, Prompt, Sampling
 from strongroom.ports.weights import WeightSource
-
-try:
-    import torch
-    from transformers.generation.streamers import BaseStreamer
-except ModuleNotFoundError as missing:
-    raise MissingExtra("running a model needs transformers, not installed", where=str(missing.name)) from missing
+from strongroom.watermark.gumbel import Marker, fresh_seeds
+from strongroom.watermark.keys import MarkKey
 
 
 class Engine:
     """A model ready to write. Its weights stay in memory as long as the engine does; they are never written anywhere.
 
-    One call at a time: torch itself spreads a call over the cores.
+    One thread at a time: torch itself spreads a step over the cores.
     """
 
     def __init__(self, model: CausalModel, tokens: Tokens) -> None:
@@ -27,7 +26,8 @@ class Engine:
         """Pair a loaded model with its tokenizer; `load` does both from a checkpoint."""
         self.model = model
         self.tokens = tokens
-        self._context: int | None = getattr(model.config, "max_position_embeddings", None)
+        self.context: int | None = getattr(model.config, "max_position_embeddings", None)
+        self._ends = frozenset(model.generation_config.eos_token_id or [])
 
     @classmethod
     def load(cls, source: WeightSource, *, progress: Progress | None = None) -> Engine:
@@ -49,66 +49,45 @@ class Engine:
         Raises:
             BadInput: the prompt is empty, or the model takes no conversations.
             InputTooLarge: the prompt leaves no room in the model's context.
+            EngineFailed: the model failed.
 
         """
         sampling = sampling or Sampling()
         ids = self.tokens.encode(prompt)
-        room = self._room(ids, sampling)
-        stream = None if on_text is None else _Stream(self.tokens.stream(), on_text)
-        given = torch.tensor([ids])
-        output = self.model.generate(
-            given,
-            attention_mask=torch.ones_like(given),
-            max_new_tokens=room,
-            do_sample=False,  # the draw below leaves one token to choose
-            logits_processor=[Draw(sampling)] if sampling.temperature > 0 else [],
-            streamer=stream,
-        )
-        new = _ids(output[0, len(ids) :])
-        stopped = bool(new) and new[-1] in (self.model.generation_config.eos_token_id or [])
-        text = self.tokens.decode(new)
-        if stream is not None:
-            stream.flush(text)
-        return Generation(text, len(ids), len(new), "stop" if stopped else "length")
+        row = self.row(Order(ids=ids, room=self.room(ids, sampling.max_new_tokens), sampling=sampling))
+        batch, text = self.batch(), ""
+        batch.join(row)
+        while row.finish is None:
+            for _, wrote in batch.step():
+                if isinstance(wrote, StrongroomError):
+                    raise wrote
+                text += wrote.text
+                if on_text is not None and wrote.text:
+                    on_text(wrote.text)
+        return Generation(text, len(ids), len(row.new), row.finish)
 
-    def _room(self, ids: list[int], sampling: Sampling) -> int:
-        """Return how many tokens may follow `ids`: what is asked, or what the context leaves."""
+    def batch(self) -> Batch:
+        """Return an empty batch: one is enough for everything that the model writes."""
+        return Batch(self.model, self.tokens)
+
+    def row(self, order: Order, key: MarkKey | None = None) -> Row:
+        """Return a row for a batch, marked with `key` where the mark can be."""
+        marker = Marker(key, fresh_seeds(order.sampling.seed))
+        return Row(order, self.tokens, marker=marker, ends=self._ends)
+
+    def room(self, ids: Sequence[int], most: int, *, budget: int | None = None) -> int:
+        """Return how many tokens may follow `ids`: `most`, or what the context or the `budget` for both leaves.
+
+        Raises:
+            BadInput: there are no `ids`.
+            InputTooLarge: they leave no room.
+
+        """
         if not ids:
             raise BadInput("an empty prompt", where="prompt")
-        left = sampling.max_new_tokens if self._context is None else self._context - len(ids)
-        if left < 1:
-            raise InputTooLarge(f"{len(ids)} tokens; the model's context is {self._context}", where="prompt")
-        return min(left, sampling.max_new_tokens)
-
-
-class _Stream(BaseStreamer):
-    """Passes text on as transformers hands over tokens: first the whole prompt, then one at a time."""
-
-    def __init__(self, decoder: TokenStream, on_text: OnText) -> None:
-        self.given = ""
-        self._decoder = decoder
-        self._on_text = on_text
-        self._prompt_seen = False
-
-    def put(self, value: torch.Tensor) -> None:
-        """Take the next tokens."""
-        if not self._prompt_seen:
-            self._prompt_seen = True
-            return
-        for token in _ids(value):
-            if text := self._decoder.step(token):
-                self.given += text
-                self._on_text(text)
-
-    def end(self) -> None:
-        """Do nothing: `flush` gives out what is left."""
-
-    def flush(self, text: str) -> None:
-        """Give out what of the whole `text` was held back: the start of a character that never got its end."""
-        if text.startswith(self.given) and text != self.given:
-            self._on_text(text[len(self.given) :])
-
-
-def _ids(tensor: torch.Tensor) -> list[int]:
-    """Return the token ids in a tensor of any shape."""
-    return [int(one) for one in tensor.reshape(-1).unbind()]
+        whole = min((one for one in (self.context, budget) if one is not None), default=None)
+        if whole is None:
+            return most
+        if len(ids) >= whole:
+            raise InputTooLarge(f"{len(ids)} tokens; prompt and answer may have {whole}", where="prompt")
+        return min(whole - len(ids), most)

@@ -38,18 +38,20 @@ class Ends(Protocol):
     eos_token_id: list[int] | None
 
 
+class Output(Protocol):
+    """What a model says: logits, (batch, length, vocabulary)."""
+
+    logits: torch.Tensor
+
+
 class CausalModel(Protocol):
     """The part of transformers' PreTrainedModel that we use."""
 
     config: PreTrainedConfig
     generation_config: Ends
 
-    def generate(self, inputs: torch.Tensor, **options: object) -> torch.Tensor:
-        """Return prompt and continuation, (batch, length)."""
-        ...
-
-    def __call__(self, input_ids: torch.Tensor) -> object:
-        """Return the model's output, whose `logits` are (batch, length, vocabulary)."""
+    def __call__(self, input_ids: torch.Tensor, **options: object) -> Output:
+        """Return the model's output for (batch, length) tokens."""
         ...
 
 

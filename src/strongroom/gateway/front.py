@@ -79,6 +79,7 @@ class Front:
         self.clock = clock
         self.budgets = Budgets(control.send, slice_tokens=self.bounds.slice_tokens)
         self.terms = Terms(control.send)
+        self.exact = setup.engine.startswith("unix:")
         self.stopping = False
         self._quiet = asyncio.Event()  # set when the last request ends while stopping
         self.date = heads.http_date(clock.now().timestamp())

@@ -35,7 +35,7 @@ async def serve(setup: GatewaySetup) -> None:
     loop.add_reader(sys.stdin.fileno(), _watch, stopped)
     secret = Secret(bytes.fromhex(setup.secret))
     engine = await open_engine(setup, secret)
-    control = Control(Path(setup.control), secret, connect=load("link", "unix"))
+    control = Control(Path(setup.control), secret, keep=load("kept-link", "unix"))
     clock = SystemClock()
     front = Front(setup, engine=engine, control=control, spool=Spool(Path(setup.spool), clock), clock=clock)
     keeping = asyncio.create_task(control.keep(front))
@@ -62,12 +62,14 @@ async def open_engine(setup: GatewaySetup, secret: Secret) -> Completions:
     """
     scheme, _, rest = setup.engine.partition(":")
     if scheme == "unix":
-        link = load("completions", "unix")(Path(rest), secret)
-        await link.start()
-        return link
-    if scheme not in {"http", "https"}:
+        engine = load("completions", "unix")(Path(rest), secret)
+    elif scheme in {"http", "https"}:
+        key = Secret(setup.engine_key.encode()) if setup.engine_key else None
+        engine = load("completions", scheme)(setup.engine, key)
+    else:
         raise BadSettings("the engine's URL begins with none of unix: http: https:", where="engine")
-    return load("completions", scheme)(setup.engine, Secret(setup.engine_key.encode()))
+    await engine.start()
+    return engine
 
 
 async def _tick(front: Front) -> None:

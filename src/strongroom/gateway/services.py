@@ -34,7 +34,7 @@ class Stoppable(Work, Protocol):
 
 
 class Services(Protocol):
-    """The front, as an exchange sees it."""
+    """The front, as an exchange sees it. `exact`: the engine itself ends at `Ask.budget`, for it counts the prompt."""
 
     loop: asyncio.AbstractEventLoop
     clock: Clock
@@ -42,6 +42,7 @@ class Services(Protocol):
     engine: Completions
     budgets: Budgets
     spool: Spool
+    exact: bool
 
     def refusal(self, code: str) -> Refusal:
         """Return the refusal of a code, with the time to come back."""

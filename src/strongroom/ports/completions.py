@@ -29,6 +29,13 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_default
     id: str
 
 
+class Ready(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The first message of an engine over a link: the model is loaded. `context` 0: its length is not known."""
+
+    model: str
+    context: int
+
+
 class Turn(msgspec.Struct, frozen=True):
     """One turn of a conversation."""
 
@@ -55,6 +62,7 @@ class Ask(_Message, frozen=True, kw_only=True):
     seed: int | None = None
     stop: tuple[str, ...] = ()
     top_logprobs: int | None = None
+    streamed: bool = True
 
 
 class Cancel(_Message, frozen=True, kw_only=True):

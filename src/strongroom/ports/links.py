@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -63,3 +63,5 @@ Accept = Callable[[str], tuple[Any, Receiver] | None]
 
 Listen = Callable[[Path, Secret, Accept], Awaitable[Listening]]
 Connect = Callable[[End, Receiver], Awaitable[Link]]
+Keep = Callable[[End, Receiver], Coroutine[None, None, None]]
+"""Connect, and again whenever the link is lost, until cancelled."""

@@ -16,12 +16,15 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
     "snapshot": {"sqlite": "strongroom.backends.sqlite_snapshot:snapshot"},
     "sessions": {"agent": "strongroom.backends.session_agent:AgentSessions"},
     "link": {"unix": "strongroom.backends.link_unix:connect"},
+    "kept-link": {"unix": "strongroom.backends.link_kept:keep"},
     "listen": {"unix": "strongroom.backends.link_unix:listen"},
     "completions": {
         "unix": "strongroom.backends.engine_link:LinkCompletions",
         "http": "strongroom.backends.engine_http:HttpCompletions",
         "https": "strongroom.backends.engine_http:HttpCompletions",
     },
+    "service": {"transformers": "strongroom.engines.service:Service"},
+    "gateways": {"link": "strongroom.engines.link_server:gateways"},
     "engine": {"transformers": "strongroom.engines.transformers_engine:Engine"},
     "tensors": {
         "np": "strongroom.custody.tensors:as_numpy",
