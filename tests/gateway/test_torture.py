@@ -104,7 +104,9 @@ def test_expect_continue(gateway: Gateway) -> None:
 
 
 def test_pipelined_requests_are_answered_in_order(gateway: Gateway) -> None:
-    raw = post(chat("slow 3")) + head("GET", "/health") + post(chat("say 2")) + head("GET", "/nope", "Connection: close")
+    raw = (
+        post(chat("slow 3")) + head("GET", "/health") + post(chat("say 2")) + head("GET", "/nope", "Connection: close")
+    )
     answer = gateway.talk(raw)
     assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"200", b"404"]
     assert answer.index(b"w2") < answer.index(b"ready")

@@ -143,7 +143,7 @@ class Front:
         if isinstance(caller, Refusal):
             return caller
         request.caller = caller
-        if request.target != _TERMS and (refusal := may_ask(caller)) is not None:
+        if (refusal := may_ask(caller, terms=request.target == _TERMS)) is not None:
             return refusal
         return self._count_request(request, caller)
 

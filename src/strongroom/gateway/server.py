@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,7 @@ from strongroom.wiring.table import load
 
 _TICK: Final = 1.0
 _BACKLOG: Final = 1024
+_SEND_BUFFER: Final = 256 << 10
 
 
 async def serve(setup: GatewaySetup) -> None:
@@ -41,6 +43,9 @@ async def serve(setup: GatewaySetup) -> None:
     keeping = asyncio.create_task(control.keep(front))
     ticking = asyncio.create_task(_tick(front))
     server = await loop.create_server(lambda: Connection(front), setup.host, setup.port, backlog=_BACKLOG)
+    for listening in server.sockets:
+        # inherited by every connection: otherwise the kernel takes in megabytes for each client that does not read
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
     port: int = server.sockets[0].getsockname()[1]
     os.write(sys.stdout.fileno(), msgspec.json.encode({"port": port}) + b"\n")
     await stopped.wait()
