@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from tests.engines.models import MemorySource, write_plain  # noqa: E402 - after the skip
+from tests.engines.models import MemorySource, write_plain
 
 
 @pytest.fixture(scope="session")

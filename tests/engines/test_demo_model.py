@@ -17,8 +17,8 @@ pytest.importorskip("gguf")
 from strongroom.core.errors import BadInput, MissingExtra, StoreUnavailable  # noqa: E402 - after the skip
 from strongroom.engines import demo_model as module  # noqa: E402
 from strongroom.engines.gguf_llama import Gguf  # noqa: E402
-from strongroom.ports.engine import Sampling  # noqa: E402
 from strongroom.engines.transformers_engine import Engine  # noqa: E402
+from strongroom.ports.engine import Sampling  # noqa: E402
 
 if TYPE_CHECKING:
     from tests.engines.models import MemorySource

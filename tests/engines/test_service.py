@@ -13,12 +13,12 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from strongroom.core.log import configure  # noqa: E402 - after the skip
-from strongroom.engines.decode import Batch  # noqa: E402
-from strongroom.engines.service import Service  # noqa: E402
-from strongroom.engines.transformers_engine import Engine  # noqa: E402
-from tests.engines.models import MemorySource  # noqa: E402
-from tests.ports.asking import Marks, answer, ask, begin  # noqa: E402
+from strongroom.core.log import configure
+from strongroom.engines.decode import Batch
+from strongroom.engines.service import Service
+from strongroom.engines.transformers_engine import Engine
+from tests.engines.models import MemorySource
+from tests.ports.asking import Marks, answer, ask, begin
 
 
 @pytest.fixture(scope="module")

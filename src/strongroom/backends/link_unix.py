@@ -76,7 +76,7 @@ class _Wire(asyncio.Protocol):
     # ── asyncio.Protocol ─────────────────────────────────────────────────────────────────────────────────────────────
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin the handshake."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's transports are none by class
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one, without saying so
         self._deadline = asyncio.get_running_loop().call_later(_PATIENCE, self._refuse, "it was silent")
 
     def data_received(self, data: bytes) -> None:

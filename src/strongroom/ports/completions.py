@@ -79,7 +79,10 @@ class TokenLogprob(msgspec.Struct, frozen=True):
 
 
 class Begun(_Message, frozen=True, kw_only=True):
-    """The prompt was read: this many tokens. `marked`: text from here on carries the account's mark where it can."""
+    """The prompt was read: this many tokens (0: not known before the end).
+
+    `marked`: text from here on carries the account's mark where it can.
+    """
 
     prompt_tokens: int
     marked: bool
