@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from strongroom.core.clock import stamp
 from strongroom.gateway.budgets import Hold
 from strongroom.gateway.request import Request
 from strongroom.gateway.services import Services
@@ -64,7 +63,7 @@ class Exchange:
         self.caller = caller
         self._need = min(wanted.room, services.bounds.context_tokens) + wanted.max_tokens
         self._hold: Hold | None = None
-        self._frames = Frames(wanted, request=request.id, created=int(services.clock.now().timestamp()))
+        self._frames = Frames(wanted, request=request.id, created=services.second)
         self._text: list[str] = []
         self._logprobs: list[TokenLogprob] = []
         self._prompt = self._completion = self._marked = 0
@@ -72,10 +71,9 @@ class Exchange:
 
     def begin(self) -> None:
         """Have the tokens held, then ask the engine."""
-        moment = self._services.clock.now()
         self._services.budgets.reserve(
             self.caller.account.name,
-            moment.date().isoformat(),
+            self._services.stamp()[:10],
             tokens=self._need,
             now=self._services.loop.time(),
             then=self._held,
@@ -127,7 +125,7 @@ class Exchange:
         return self._services.spool.write(
             Admitted(
                 id=self._request.id,
-                at=stamp(self._services.clock.now()),
+                at=self._services.stamp(),
                 account=self.caller.account.name,
                 key=self.caller.key.id,
                 route=self._request.route,
@@ -253,7 +251,7 @@ class Exchange:
         self._services.spool.write(
             Settled(
                 id=self._request.id,
-                at=stamp(self._services.clock.now()),
+                at=self._services.stamp(),
                 account=self.caller.account.name,
                 status=status,
                 finish=finish,

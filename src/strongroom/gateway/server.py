@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -25,6 +26,7 @@ from strongroom.wiring.table import load
 
 _TICK: Final = 1.0
 _BACKLOG: Final = 1024
+_GARBAGE: Final = 20_000  # objects, until cycles are looked for: requests leave none behind
 _SEND_BUFFER: Final = 256 << 10
 
 
@@ -47,6 +49,8 @@ async def serve(setup: GatewaySetup) -> None:
         # inherited by every connection: otherwise the kernel takes in megabytes for each client that does not read
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
     port: int = server.sockets[0].getsockname()[1]
+    gc.freeze()  # what is there now stays: the collector need not look at it again and again
+    gc.set_threshold(_GARBAGE)
     os.write(sys.stdout.fileno(), msgspec.json.encode({"port": port}) + b"\n")
     await stopped.wait()
     server.close()
