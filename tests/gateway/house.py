@@ -159,7 +159,7 @@ class Gateway:
         setup = {
             "control": str(control.path),
             "secret": SECRET,
-            "engine": "http://127.0.0.1:9",
+            "engine": "unix:/nowhere",
             "spool": str(self.spool),
             "log": "debug",
         } | changes

@@ -22,9 +22,12 @@ def _prompt(ask: Ask) -> str:
 
 
 class Scripted:
-    def __init__(self, url: str, key: object) -> None:
+    def __init__(self, path: object, secret: object) -> None:
         self.loop = asyncio.get_running_loop()
         self.open: dict[str, Sink] = {}
+
+    async def start(self) -> None:
+        pass
 
     def ask(self, ask: Ask, sink: Sink) -> None:
         self.open[ask.id] = sink

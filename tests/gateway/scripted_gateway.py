@@ -1,9 +1,9 @@
-"""The gateway with the scripted engine in place of an http one."""
+"""The gateway with the scripted engine in place of the one behind a link."""
 
 import sys
 
 from strongroom.gateway.__main__ import main
 from strongroom.wiring import table
 
-table.TABLE["completions"]["http"] = "tests.gateway.scripted:Scripted"  # type: ignore[index]
+table.TABLE["completions"]["unix"] = "tests.gateway.scripted:Scripted"  # type: ignore[index]
 sys.exit(main())

@@ -89,7 +89,8 @@ class Service:
 
     def ask(self, who: str, path: str = "/v1/completions", **body: Any) -> Came:
         """Send a request as `who`."""
-        whole = {"model": MODEL, "prompt": "Hello", "max_tokens": 8} | body
+        prompt = {} if "messages" in body else {"prompt": "Hello"}
+        whole = {"model": MODEL, "max_tokens": 8} | prompt | body
         return request(self.ready["url"], path, whole, self.keys.get(who, who))
 
     def api(self, method: str, path: str, body: Any = None, token: str | None = None) -> Came:

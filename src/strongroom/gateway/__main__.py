@@ -14,6 +14,7 @@ from strongroom.gateway.setup import read_setup
 
 def main() -> int:
     """Run the gateway; return its exit status."""
+    configure("warning")
     try:
         setup = read_setup(sys.stdin.fileno())
         configure(setup.log)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import socket
+import struct
 from collections import deque
 from typing import Final, Protocol, cast
 
@@ -17,11 +19,12 @@ from strongroom.core.log import log
 from strongroom.gateway import heads
 from strongroom.gateway.front import Front, Work
 from strongroom.gateway.request import KNOWN, Request, check_head
-from strongroom.serving.wire_errors import Refusal, document
+from strongroom.serving.wire_errors import Refusal, document, refuse
 
 _QUEUE: Final = 8  # requests that may wait on a connection behind the one that is answered
 _LINGER: Final = 2.0  # seconds in which a refused client may read why, while what it still sends is thrown away
 _HIGH: Final = 64 << 10  # bytes towards a client, until it counts as one that does not read
+_RESET: Final = struct.pack("ii", 1, 0)
 _FOREVER: Final = math.inf
 
 
@@ -274,7 +277,7 @@ class Connection(asyncio.Protocol):
     def _broken(self, code: str) -> None:
         """Answer what can't be read, after those before it; then close."""
         request, self._reading = self._reading or Request(self._front.new_id()), None
-        request.refusal = Refusal(code)
+        request.refusal = refuse(code)
         self._deaf = True
         self._queue.append(request)
         self._next()
@@ -313,5 +316,12 @@ class Connection(asyncio.Protocol):
 
     def _abort(self) -> None:
         self._deaf = True
-        if self._transport is not None:
-            self._transport.abort()
+        work, self._work = self._work, None
+        if work is not None:
+            work.gone()
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            # the kernel would go on for minutes with what it holds for a client that hardly reads: reset instead
+            sock = transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            transport.abort()

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 import msgspec
 
-from strongroom.core.errors import StoreUnavailable
-from strongroom.core.log import log
 from strongroom.core.secrets import Secret
-from strongroom.ports.links import Connect, End, Link
+from strongroom.ports.links import End, Keep, Link
 from strongroom.serving.roster import Hello, Leased, Roster, TermsText, ToGateway
-
-_FIRST_WAIT: Final = 0.1
-_LONGEST_WAIT: Final = 5.0
 
 
 class Listener(Protocol):
@@ -41,34 +36,19 @@ class Listener(Protocol):
 class Control:
     """Keeps a link to control, as long as the gateway lives."""
 
-    def __init__(self, path: Path, secret: Secret, *, connect: Connect) -> None:
+    def __init__(self, path: Path, secret: Secret, *, keep: Keep) -> None:
         """Prepare; `keep` begins."""
         self._end = End(path, secret, "gateway", ToGateway)
-        self._connect = connect
+        self._keep = keep
         self._link: Link | None = None
         self._listener: Listener | None = None
-        self._lost = asyncio.Event()
         self._fresh = True
         self.lost_at: float | None = None  # loop time; None while the link is up
 
     async def keep(self, listener: Listener) -> None:
-        """Connect, wait for the loss, connect again; until cancelled."""
+        """Connect, and again whenever the link is lost, until cancelled."""
         self._listener = listener
-        wait = _FIRST_WAIT
-        while True:
-            self._lost.clear()
-            try:
-                link = await self._connect(self._end, self)
-            except StoreUnavailable:
-                log.info("control does not answer")
-            else:
-                wait = _FIRST_WAIT
-                try:
-                    await self._lost.wait()
-                finally:
-                    link.close()
-            await asyncio.sleep(wait)
-            wait = min(2 * wait, _LONGEST_WAIT)
+        await self._keep(self._end, self)
 
     def send(self, message: msgspec.Struct) -> bool:
         """Send, if the link is up; say whether it is."""
@@ -99,6 +79,5 @@ class Control:
         """Remember since when."""
         self._link = None
         self.lost_at = asyncio.get_running_loop().time()
-        self._lost.set()
         if self._listener is not None:
             self._listener.on_link_lost()

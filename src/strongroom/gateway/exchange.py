@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from strongroom.core.clock import stamp
 from strongroom.gateway.budgets import Hold
 from strongroom.gateway.request import Request
 from strongroom.gateway.services import Services
@@ -64,7 +63,7 @@ class Exchange:
         self.caller = caller
         self._need = min(wanted.room, services.bounds.context_tokens) + wanted.max_tokens
         self._hold: Hold | None = None
-        self._frames = Frames(wanted, request=request.id, created=int(services.clock.now().timestamp()))
+        self._frames = Frames(wanted, request=request.id, created=services.second)
         self._text: list[str] = []
         self._logprobs: list[TokenLogprob] = []
         self._prompt = self._completion = self._marked = 0
@@ -72,10 +71,9 @@ class Exchange:
 
     def begin(self) -> None:
         """Have the tokens held, then ask the engine."""
-        moment = self._services.clock.now()
         self._services.budgets.reserve(
             self.caller.account.name,
-            moment.date().isoformat(),
+            self._services.stamp()[:10],
             tokens=self._need,
             now=self._services.loop.time(),
             then=self._held,
@@ -100,20 +98,34 @@ class Exchange:
                 self._refuse(self._services.refusal(hold))
             return
         self._hold = hold
+        room = self._room(hold.tokens)
         if self._over:
             hold.settle(0)
+        elif room < 1:
+            hold.settle(0)
+            self._refuse(self._services.refusal("tokens_per_day_exceeded"))
         elif not self._admitted(hold):
             hold.settle(0)
             self._refuse(refuse("usage_unavailable"))
         else:
             self._asked = True
-            self._services.engine.ask(self._ask(hold.tokens), self)
+            self._services.engine.ask(self._ask(hold.tokens, room), self)
+
+    def _room(self, budget: int) -> int:
+        """Return how many tokens may be written.
+
+        An engine of another make does not know of budgets: where less than was wanted is left of the day, the prompt
+        is taken to be as long as it can be.
+        """
+        if self._services.exact or budget >= self._need:
+            return self._wanted.max_tokens
+        return min(self._wanted.max_tokens, budget - self._wanted.room)
 
     def _admitted(self, hold: Hold) -> bool:
         return self._services.spool.write(
             Admitted(
                 id=self._request.id,
-                at=stamp(self._services.clock.now()),
+                at=self._services.stamp(),
                 account=self.caller.account.name,
                 key=self.caller.key.id,
                 route=self._request.route,
@@ -122,7 +134,7 @@ class Exchange:
             )
         )
 
-    def _ask(self, budget: int) -> Ask:
+    def _ask(self, budget: int, room: int) -> Ask:
         wanted = self._wanted
         return Ask(
             id=self._request.id,
@@ -130,13 +142,14 @@ class Exchange:
             model=wanted.model,
             prompt=wanted.prompt,
             turns=wanted.turns,
-            max_tokens=wanted.max_tokens,
+            max_tokens=room,
             budget=budget,
             temperature=wanted.temperature,
             top_p=wanted.top_p,
             seed=wanted.seed,
             stop=wanted.stop,
             top_logprobs=wanted.top_logprobs,
+            streamed=wanted.stream,
         )
 
     def _refuse(self, refusal: Refusal) -> None:
@@ -168,7 +181,8 @@ class Exchange:
             self._cancel()
             self._fail(self._too_long())
             return
-        hold.trim(begun.prompt_tokens + self._wanted.max_tokens)
+        if begun.prompt_tokens:
+            hold.trim(begun.prompt_tokens + self._wanted.max_tokens)
 
     def _on_piece(self, piece: Piece, hold: Hold) -> None:
         if self._prompt + self._completion + piece.tokens > hold.tokens:
@@ -230,11 +244,14 @@ class Exchange:
         self._close()
         if self._hold is None:
             return
+        if self._begun and not self._prompt:
+            # another make of engine says only at its end how long the prompt was: what never came is taken at its most
+            self._prompt = min(self._wanted.room, self._hold.tokens)
         self._hold.settle(self._prompt + self._completion)
         self._services.spool.write(
             Settled(
                 id=self._request.id,
-                at=stamp(self._services.clock.now()),
+                at=self._services.stamp(),
                 account=self.caller.account.name,
                 status=status,
                 finish=finish,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Final
@@ -24,6 +26,8 @@ from strongroom.wiring.table import load
 
 _TICK: Final = 1.0
 _BACKLOG: Final = 1024
+_GARBAGE: Final = 20_000  # objects, until cycles are looked for: requests leave none behind
+_SEND_BUFFER: Final = 256 << 10
 
 
 async def serve(setup: GatewaySetup) -> None:
@@ -35,13 +39,18 @@ async def serve(setup: GatewaySetup) -> None:
     loop.add_reader(sys.stdin.fileno(), _watch, stopped)
     secret = Secret(bytes.fromhex(setup.secret))
     engine = await open_engine(setup, Secret(bytes.fromhex(setup.engine_secret)))
-    control = Control(Path(setup.control), secret, connect=load("link", "unix"))
+    control = Control(Path(setup.control), secret, keep=load("kept-link", "unix"))
     clock = SystemClock()
     front = Front(setup, engine=engine, control=control, spool=Spool(Path(setup.spool), clock), clock=clock)
     keeping = asyncio.create_task(control.keep(front))
     ticking = asyncio.create_task(_tick(front))
     server = await loop.create_server(lambda: Connection(front), setup.host, setup.port, backlog=_BACKLOG)
+    for listening in server.sockets:
+        # inherited by every connection: otherwise the kernel takes in megabytes for each client that does not read
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
     port: int = server.sockets[0].getsockname()[1]
+    gc.freeze()  # what is there now stays: the collector need not look at it again and again
+    gc.set_threshold(_GARBAGE)
     os.write(sys.stdout.fileno(), msgspec.json.encode({"port": port}) + b"\n")
     await stopped.wait()
     server.close()
@@ -62,12 +71,14 @@ async def open_engine(setup: GatewaySetup, secret: Secret) -> Completions:
     """
     scheme, _, rest = setup.engine.partition(":")
     if scheme == "unix":
-        link = load("completions", "unix")(Path(rest), secret)
-        await link.start()
-        return link
-    if scheme not in {"http", "https"}:
+        engine = load("completions", "unix")(Path(rest), secret)
+    elif scheme in {"http", "https"}:
+        key = Secret(setup.engine_key.encode()) if setup.engine_key else None
+        engine = load("completions", scheme)(setup.engine, key)
+    else:
         raise BadSettings("the engine's URL begins with none of unix: http: https:", where="engine")
-    return load("completions", scheme)(setup.engine, Secret(setup.engine_key.encode()))
+    await engine.start()
+    return engine
 
 
 async def _tick(front: Front) -> None:

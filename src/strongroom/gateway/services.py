@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from strongroom.core.clock import Clock
 from strongroom.gateway.budgets import Budgets
 from strongroom.gateway.request import Request
 from strongroom.gateway.setup import Bounds
@@ -34,14 +33,22 @@ class Stoppable(Work, Protocol):
 
 
 class Services(Protocol):
-    """The front, as an exchange sees it."""
+    """The front, as an exchange sees it.
+
+    `exact`: the engine itself ends at `Ask.budget`, for it counts the prompt; `second`: the time, in whole seconds.
+    """
 
     loop: asyncio.AbstractEventLoop
-    clock: Clock
     bounds: Bounds
     engine: Completions
     budgets: Budgets
     spool: Spool
+    exact: bool
+    second: int
+
+    def stamp(self) -> str:
+        """Return the time as the books have it."""
+        ...
 
     def refusal(self, code: str) -> Refusal:
         """Return the refusal of a code, with the time to come back."""

@@ -54,8 +54,8 @@ class Book:
         return None if account is not None and account.active else refuse("account_inactive")
 
 
-def may_ask(caller: Caller) -> Refusal | None:
-    """Return why this caller may not use a model, if so."""
+def may_ask(caller: Caller, *, terms: bool = False) -> Refusal | None:
+    """Return why this caller may not use a model, if so; whoever only reads or accepts `terms` need not have yet."""
     if not caller.account.active:
         return refuse("account_inactive")
-    return None if caller.key.accepted else refuse("terms_not_accepted")
+    return None if terms or caller.key.accepted else refuse("terms_not_accepted")

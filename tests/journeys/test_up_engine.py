@@ -1,0 +1,58 @@
+"""A stock llama.cpp server behind the gateway: unmarked, and said so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.backends.stock import stock_server
+from tests.journeys.serving import up
+from tests.journeys.shell import Shell
+
+
+@pytest.fixture
+def shell(tmp_path: Path, quick_argon: None) -> Shell:
+    return Shell(tmp_path).settle()
+
+
+def test_a_foreign_engine_is_served_unmarked_within_the_same_limits(shell: Shell) -> None:
+    with up(shell, "--engine", stock_server(), who="owner") as service:
+        assert service.ready["marked"] is False
+        assert "engine" not in service.ready["pids"]
+        [model] = service.ready["models"]
+        service.account("acme", "--tokens-per-day", "60")
+        turns = [{"role": "user", "content": "Say hello."}]
+        came = service.ask("acme", "/v1/chat/completions", model=model, messages=turns, max_tokens=4)
+        assert (came.status, came.document["usage"]["completion_tokens"]) == (200, 4)
+        came = service.ask("acme", model=model, max_tokens=500)
+        assert (came.status, came.document["choices"][0]["finish_reason"]) == (200, "length")
+        assert came.document["usage"]["total_tokens"] <= 60
+        assert service.ask("acme", model=model, n_probs=10).code == "unsupported_parameter"
+        assert service.ask("acme", "/props").status == 404
+        assert service.stop() == 0
+
+
+def test_the_settings_can_refuse_engines_that_do_not_mark(shell: Shell) -> None:
+    with (shell.home / "strongroom.toml").open("a") as settings:
+        settings.write('[serving]\nforeign_engine = "refuse"\n')
+    said = shell("up", "--engine", "http://127.0.0.1:9", who="owner")
+    assert (said.status, said.code) == (2, "usage.bad_input")
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "http://user:secret@x", "nonsense", "http://"])
+def test_what_is_no_engine_is_refused(shell: Shell, url: str) -> None:
+    said = shell("up", "--engine", url, who="owner")
+    assert (said.status, said.code) == (2, "usage.bad_input")
+    assert "secret" not in said.out
+
+
+def test_an_engine_that_is_not_there_is_said_before_anything_starts(shell: Shell) -> None:
+    said = shell("up", "--engine", "http://127.0.0.1:9", who="owner")
+    assert (said.status, said.code) == (7, "storage.unavailable")
+
+
+def test_a_home_without_a_checkpoint_says_so(shell: Shell) -> None:
+    assert shell("up", who="carla").code == "custody.no_such_checkpoint"
+    assert shell("watermark", "detect", str(shell.passphrase("ada")), who="ada").code == "watermark.nothing_marked"
+    assert shell("serving", "status", who="owner").json == {"running": None}
