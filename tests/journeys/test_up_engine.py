@@ -21,13 +21,14 @@ def test_a_foreign_engine_is_served_unmarked_within_the_same_limits(shell: Shell
         assert service.ready["marked"] is False
         assert "engine" not in service.ready["pids"]
         [model] = service.ready["models"]
-        service.account("acme", "--tokens-per-day", "60")
+        service.account("acme", "--tokens-per-day", "600")
         turns = [{"role": "user", "content": "Say hello."}]
         came = service.ask("acme", "/v1/chat/completions", model=model, messages=turns, max_tokens=4)
-        assert (came.status, came.document["usage"]["completion_tokens"]) == (200, 4)
-        came = service.ask("acme", model=model, max_tokens=500)
+        assert came.status == 200, came.document
+        assert came.document["usage"]["completion_tokens"] == 4
+        came = service.ask("acme", model=model, max_tokens=3000)
         assert (came.status, came.document["choices"][0]["finish_reason"]) == (200, "length")
-        assert came.document["usage"]["total_tokens"] <= 60
+        assert came.document["usage"]["total_tokens"] <= 600
         assert service.ask("acme", model=model, n_probs=10).code == "unsupported_parameter"
         assert service.ask("acme", "/props").status == 404
         assert service.stop() == 0
