@@ -15,8 +15,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import custody
 import engine
+
+import custody
 import ledger
 import watermark
 

@@ -162,7 +162,7 @@ def test_it_serves_survives_control_and_ends_when_told(run: Callable[..., None])
         assert client.served is not None
         assert (client.served.model, client.served.context) == ("tiny:v1", 64)
         for number in range(3):
-            hot = await answer(client, ask(number, temperature=1.5, max_tokens=20))
+            hot = await answer(client, ask(number, temperature=1.0, seed=4, max_tokens=20))
             assert hot.begun.marked
             assert hot.end.marked_tokens > 0
         assert [type(one).__name__ for one in control.asked] == ["WeightsWanted", "MarkWanted"]
