@@ -115,7 +115,12 @@ def test_four_that_come_one_after_the_other_write_what_each_would_alone(
 ) -> None:
     engine = Engine.load(open_plain(model))
     engine.model.float()  # type: ignore[attr-defined] - a torch module
-    prompts = ["Hi", "The old lighthouse keeper climbed the stairs once more and", "def main():", "One, two, three, four"]
+    prompts = [
+        "Hi",
+        "The old lighthouse keeper climbed the stairs and",
+        "def main():",
+        "One, two, three, four",
+    ]
     cold = Sampling(max_new_tokens=6)
     alone = [engine.generate(prompt, sampling=cold).text for prompt in prompts]
     batch, texts, waiting = engine.batch(), dict[Row, str](), list(prompts)

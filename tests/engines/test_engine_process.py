@@ -27,7 +27,7 @@ from strongroom.core.secrets import Secret
 from strongroom.custody.vault import Purpose
 from strongroom.ports.brokerage import FromEngine, MarkReleased, MarkWanted, WeightsReleased, Withheld
 from strongroom.ports.links import Link, Listening, Receiver
-from strongroom.wiring.engine_process import EngineSetup
+from strongroom.ports.processes import EngineSetup
 from strongroom.wiring.home import open_home
 from tests.journeys.shell import Shell
 from tests.ports.asking import answer, ask, begin, until_ready
@@ -88,13 +88,18 @@ class Running:
     async def start(self) -> asyncio.subprocess.Process:
         place = self.control.place
         setup = EngineSetup(
-            engine=str(place / "engine"), control=str(place / "control"), secret=LINK_SECRET.hex(), home=str(self.home)
+            home=str(self.home),
+            engine=str(place / "engine"),
+            engine_secret=LINK_SECRET.hex(),
+            control=str(place / "control"),
+            control_secret=LINK_SECRET.hex(),
         )
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "strongroom.wiring.engine_process",
             stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
         assert self.process.stdin is not None
@@ -162,7 +167,7 @@ def test_it_serves_survives_control_and_ends_when_told(run: Callable[..., None])
         assert client.served is not None
         assert (client.served.model, client.served.context) == ("tiny:v1", 64)
         for number in range(3):
-            hot = await answer(client, ask(number, temperature=1.5, max_tokens=20))
+            hot = await answer(client, ask(number, temperature=1.0, seed=4, max_tokens=20))
             assert hot.begun.marked
             assert hot.end.marked_tokens > 0
         assert [type(one).__name__ for one in control.asked] == ["WeightsWanted", "MarkWanted"]

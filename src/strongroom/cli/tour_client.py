@@ -9,7 +9,14 @@ import sys
 from typing import Literal
 
 import msgspec
-from openai import APIStatusError, OpenAI
+
+from strongroom.core.errors import MissingExtra
+
+try:
+    from openai import APIStatusError, OpenAI
+except ModuleNotFoundError as missing:
+    install = "Install it with: pip install 'strongroom[demo]'"
+    raise MissingExtra("the tour's customers need openai", where=str(missing.name), remedy=install) from missing
 
 
 class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -110,6 +110,9 @@ def main() -> int:
         say(Ended(error=error.document()))
         log.error("the engine ends", code=error.code, where=error.where)
         return error.exit_status
+    except Exception as error:  # noqa: BLE001 - the outermost frame: a traceback could hold what nobody may see
+        log.error("internal error", code=type(error).__name__)
+        return 1
     return 0
 
 
