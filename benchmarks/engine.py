@@ -9,7 +9,7 @@ Four batches take turns, step by step, in one run, so that noise falls on all al
 
 A step's cost is its CPU time, user plus system over all threads; figures are medians over the steps. `share` is what
 a step costs more than a plain one, of the plain one: what the mark's arithmetic costs in all. Text and prompts are the
-same for all; temperature 1, no top-k, no top-p: the whole vocabulary is in the draw, its dearest case.
+same for all; temperature 1, no top-k, no top-p: the whole vocabulary is in the draw.
 """
 
 from __future__ import annotations
