@@ -39,8 +39,8 @@ def recognise(
 ) -> Recognised:
     """Say which account's mark `text` carries, if any; by the tokenizer of `checkpoint`, or else of all that served.
 
-    Runs of tokens that stand in one of the `harmless` texts too (boilerplate, quotations) are left out. The question and
-    the answer are in the ledger, the text is not.
+    Runs of tokens that stand in one of the `harmless` texts too (boilerplate, quotations) are left out. The question
+    and the answer are in the ledger, the text is not.
 
     Raises:
         NotPermitted: the policy does not let `who` ask.

@@ -187,6 +187,8 @@ class Up:
             engine_secret=self.asking_secret,
             control=str(self.sockets / "engine-control"),
             control_secret=self.engine_secret,
+            # one for the other processes: torch's threads that wait for a core cost several times what they bring
+            threads=max(1, (os.cpu_count() or 1) - 1),
         )
 
     def _worker(self) -> WorkerSetup:
