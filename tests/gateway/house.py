@@ -178,6 +178,8 @@ class Gateway:
         self.process.stdin.write(json.dumps(setup).encode() + b"\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
+        if not line:
+            self.stop()
         assert line, self.errors.read_text()
         self.port: int = json.loads(line)["port"]
         self.base = f"http://127.0.0.1:{self.port}"
