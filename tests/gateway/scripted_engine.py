@@ -1,4 +1,4 @@
-"""The scripted engine in a process of its own, behind a real link: python -m tests.gateway.scripted_engine PATH SECRET."""
+"""The scripted engine in a process of its own, behind a real link; its arguments are the path and the secret."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.gateway.scripted import Scripted
 
 
 async def main() -> None:
-    accept = gateways(Scripted(None, None), Ready(model=MODEL, context=2048))
+    accept = gateways(Scripted(), Ready(model=MODEL, context=2048))
     await listen(Path(sys.argv[1]), Secret(bytes.fromhex(sys.argv[2])), accept)
     await asyncio.Event().wait()
 

@@ -14,9 +14,22 @@ import openai
 import pytest
 
 from tests.backends.stock import stock_server
-from tests.gateway.house import KEY, MODEL, ROOT, SECRET, Gateway, account, chat, code, head, house, post, read_all
-from tests.gateway.house import status as status_of
-from tests.gateway.house import until
+from tests.gateway.house import (
+    KEY,
+    MODEL,
+    ROOT,
+    SECRET,
+    Gateway,
+    account,
+    chat,
+    code,
+    head,
+    house,
+    post,
+    read_all,
+    status,
+    until,
+)
 
 CLOSE = "Connection: close"
 SHIPPED = {"module": "strongroom.gateway"}
@@ -44,14 +57,14 @@ def engine(path: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def healthy(gateway: Gateway) -> bool:
-    return status_of(gateway.talk(head("GET", "/health", CLOSE))) == 200
+    return status(gateway.talk(head("GET", "/health", CLOSE))) == 200
 
 
 def test_an_engine_behind_a_link_lives_dies_and_comes_back(tmp_path: Path) -> None:
     place = tmp_path / "engine.sock"
     with house(tmp_path, engine=f"unix:{place}", **SHIPPED) as (gateway, control):
         raw = post(chat("say 3"), CLOSE)
-        assert (status_of(gateway.talk(raw)), code(gateway.talk(raw))) == (503, "engine_unavailable")
+        assert (status(gateway.talk(raw)), code(gateway.talk(raw))) == (503, "engine_unavailable")
         assert not healthy(gateway)
         with engine(place) as process:
             until(lambda: healthy(gateway))
@@ -64,7 +77,7 @@ def test_an_engine_behind_a_link_lives_dies_and_comes_back(tmp_path: Path) -> No
                 rest = read_all(stream)
                 assert b'"code":"engine_unavailable"' in rest
                 assert b"[DONE]" not in rest
-                assert status_of(read_all(whole)) == 503
+                assert status(read_all(whole)) == 503
         with engine(place):
             until(lambda: healthy(gateway))
             assert b"w0 w1 w2 " in gateway.talk(raw)
@@ -106,7 +119,7 @@ def test_a_server_of_another_make_never_overshoots_a_day_that_is_nearly_over(tmp
     with house(tmp_path, engine=url, models=[MODEL], prepare=prepare, **SHIPPED) as (gateway, control):
         until(lambda: healthy(gateway), 20)
         answers = [gateway.talk(post(chat("Count.", max_tokens=200), CLOSE)) for _ in range(6)]
-        assert status_of(answers[0]) == 200
+        assert status(answers[0]) == 200
         assert code(answers[-1]) == "tokens_per_day_exceeded"
         settled = [line for line in gateway.lines() if line["type"] == "Settled"]
         assert sum(one["prompt_tokens"] + one["completion_tokens"] for one in settled) <= 450

@@ -74,50 +74,63 @@ _acts = st.lists(
 )
 
 
-@given(_acts, st.integers(0, 2000), st.integers(1, 300))
-def test_an_account_never_uses_more_than_its_day(acts: list[tuple[str, int, float]], day: int, size: int) -> None:
-    left, used, now = day, 0, 0.0
-    asked: list[LeaseWanted] = []
-    holds: list[Hold] = []
+class _Day:
+    """One account's day: control's side and the requests' side."""
 
-    def send(message: LeaseWanted | LeaseReturned) -> bool:
-        nonlocal left
+    def __init__(self, tokens: int, size: int) -> None:
+        self.left, self.used, self.now = tokens, 0, 0.0
+        self.asked: list[LeaseWanted] = []
+        self.holds: list[Hold] = []
+        self.budgets = Budgets(self._send, slice_tokens=size)
+
+    def _send(self, message: LeaseWanted | LeaseReturned) -> bool:
         if isinstance(message, LeaseWanted):
-            asked.append(message)
+            self.asked.append(message)
         else:
-            left += message.tokens
+            self.left += message.tokens
         return True
 
-    def then(found: Hold | str) -> None:
+    def _then(self, found: Hold | str) -> None:
         if isinstance(found, Hold):
-            holds.append(found)
+            self.holds.append(found)
 
-    budgets = Budgets(send, slice_tokens=size)
-    for act, number, step in acts:
-        now += step
-        if act == "ask":
-            budgets.reserve("a", "2026-11-23", tokens=number, now=now, then=then)
-        elif act == "end" and holds:
-            hold = holds.pop(number % len(holds))
-            used += min(number, hold.tokens)
+    def ask(self, number: int) -> None:
+        self.budgets.reserve("a", "2026-11-23", tokens=number, now=self.now, then=self._then)
+
+    def end(self, number: int) -> None:
+        if self.holds:
+            hold = self.holds.pop(number % len(self.holds))
+            self.used += min(number, hold.tokens)
             hold.settle(min(number, hold.tokens))
-        elif act == "answer" and asked:
-            wanted = asked.pop(0)
-            tokens = min(wanted.tokens, left)
-            left -= tokens
-            budgets.leased(Leased(account="a", day="2026-11-23", tokens=tokens), now)
-        elif act == "tick":
-            budgets.tick("2026-11-23", now)
-        elif act == "lost":
-            asked.clear()
-            budgets.lost()
-        elif act == "renew":
-            budgets.renew({"a"})
-        assert used + sum(hold.tokens for hold in holds) + left <= day
-    for hold in holds:
+
+    def answer(self, _: int) -> None:
+        if self.asked:
+            tokens = min(self.asked.pop(0).tokens, self.left)
+            self.left -= tokens
+            self.budgets.leased(Leased(account="a", day="2026-11-23", tokens=tokens), self.now)
+
+    def tick(self, _: int) -> None:
+        self.budgets.tick("2026-11-23", self.now)
+
+    def lost(self, _: int) -> None:
+        self.asked.clear()
+        self.budgets.lost()
+
+    def renew(self, _: int) -> None:
+        self.budgets.renew({"a"})
+
+
+@given(_acts, st.integers(0, 2000), st.integers(1, 300))
+def test_an_account_never_uses_more_than_its_day(acts: list[tuple[str, int, float]], tokens: int, size: int) -> None:
+    day = _Day(tokens, size)
+    for act, number, step in acts:
+        day.now += step
+        getattr(day, act)(number)
+        assert day.used + sum(hold.tokens for hold in day.holds) + day.left <= tokens
+    for hold in day.holds:
         hold.settle(0)
-    budgets.close()
-    assert used + left <= day
+    day.budgets.close()
+    assert day.used + day.left <= tokens
 
 
 def test_what_is_left_of_yesterday_goes_back() -> None:
