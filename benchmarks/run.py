@@ -22,7 +22,11 @@ import ledger
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 PAGE = HERE.parent / "docs" / "benchmarks.md"
-BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {"custody": custody.main, "gateway": gateway.main, "ledger": ledger.main}
+BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
+    "custody": custody.main,
+    "gateway": gateway.main,
+    "ledger": ledger.main,
+}
 
 _HEAD = """\
 # Benchmarks
