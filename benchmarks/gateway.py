@@ -50,7 +50,8 @@ http {{
   upstream engine {{ server 127.0.0.1:{upstream}; keepalive 64; keepalive_requests 100000000; }}
   server {{
     listen 127.0.0.1:{port};
-    location / {{ proxy_pass http://engine; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; }}
+    proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off;
+    location / {{ proxy_pass http://engine; }}
   }}
 }}
 """
@@ -107,8 +108,7 @@ def upstream(folder: Path) -> Iterator[int]:
     program = folder / "upstream"
     subprocess.run(["gcc", "-O2", "-w", "-o", str(program), str(ROOT / "benchmarks/upstream.c")], check=True)
     with subprocess.Popen([str(program)], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        yield int(process.stdout.readline())
+        yield int(process.stdout.readline() if process.stdout else "")
         process.kill()
 
 
@@ -139,8 +139,8 @@ def gateway(folder: Path, engine: int) -> Iterator[tuple[int, int]]:
     env = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     command = [sys.executable, "-m", "strongroom.gateway"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
+        if process.stdin is None or process.stdout is None:
+            raise SystemExit("no pipes")
         process.stdin.write(json.dumps(setup).encode() + b"\n")
         process.stdin.flush()
         port = json.loads(process.stdout.readline())["port"]
@@ -216,9 +216,7 @@ def measure(rounds: int, seconds: float) -> dict[str, dict[str, dict[str, float]
                         taken.setdefault((kind, door), []).append(figures)
     return {
         kind: {
-            door: {
-                what: statistics.median(one[what] for one in taken[kind, door]) for what in taken[kind, door][0]
-            }
+            door: {what: statistics.median(one[what] for one in taken[kind, door]) for what in taken[kind, door][0]}
             | {
                 "cpu_min": min(one["cpu_s_per_1000"] for one in taken[kind, door]),
                 "cpu_max": max(one["cpu_s_per_1000"] for one in taken[kind, door]),

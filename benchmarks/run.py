@@ -18,6 +18,7 @@ from pathlib import Path
 import engine
 
 import custody
+import gateway
 import ledger
 import watermark
 
@@ -27,6 +28,7 @@ PAGE = HERE.parent / "docs" / "benchmarks.md"
 BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "custody": custody.main,
     "engine": engine.main,
+    "gateway": gateway.main,
     "ledger": ledger.main,
     "watermark": watermark.main,
 }

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -178,11 +178,13 @@ class Gateway:
         self.process.stdin.write(json.dumps(setup).encode() + b"\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
+        if not line:
+            self.stop()
         assert line, self.errors.read_text()
         self.port: int = json.loads(line)["port"]
         self.base = f"http://127.0.0.1:{self.port}"
 
-    def __enter__(self) -> Gateway:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

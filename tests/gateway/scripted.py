@@ -22,7 +22,7 @@ def _prompt(ask: Ask) -> str:
 
 
 class Scripted:
-    def __init__(self, path: object, secret: object) -> None:
+    def __init__(self, *_where: object) -> None:
         self.loop = asyncio.get_running_loop()
         self.open: dict[str, Sink] = {}
 

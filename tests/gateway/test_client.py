@@ -108,10 +108,10 @@ def test_engine_errors(client: openai.OpenAI, script: str, error: type[openai.AP
 
 
 def test_an_engine_that_dies_in_mid_stream(client: openai.OpenAI) -> None:
-    seen: list[str] = []
+    stream = client.chat.completions.create(**chat("die 3"), stream=True)
+    seen = [next(stream).choices[0].delta.content or "" for _ in range(4)]
     with pytest.raises(openai.APIError, match="failed while it wrote") as caught:
-        for event in client.chat.completions.create(**chat("die 3"), stream=True):
-            seen.append(event.choices[0].delta.content or "")
+        next(stream)
     assert "".join(seen) == "w0 w1 w2 "
     assert caught.value.code == "engine_failed"
 
@@ -125,9 +125,9 @@ def test_wrong_keys_and_models(gateway: Gateway, client: openai.OpenAI) -> None:
 
 
 def test_the_client_gives_up_in_time(gateway: Gateway) -> None:
-    with openai.OpenAI(base_url=f"{gateway.base}/v1", api_key=KEY, max_retries=0, timeout=0.3) as client:
-        with pytest.raises(openai.APITimeoutError):
-            client.chat.completions.create(**chat("hang"))
+    client = openai.OpenAI(base_url=f"{gateway.base}/v1", api_key=KEY, max_retries=0, timeout=0.3)
+    with client, pytest.raises(openai.APITimeoutError):
+        client.chat.completions.create(**chat("hang"))
 
 
 def test_the_client_comes_back_when_it_is_told(tmp_path: Path) -> None:
@@ -145,9 +145,9 @@ def test_the_client_comes_back_when_it_is_told(tmp_path: Path) -> None:
 
 def test_it_retries_what_is_busy(gateway: Gateway) -> None:
     start = time.monotonic()
-    with openai.OpenAI(base_url=f"{gateway.base}/v1", api_key=KEY, max_retries=1) as client:
-        with pytest.raises(openai.RateLimitError):
-            client.chat.completions.create(**chat("fail busy"))
+    client = openai.OpenAI(base_url=f"{gateway.base}/v1", api_key=KEY, max_retries=1)
+    with client, pytest.raises(openai.RateLimitError):
+        client.chat.completions.create(**chat("fail busy"))
     assert 0.9 < time.monotonic() - start < 5  # retry-after of one second was honoured
 
 

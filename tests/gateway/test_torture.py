@@ -167,14 +167,14 @@ def test_a_client_that_does_not_read_is_dropped(tmp_path: Path) -> None:
 
 
 def test_a_slow_reader_over_time_is_dropped(tmp_path: Path) -> None:
-    with house(tmp_path, bounds={"stall_seconds": 0.5, "stall_bytes": 1 << 24}) as (gateway, _):
-        with gateway.connect() as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            sock.sendall(post(chat("burst 20000", stream=True, max_tokens=1_000_000)))
-            assert gateway.settled()[0]["completion_tokens"] == 20000
-            time.sleep(2.5)
-            sock.settimeout(5)
-            assert not read_all(sock).endswith(b"0\r\n\r\n")
+    bounds = {"stall_seconds": 0.5, "stall_bytes": 1 << 24}
+    with house(tmp_path, bounds=bounds) as (gateway, _), gateway.connect() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.sendall(post(chat("burst 20000", stream=True, max_tokens=1_000_000)))
+        assert gateway.settled()[0]["completion_tokens"] == 20000
+        time.sleep(2.5)
+        sock.settimeout(5)
+        assert not read_all(sock).endswith(b"0\r\n\r\n")
 
 
 def test_a_thousand_idle_connections(gateway: Gateway) -> None:
@@ -202,6 +202,14 @@ def test_no_room_for_a_connection(tmp_path: Path) -> None:
         assert b"retry-after: 1" in answer
         for sock in busy:
             sock.close()
+
+
+def test_what_comes_in_one_turn_goes_out_at_once_but_in_chunks_of_its_own(gateway: Gateway) -> None:
+    with gateway.connect() as sock:
+        sock.sendall(post(chat("burst 40", stream=True), "Connection: close"))
+        first = sock.recv(1 << 20)
+        assert first.count(b'"content":"w') == 40
+        assert first.count(b"\r\ndata: ") >= 41
 
 
 def test_the_engine_gone_in_mid_stream_is_said(gateway: Gateway) -> None:

@@ -52,8 +52,8 @@ class Connection(asyncio.Protocol):
     """The protocol of one connection; it is what a request's work writes its answer to, too."""
 
     __slots__ = (
-        "_current", "_deaf", "_front", "_in_head", "_loop", "_parser", "_queue", "_reading", "_transport", "_turning",
-        "_work", "due", "stalled",
+        "_current", "_deaf", "_front", "_in_head", "_loop", "_out", "_parser", "_queue", "_reading", "_transport",
+        "_turning", "_waiting", "_work", "due", "stalled",
     )  # fmt: skip
 
     def __init__(self, front: Front) -> None:
@@ -69,6 +69,8 @@ class Connection(asyncio.Protocol):
         self._work: Work | None = None
         self._deaf = False  # nothing more is read
         self._turning = False
+        self._out: list[bytes] = []  # events of this turn of the loop…
+        self._waiting = 0  # … and their bytes
         self.due = _FOREVER  # when the client must have sent more
         self.stalled = _FOREVER  # when the client must have read more
 
@@ -116,6 +118,7 @@ class Connection(asyncio.Protocol):
         work, self._work = self._work, None
         self._current = self._reading = self._parser = None
         self._queue.clear()
+        self._out.clear()
         if work is not None:
             work.gone()
 
@@ -204,18 +207,19 @@ class Connection(asyncio.Protocol):
         if request is not None:
             fields = self._fields(request, b"")
             head = heads.stream_head(request.id, date=self._front.date, fields=fields)
-            self._write(head + heads.chunk(data) if data else head)
+            self._collect(head + heads.chunk(data) if data else head)
 
     def stream(self, data: bytes) -> None:
-        """Send more events. uvloop puts what is written in one turn of the loop into one system call."""
-        self._write(heads.chunk(data))
+        """Send more events: those of one turn of the loop with one system call."""
+        self._collect(heads.chunk(data))
 
     def end_stream(self, data: bytes, *, keep: bool = True) -> None:
         """Send the last events, and go on to the next request, or close."""
         request = self._current
         if request is not None:
             request.keep = request.keep and keep
-            self._write(heads.chunk(data) + heads.LAST)
+            self._collect(heads.chunk(data) + heads.LAST)
+            self._flush()
             self._done(request)
 
     # ── the front's ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -305,6 +309,21 @@ class Connection(asyncio.Protocol):
         self.due = self._loop.time() + _LINGER
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write_eof()
+
+    def _collect(self, data: bytes) -> None:
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(data)
+        self._waiting += len(data)
+        if self._waiting > _HIGH:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._out:
+            data = b"".join(self._out) if len(self._out) > 1 else self._out[0]
+            self._out.clear()
+            self._waiting = 0
+            self._write(data)
 
     def _write(self, data: bytes) -> None:
         transport = self._transport
