@@ -15,17 +15,22 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import engine
+
 import custody
 import gateway
 import ledger
+import watermark
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "custody": custody.main,
+    "engine": engine.main,
     "gateway": gateway.main,
     "ledger": ledger.main,
+    "watermark": watermark.main,
 }
 
 _HEAD = """\

@@ -1,10 +1,10 @@
 """Make the study's texts once: answers of the demo's real model, marked and unmarked, drawn by the room's own code.
 
 SmolLM2-135M-Instruct at temperature 1, no top-k or top-p, 200 tokens an answer (the end token is ruled out, so that
-lengths are equal), batches of eight, every row with its own account's key. About a quarter of an hour on one core; the
+lengths are equal), batches of eight, every row with its own account's key. About twenty minutes on one core; the
 token ids are kept in results/watermark-texts.npz, so that benchmarks/watermark.py re-runs in a minute.
 
-    python benchmarks/watermark_texts.py [--batches 12]
+    python benchmarks/watermark_texts.py [--batches 18]
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from strongroom.core.secrets import Secret
 from strongroom.engines.demo_model import demo_model
@@ -48,9 +47,15 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")) / "strongroom-bench"
 
 
+def _prompts(at: int) -> list[str]:
+    """Return the prompts of a batch; after all have been asked they are asked again, for other accounts."""
+    start = at * ROWS % len(PROMPTS)
+    return PROMPTS[start : start + ROWS]
+
+
 @torch.inference_mode()
 def answers(
-    model: torch.nn.Module, tokenizer: Any, *, prompts: list[str], markers: list[Marker]
+    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, *, prompts: list[str], markers: list[Marker]
 ) -> tuple[list[list[int]], list[float], list[float]]:
     """Return tokens, mean log-likelihood and mean entropy (nats a token) of one batch of answers."""
     text = ["<|im_start|>user\n" + one + "<|im_end|>\n<|im_start|>assistant\n" for one in prompts]
@@ -77,7 +82,7 @@ def answers(
 def main() -> None:
     """Make the texts and keep them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--batches", type=int, default=12)
+    parser.add_argument("--batches", type=int, default=18)
     batches = parser.parse_args().batches
     folder = demo_model(cache())
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -85,7 +90,7 @@ def main() -> None:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     kept: dict[str, list[object]] = {"tokens": [], "kind": [], "account": [], "likely": [], "entropy": []}
     same = [PROMPTS[0]] * ROWS
-    work = [(kind, PROMPTS[at * ROWS : (at + 1) * ROWS], at * ROWS) for at in range(batches) for kind in (1, 0)]
+    work = [(kind, _prompts(at), at * ROWS) for at in range(batches) for kind in (1, 0)]
     for kind, prompts, start in [(3, same, 0), (2, same, 0), *work]:
         # kinds: 0 unmarked, 1 marked (an account a row); 2 and 3 the same with one prompt, and one account, eight times
         accounts = [0 if kind > 1 else start + row for row in range(ROWS)]

@@ -2,9 +2,9 @@
 
 core      words that all rooms share          ports     what rooms ask of the world
 ledger    a Merkle log of every act           access    who may do what, and who else must agree
-custody   weights at rest and in memory       engines   the only code that runs a model
-backends  one file per technology             wiring    settings and URLs to objects
-cli       the front door
+custody   weights at rest and in memory       watermark a mark in answers that names the account
+engines   the only code that runs a model     backends  one file per technology
+wiring    settings and URLs to objects        cli       the front door
 """
 
 from __future__ import annotations

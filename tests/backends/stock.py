@@ -31,6 +31,7 @@ def stock_server() -> str:
     parameters.n_ctx = 2048
     parameters.n_parallel = 4
     parameters.cpuparams.n_threads = 1
+    parameters.verbosity = -1
     _SERVERS.append(xllamacpp.Server(parameters))
     return str(_SERVERS[-1].listening_address)
 

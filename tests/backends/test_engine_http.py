@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
+import ipaddress
 import json
+import ssl
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from strongroom.backends.engine_http import HttpCompletions, Patience
 from strongroom.core.errors import BadSettings
@@ -331,3 +340,45 @@ def test_urls_that_are_refused(url: str) -> None:
 def test_a_key_is_one_word() -> None:
     with pytest.raises(BadSettings):
         HttpCompletions("http://h", Secret(b"a\r\nX: y"))
+
+
+def _certificate(place: Path) -> Path:
+    """Write a certificate for 127.0.0.1 that nobody has signed, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "engine")])
+    now = dt.datetime.now(dt.UTC)  # noqa: TID251 - OpenSSL looks at the real clock
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(now - dt.timedelta(1)).not_valid_after(now + dt.timedelta(1))
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
+    raw = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    file = place / "engine.pem"
+    file.write_bytes(raw + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return file
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_tls_is_believed_only_with_a_certificate_that_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, trusted: bool
+) -> None:
+    file = _certificate(tmp_path)
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(file)
+
+    async def go() -> None:
+        upstream = Upstream(whole(ANSWER))
+        server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0, ssl=context)
+        port = server.sockets[0].getsockname()[1]
+        client = HttpCompletions(f"https://127.0.0.1:{port}", patience=QUICK)
+        asker = await answer(client, ask(1, streamed=False))
+        if trusted:
+            assert asker.text == "hi"
+        else:
+            assert (asker.code, upstream.requests) == ("unavailable", [])
+        client.close()
+        server.close()
+        await asyncio.sleep(0.05)
+
+    asyncio.run(go())

@@ -12,12 +12,14 @@ import msgspec
 import pytest
 
 from strongroom.backends import link_unix
+from strongroom.backends.engine_link import LinkCompletions
 from strongroom.backends.link_kept import keep
 from strongroom.backends.link_unix import connect, listen
 from strongroom.core.errors import StoreUnavailable
 from strongroom.core.secrets import Secret
-from strongroom.ports.completions import Cancel, Piece
+from strongroom.ports.completions import Cancel, Piece, Ready
 from strongroom.ports.links import End, Link, Listening, Receiver
+from tests.ports.asking import answer, ask
 
 SECRET = Secret(b"s" * 32)
 
@@ -279,3 +281,24 @@ def test_a_place_where_no_socket_can_be(tmp_path: Path) -> None:
             await connect(End(tmp_path / "none", SECRET, "gateway", Piece), Heard())
 
     asyncio.run(go())
+
+
+def test_a_prompt_that_no_frame_holds_costs_nobody_the_link(run: Callable[..., None]) -> None:
+    async def check(house: House) -> None:
+        client = LinkCompletions(house.path, SECRET)
+        client.on_open(Dropping())
+        client.on_message(Ready(model="m", context=0))
+        assert (await answer(client, ask(1, prompt="x" * (4 << 20)))).code == "prompt_too_long"
+        client.close()
+
+    run(check)
+
+
+class Dropping:
+    """A link that leads nowhere."""
+
+    def send(self, message: msgspec.Struct) -> None:
+        raise AssertionError(type(message))
+
+    def close(self) -> None:
+        pass

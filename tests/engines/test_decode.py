@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers")
 
-from strongroom.core.errors import EngineFailed, StrongroomError  # noqa: E402 - after the skip
+from strongroom.core.errors import BadInput, EngineFailed, StrongroomError  # noqa: E402 - after the skip
 from strongroom.core.secrets import Secret  # noqa: E402
 from strongroom.engines.decode import Batch  # noqa: E402
 from strongroom.engines.row import Order, Row, Wrote  # noqa: E402
@@ -71,6 +71,63 @@ def test_a_batch_writes_what_each_row_would_alone(engine: Engine, every: int, ch
     assert len(set(alone)) == len(alone)
 
 
+SIZES = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+ARCHITECTURES = {  # positions by rotation, by a table, by a slope; windows narrower than the text
+    "Gemma2": SIZES | {"num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 64, "sliding_window": 6},
+    "Mistral": SIZES | {"num_key_value_heads": 2, "intermediate_size": 64, "sliding_window": 6},
+    "OPT": SIZES | {"ffn_dim": 64, "word_embed_proj_dim": 32, "max_position_embeddings": 64},
+    "Bloom": {"vocab_size": 97, "hidden_size": 32, "n_layer": 2, "n_head": 4},
+    "Mamba": {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2},
+}
+
+
+class Numbers:
+    """A tokenizer whose words are numbers."""
+
+    def stream(self) -> Numbers:
+        return self
+
+    def step(self, token: int) -> str:
+        return f"{token} "
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(map(self.step, ids))
+
+
+def random_model(kind: str) -> Any:
+    torch.manual_seed(1)
+    config = getattr(transformers, f"{kind}Config")(**ARCHITECTURES[kind])
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for weights in model.parameters():
+            if weights.dim() > 1:
+                weights.mul_(4)  # so that the likeliest token is so by far
+    model.generation_config = transformers.GenerationConfig(pad_token_id=0)
+    return model
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ARCHITECTURES if kind != "Mamba"])
+def test_other_architectures_write_what_transformers_does(kind: str) -> None:
+    model = random_model(kind)
+    prompts = [[5, 6, 7], [9, 10, 11, 12, 13, 14, 15, 16, 17, 18], [3], [20, 21, 22, 23, 24]]
+    orders = [Order(ids=ids, room=14, sampling=Sampling()) for ids in prompts]
+    rows = [Row(one, Numbers(), marker=None, ends=frozenset()) for one in orders]  # type: ignore[arg-type]
+    write(Batch(model, Numbers()), rows, 2)  # type: ignore[arg-type]
+    for ids, row in zip(prompts, rows, strict=True):
+        given = torch.tensor([ids])
+        mask = torch.ones_like(given)
+        theirs = model.generate(given, attention_mask=mask, max_new_tokens=14, do_sample=False)
+        assert row.new == theirs[0, len(ids) :].tolist()
+
+
+def test_a_model_whose_state_is_no_cache_of_positions_is_refused() -> None:
+    row = Row(Order(ids=[1, 2], room=4, sampling=Sampling()), Numbers(), marker=None, ends=frozenset())  # type: ignore[arg-type]
+    batch = Batch(random_model("Mamba"), Numbers())  # type: ignore[arg-type]
+    batch.join(row)
+    (outcome,) = batch.step()
+    assert isinstance(outcome[1], BadInput)
+
+
 def test_a_long_prompt_is_read_in_pieces(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = write(engine.batch(), [engine.row(order(engine, "x" * 23))])
     monkeypatch.setattr("strongroom.engines.decode._CHUNK", 5)
@@ -98,9 +155,9 @@ def test_rows_that_leave_do_not_disturb_the_others(engine: Engine) -> None:
 
 
 def test_a_mark_is_in_all_draws_but_the_first_and_in_none_at_temperature_0(engine: Engine) -> None:
-    hot = engine.row(order(engine, "ab", count=20, temperature=2.0), KEY)
+    hot = engine.row(order(engine, "ab", count=20, temperature=2.0, seed=2), KEY)
     cold = engine.row(order(engine, "ab", count=20), KEY)
-    plain = engine.row(order(engine, "ab", count=20, temperature=2.0))
+    plain = engine.row(order(engine, "ab", count=20, temperature=2.0, seed=2))
     write(engine.batch(), [hot, cold, plain])
     assert 0 < hot.marked <= len(hot.new) - 4
     assert (cold.marked, plain.marked) == (0, 0)

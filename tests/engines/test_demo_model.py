@@ -17,6 +17,7 @@ pytest.importorskip("gguf")
 from strongroom.core.errors import BadInput, MissingExtra, StoreUnavailable  # noqa: E402 - after the skip
 from strongroom.engines import demo_model as module  # noqa: E402
 from strongroom.engines.gguf_llama import Gguf  # noqa: E402
+from strongroom.engines.row import Order, Row, Wrote  # noqa: E402
 from strongroom.engines.transformers_engine import Engine  # noqa: E402
 from strongroom.ports.engine import Sampling  # noqa: E402
 
@@ -107,6 +108,39 @@ def test_it_writes_english(engine: Engine) -> None:
     written = engine.generate(turns, sampling=Sampling(max_new_tokens=40))
     assert "Paris" in written.text
     assert written.finish == "stop"
+
+
+def test_four_that_come_one_after_the_other_write_what_each_would_alone(
+    model: Path, open_plain: type[MemorySource]
+) -> None:
+    engine = Engine.load(open_plain(model))
+    engine.model.float()  # type: ignore[attr-defined] - a torch module
+    prompts = [
+        "Hi",
+        "The old lighthouse keeper climbed the stairs and",
+        "def main():",
+        "One, two, three, four",
+    ]
+    cold = Sampling(max_new_tokens=6)
+    alone = [engine.generate(prompt, sampling=cold).text for prompt in prompts]
+    batch, texts, waiting = engine.batch(), dict[Row, str](), list(prompts)
+    while waiting or len(batch):
+        if waiting:
+            ids = engine.tokens.encode(waiting.pop(0))
+            row = engine.row(Order(ids=ids, room=6, sampling=cold))
+            batch.join(row)
+            texts[row] = ""
+        for row, wrote in [*batch.step(), *batch.step()]:
+            assert isinstance(wrote, Wrote)
+            texts[row] += wrote.text
+    assert list(texts.values()) == alone
+
+
+def test_tokens_are_spelled_by_their_bytes(engine: Engine) -> None:
+    text = "Größe \U0001f511 at 9"
+    spelled = [engine.tokens.spell(token) for token in engine.tokens.encode(text)]
+    assert b"".join(bytes(raw) for _, raw in spelled) == text.encode()
+    assert any(written == "\N{REPLACEMENT CHARACTER}" * len(raw) for written, raw in spelled)
 
 
 def test_the_template_starts_with_the_models_own_words(engine: Engine) -> None:

@@ -96,6 +96,11 @@ def test_one_account_in_two_epochs_is_one_account() -> None:
     assert len(found.accused) == 2
 
 
+def test_one_key_may_be_all_that_is_tried() -> None:
+    found = attribute(_answer(KEYS[4]), KEYS[4:5])
+    assert (found.verdict, found.p_value) == ("match", found.raw_p_value)
+
+
 def test_each_further_key_costs_its_correction() -> None:
     text = _answer(KEYS[1], 40)
     few, many = attribute(text, KEYS[:10]), attribute(text, KEYS)

@@ -1,7 +1,7 @@
 """Real, repetitive, unmarked text that every machine has: the standard library's sources and its licence.
 
 Tokens are words and single punctuation marks, numbered as they come: not a language model's tokenizer, but as
-repetitive as one's tokens, and there without any download. The figures with a real tokenizer are benchmarks/watermark.py's.
+repetitive as one's tokens, and there without any download. benchmarks/watermark.py has the figures with a real one.
 """
 
 from __future__ import annotations

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Final
 
 from strongroom.backends.link_kept import keep
 from strongroom.core.secrets import Secret
 from strongroom.ports.completions import Answer, Ask, Begun, Cancel, Ended, Failed, Piece, Ready, Sink
 from strongroom.ports.links import End, Link
+
+_MOST_TEXT: Final = 3 << 20  # characters: a longer frame would cost the link, and everybody's answers with it
 
 
 class LinkCompletions:
@@ -34,6 +37,8 @@ class LinkCompletions:
             return self._refuse(ask, sink, code="unavailable", message="the engine is not there")
         if ask.id in self._open:
             return self._refuse(ask, sink, code="failed", message="a request of that id is open")
+        if len(ask.prompt or "") + sum(len(turn.content) for turn in ask.turns) > _MOST_TEXT:
+            return self._refuse(ask, sink, code="prompt_too_long", message="the prompt is too long for the link")
         self._open[ask.id] = sink
         self._link.send(ask)
         return None

@@ -13,7 +13,7 @@ import secrets
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import msgspec
 
@@ -56,7 +56,7 @@ class _Wire(asyncio.Protocol):
         self._secret = secret
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
-        self._decode: Callable[[bytes], Any] | None = None
+        self._decode: Callable[[bytes], object] | None = None
         self._receiver: Receiver | None = None
         self._nonce = secrets.token_bytes(_NONCE)
         self._deadline: asyncio.TimerHandle | None = None
@@ -117,9 +117,9 @@ class _Wire(asyncio.Protocol):
     def _greet(self, raw: bytes) -> None:
         raise NotImplementedError
 
-    def _open(self, incoming: Any, receiver: Receiver) -> None:  # noqa: ANN401 - a typing union
+    def _open(self, incoming: object, receiver: Receiver) -> None:
         self._settle()
-        self._decode = msgspec.msgpack.Decoder(incoming).decode
+        self._decode = msgspec.msgpack.Decoder(cast("type[object]", incoming)).decode
         self._receiver = receiver
         receiver.on_open(self)
 

@@ -22,8 +22,7 @@
     │   ├── DiskFull · StoreUnavailable · LedgerUnavailable · OutputLost
     ├── LimitError                      exit 8   larger than a stated limit
     │   └── EntryTooLarge · InputTooLarge
-    ├── MissingExtra                    exit 9   an optional part is not installed
-    └── EngineFailed                    exit 1   a model, or what runs it, failed
+    └── MissingExtra · EngineFailed     exit 9 · 1 an optional part is not installed; a model failed while it wrote
 
 A leaf carries a stable ``code``, an exit status and a default ``remedy``; the one who raises it says ``where`` and the
 ``message``. Messages name things and places, never contents, keys or passphrases (rule 9).

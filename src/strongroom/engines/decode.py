@@ -86,8 +86,7 @@ class Batch:
             logits = self._forward()
         except Exception as error:  # noqa: BLE001 - whatever the model raises; the cache may be half-written
             self._rows, self._cache, self._gone = [], new_cache(), set()
-            trouble = _failed(error)
-            return [(row, trouble) for row in rows]
+            return _all_failed(rows, error)
         outcomes = self._write(rows, logits)
         self._gone |= {row for row, wrote in outcomes if row.finish or not isinstance(wrote, Wrote)}
         return outcomes
@@ -131,7 +130,7 @@ class Batch:
             ).logits[:, -1]
             if one.done < len(one.row.order.ids):
                 return []
-            outcomes = self._write([one.row], logits)
+            outcomes: list[Outcome] = self._write([one.row], logits)
             if one.row.finish is None and isinstance(outcomes[0][1], Wrote):
                 self._let_in(one)
         except Exception as error:  # noqa: BLE001 - as above; only this row is touched
@@ -153,7 +152,7 @@ class Batch:
         """Choose every row's next token and have the row take it."""
         logits = logits.float().cpu()
         finite = logits.amax(-1).isfinite()
-        sound = cast("list[bool]", finite.tolist())
+        sound = [bool(one) for one in finite]
         chosen = _chosen(rows, torch.where(finite[:, None], logits, 0.0))
         return [
             self._taken(row, logits[place], chosen[place] if sound[place] else None) for place, row in enumerate(rows)
@@ -172,7 +171,7 @@ class Batch:
         """Return what the model itself thought of `token`, before temperature and the rest."""
         likely = logits.log_softmax(-1)
         top = likely.topk(min(count, len(likely)))
-        pairs = zip(_ids(top.indices), cast("list[float]", top.values.tolist()), strict=True)
+        pairs = zip(_ids(top.indices), (float(one) for one in top.values), strict=True)
         others = tuple((*self._tokens.spell(one), value) for one, value in pairs)
         return TokenLogprob(*self._tokens.spell(token), float(likely[token]), others)
 
@@ -191,7 +190,11 @@ def _chosen(rows: Sequence[Row], logits: torch.Tensor) -> list[int]:
 
 
 def _ids(tokens: torch.Tensor) -> list[int]:
-    return cast("list[int]", tokens.tolist())
+    return [int(one) for one in tokens]
+
+
+def _all_failed(rows: Sequence[Row], error: Exception) -> list[Outcome]:
+    return [(row, _failed(error)) for row in rows]
 
 
 def _failed(error: Exception) -> StrongroomError:

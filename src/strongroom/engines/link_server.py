@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from strongroom.ports.completions import Answer, Ask, Cancel, Completions, Ended, Failed, Ready
@@ -14,7 +12,7 @@ def gateways(completions: Completions, ready: Ready) -> Accept:
     """Return what accepts the links of gateways, and of nobody else; each is told `ready` first."""
     count = iter(range(1 << 62))
 
-    def accept(role: str) -> tuple[Any, Receiver] | None:
+    def accept(role: str) -> tuple[object, Receiver] | None:
         return (Ask | Cancel, GatewayLink(completions, ready, next(count))) if role == "gateway" else None
 
     return accept

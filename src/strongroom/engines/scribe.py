@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
-from strongroom.core.errors import BadInput, InputTooLarge, StrongroomError
+from strongroom.core.errors import BadInput, EngineFailed, InputTooLarge
 from strongroom.core.log import log
 from strongroom.engines.decode import Outcome
 from strongroom.engines.row import Order, Row, Wrote
@@ -159,5 +159,7 @@ def _failure(ask: Ask, error: Exception) -> Failed:
     kinds: tuple[tuple[type[Exception], str], ...] = ((InputTooLarge, "prompt_too_long"), (BadInput, "bad_prompt"))
     code = next((word for kind, word in kinds if isinstance(error, kind)), "failed")
     if code == "failed":
-        log.error("writing failed", code=error.code if isinstance(error, StrongroomError) else type(error).__name__)
+        # an EngineFailed tells the type of what the model raised, which holds no text
+        kind = error.message if isinstance(error, EngineFailed) else type(error).__name__
+        log.error("writing failed", code=EngineFailed.code, reason=kind)
     return Failed(id=ask.id, code=code, message=_MESSAGES[code])

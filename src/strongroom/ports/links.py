@@ -47,7 +47,7 @@ class End:
     path: Path
     secret: Secret
     role: str  # who the connecting end says it is: "gateway", "engine", "worker", "cli"
-    incoming: Any  # a typing union of tagged structs, as msgspec wants it
+    incoming: object  # a typing union of tagged structs, as msgspec wants it
 
 
 class Listening(Protocol):
@@ -58,7 +58,7 @@ class Listening(Protocol):
         ...
 
 
-Accept = Callable[[str], tuple[Any, Receiver] | None]
+Accept = Callable[[str], tuple[object, Receiver] | None]
 """Given the role of who knocks: the incoming types and the receiver for that link, or None to refuse."""
 
 Listen = Callable[[Path, Secret, Accept], Awaitable[Listening]]

@@ -87,7 +87,5 @@ def common_runs(texts: Iterable[Tokens], *, at_least: int = 2) -> I64:
 
 
 def is_common(marks: I64, common: I64) -> npt.NDArray[np.bool_]:
-    """Say which fingerprints are in the sorted list `common`."""
-    if not common.size:
-        return np.zeros(marks.shape, np.bool_)
+    """Say which fingerprints are in `common`, sorted and not empty."""
     return common[np.minimum(np.searchsorted(common, marks), common.size - 1)] == marks

@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeVar, cast
 
 from strongroom.core.errors import BadInput
 from strongroom.watermark.arrays import Array, Namespace, device_of, namespace
 from strongroom.watermark.keys import MarkKey
 from strongroom.watermark.prf import context_seed, signed, uniforms
+
+T = TypeVar("T")  # numpy's array or torch's tensor: what comes in goes out
 
 CONTEXT: Final = 4
 
@@ -23,17 +25,22 @@ CONTEXT: Final = 4
 _REACH: Final = 40.5
 
 
-def choose(logits: Array, seeds: Array) -> Array:
+def choose(logits: T, seeds: T) -> T:
     """Return the drawn tokens (B,) int64: the argmax over V of `logits` (B, V) plus the Gumbel noise of `seeds` (B,).
 
     `logits` are scaled by temperature and masked by top-k and top-p already (ruled out is -inf); `seeds` are signed
     64-bit. Arrays of numpy or torch, on any device; the arithmetic is float64. Tokens that can't win are left out where
-    that saves work, which never changes a choice: the noise of the others is the same.
+    that saves work (on a CPU), which never changes a choice: the noise of the others is the same.
 
     Raises:
         BadInput: shapes don't fit, or a row has no finite logit, or one that is NaN or +inf.
 
     """
+    return cast("T", _choose(cast("Array", logits), cast("Array", seeds)))
+
+
+def _choose(logits: Array, seeds: Array) -> Array:
+    """Draw, as `choose` says."""
     if len(logits.shape) != 2 or tuple(seeds.shape) != tuple(logits.shape[:1]):  # noqa: PLR2004 - rows and vocabulary
         raise BadInput(f"logits {tuple(logits.shape)} and seeds {tuple(seeds.shape)} don't fit", where="choose")
     xp = namespace(logits, seeds)
@@ -41,15 +48,24 @@ def choose(logits: Array, seeds: Array) -> Array:
     top = xp.max(logits, axis=-1, keepdims=True)
     if not bool(xp.all(xp.isfinite(top))):
         raise BadInput("a row of logits has no finite largest value", where="choose")
-    tokens = xp.arange(logits.shape[1], dtype=xp.int64, device=device_of(logits))
-    within = logits >= top - _REACH
-    if 2 * int(xp.count_nonzero(within)) > logits.shape[0] * logits.shape[1]:
+    if not _is_on_cpu(logits):
+        tokens = xp.arange(logits.shape[1], dtype=xp.int64, device=device_of(logits))
         return xp.argmax(logits + noise(seeds[:, None], tokens[None, :], xp), axis=-1)
-    picked: list[Array] = []
-    for row in range(logits.shape[0]):
-        (kept,) = xp.nonzero(within[row])
-        picked.append(kept[xp.argmax(logits[row][kept] + noise(seeds[row], kept, xp), axis=-1)])
-    return xp.stack(picked)
+    within = logits >= top - _REACH
+    return xp.stack([_choose_row(logits[row], seeds[row], within[row], xp=xp) for row in range(logits.shape[0])])
+
+
+def _choose_row(logits: Array, seed: Array, within: Array, *, xp: Namespace) -> Array:
+    """Return the drawn token of one row: a row's work fits a processor's cache, a batch's does not."""
+    (kept,) = xp.nonzero(within)
+    if 2 * kept.shape[0] > logits.shape[0]:
+        return xp.argmax(logits + noise(seed, xp.arange(logits.shape[0], dtype=xp.int64), xp), axis=-1)
+    return kept[xp.argmax(logits[kept] + noise(seed, kept, xp), axis=-1)]
+
+
+def _is_on_cpu(array: Array) -> bool:
+    """Say whether rows are better handled one by one, which an accelerator's launches would make slow."""
+    return str(device_of(array)) == "cpu"
 
 
 def noise(seeds: Array, tokens: Array, xp: Namespace) -> Array:

@@ -162,6 +162,9 @@ def main() -> int:
     except StrongroomError as error:
         log.error("the engine did not start", code=error.code, where=error.where)
         return error.exit_status
+    except Exception as error:  # noqa: BLE001 - the outermost frame: a traceback could hold what nobody may see
+        log.error("internal error", code=type(error).__name__)
+        return 1
     return 0
 
 
