@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.gateway.house import KEY, MODEL, Gateway, chat, code, head, house, post, read_all, status, until
 
@@ -122,6 +124,35 @@ def test_one_byte_at_a_time(gateway: Gateway) -> None:
         for byte in post(ONE, "Connection: close"):
             sock.sendall(bytes([byte]))
         assert status(read_all(sock)) == 200
+
+
+def test_a_large_head_in_pieces_is_no_larger_for_that(gateway: Gateway) -> None:
+    raw = post(ONE, "Connection: close", *[f"X-{n}: {'a' * 100}" for n in range(120)])
+    assert len(raw) > 12_000
+    with gateway.connect() as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for start in range(0, len(raw), 1500):
+            sock.sendall(raw[start : start + 1500])
+            time.sleep(0.005)
+        assert status(read_all(sock)) == 200
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damaged_requests_do_no_harm(gateway: Gateway, data: st.DataObject) -> None:
+    raw = bytearray(post(ONE) + head("GET", "/v1/models") + post(chat("say 2", stream=True)))
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = data.draw(st.integers(0, len(raw) - 1))
+        cut = data.draw(st.integers(0, 20))
+        raw[at : at + cut] = data.draw(
+            st.binary(max_size=20) | st.sampled_from([b"\r\n", b"\r\n\r\n", b"\n", b":", b"0"])
+        )
+    with gateway.connect() as sock:
+        sock.sendall(bytes(raw))
+        sock.shutdown(socket.SHUT_WR)
+        answer = read_all(sock)
+    assert not answer or answer.startswith(b"HTTP/1.1 ")
+    assert gateway.process.poll() is None
 
 
 def test_slow_heads_and_bodies_end_in_time(gateway: Gateway) -> None:

@@ -171,6 +171,19 @@ def test_the_bound_holds_for_every_prompt(content: str, turns: int) -> None:
     assert found.room >= turns * len(content.encode())
 
 
+_spaces = st.sampled_from(["", " ", "\t", "\n", "\r"])
+
+
+@given(st.lists(st.sampled_from(["model", "seed", "user", "temperature", "n"]), max_size=6), st.data())
+def test_a_name_that_comes_twice_is_always_seen(names: list[str], data: st.DataObject) -> None:
+    values = {"model": '"m"', "seed": "1", "user": '"a\\":"', "temperature": "null", "n": "1"}
+    fields = ['"messages":[{"role":"user","content":"x"}]', '"model":"m"']
+    fields += [f'"{name}"{data.draw(_spaces)}:{data.draw(_spaces)}{values[name]}' for name in names]
+    raw = ("{" + ",".join(data.draw(st.permutations(fields))) + "}").encode()
+    once = len(set(names)) == len(names) and "model" not in names
+    assert isinstance(chat(raw), Wanted) is once
+
+
 # ── answers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 @given(st.text(max_size=50).filter(lambda one: one.isprintable()), st.booleans(), st.booleans())
 def test_answers_are_json(said: str, usage: bool, logprobs: bool) -> None:  # noqa: FBT001

@@ -52,8 +52,8 @@ class Connection(asyncio.Protocol):
     """The protocol of one connection; it is what a request's work writes its answer to, too."""
 
     __slots__ = (
-        "_current", "_deaf", "_front", "_in_head", "_loop", "_out", "_parser", "_queue", "_reading", "_transport",
-        "_turning", "_waiting", "_work", "due", "stalled",
+        "_all_head", "_current", "_deaf", "_front", "_in_head", "_loop", "_out", "_parser", "_queue", "_reading",
+        "_transport", "_turning", "_waiting", "_work", "due", "stalled",
     )  # fmt: skip
 
     def __init__(self, front: Front) -> None:
@@ -64,6 +64,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._reading: Request | None = None  # what the parser is at
         self._in_head = False
+        self._all_head = False  # the chunk that is parsed holds nothing but the head that is read
         self._queue: deque[Request] = deque()
         self._current: Request | None = None  # what is being answered
         self._work: Work | None = None
@@ -89,6 +90,7 @@ class Connection(asyncio.Protocol):
         if self._deaf or self._parser is None:
             return
         fault = ""
+        self._all_head = self._reading is None or self._in_head
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -100,8 +102,8 @@ class Connection(asyncio.Protocol):
             fault = "bad_request"
         if self._in_head and self._reading is not None and not fault:
             # an unfinished field never reaches on_header: whole chunks are counted while the head goes on
-            self._reading.seen += len(data)
-            fault = "headers_too_large" if self._reading.seen > 2 * self._front.bounds.header_bytes else ""
+            self._reading.arrived += len(data) if self._all_head else 0
+            fault = "headers_too_large" if self._reading.arrived > self._front.bounds.header_bytes else ""
         if fault:
             self._broken(fault)
         self._next()
@@ -175,6 +177,7 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """It is whole."""
         request, self._reading = self._reading, None
+        self._all_head = False
         if request is not None:
             request.whole = True
             self._queue.append(request)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime as dt
 import secrets
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -85,7 +84,7 @@ class Front:
         self._quiet = asyncio.Event()  # set when the last request ends while stopping
         self.second = int(clock.now().timestamp())
         self.date = heads.http_date(self.second)
-        self._minute = dt.datetime.min.replace(tzinfo=dt.UTC)
+        self._minute = -1
         self._minute_text = ""
         self._models = setup.models
         self._started = self.second
@@ -110,11 +109,10 @@ class Front:
         return f"{self._prefix}{self._count:010x}"
 
     def stamp(self) -> str:
-        """Return the time as `core.clock.stamp` writes it, whose slow part is done once a minute."""
+        """Return the time as `core.clock.stamp` writes it, whose slow part is done once a second."""
         moment = self.clock.now()
-        minute = moment.replace(second=0, microsecond=0)
-        if minute != self._minute:
-            self._minute, self._minute_text = minute, stamp(minute)[:17]
+        if moment.minute != self._minute:
+            self._minute, self._minute_text = moment.minute, stamp(moment)[:17]
         return f"{self._minute_text}{moment.second:02d}.{moment.microsecond // 1000:03d}Z"
 
     def enter(self, client: Client) -> bool:
@@ -317,6 +315,7 @@ class Front:
         """A second is over."""
         now, moment = self.loop.time(), self.clock.now()
         self.second = int(moment.timestamp())
+        self._minute = -1  # whatever the clock did: what is kept of it is a second old at most
         self.date = heads.http_date(self.second)
         for client in list(self._clients):
             client.tick(now)

@@ -27,8 +27,8 @@ class Request:
     """One request while it is read and answered."""
 
     __slots__ = (
-        "body", "caller", "fields", "id", "judged", "keep", "limits", "method", "refusal", "route", "seen", "target",
-        "twice", "version", "whole",
+        "arrived", "body", "caller", "fields", "id", "judged", "keep", "limits", "method", "refusal", "route", "seen",
+        "target", "twice", "version", "whole",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -40,7 +40,8 @@ class Request:
         self.keep = False
         self.fields: dict[bytes, bytes] = {}
         self.twice = False  # a field that decides came twice
-        self.seen = 0  # bytes of the head
+        self.seen = 0  # bytes of the head's fields
+        self.arrived = 0  # bytes that came while the head went on
         self.body: list[bytes] = []
         self.whole = False  # the body is here
         self.judged = False
