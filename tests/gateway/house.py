@@ -159,6 +159,7 @@ class Gateway:
         setup = {
             "control": str(control.path),
             "secret": SECRET,
+            "engine_secret": SECRET,
             "engine": "unix:/nowhere",
             "spool": str(self.spool),
             "log": "debug",
@@ -178,10 +179,11 @@ class Gateway:
         self.process.stdin.write(json.dumps(setup).encode() + b"\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
-        if not line:
+        said = json.loads(line or b"{}")
+        if "port" not in said:
             self.stop()
-        assert line, self.errors.read_text()
-        self.port: int = json.loads(line)["port"]
+        assert "port" in said, f"{said} {self.errors.read_text()}"
+        self.port: int = said["port"]
         self.base = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:

@@ -3,7 +3,9 @@
 import sys
 
 from strongroom.gateway.__main__ import main
+from strongroom.ports.processes import GatewaySetup
 from strongroom.wiring import table
+from strongroom.wiring.process import run
 
 table.TABLE["completions"]["unix"] = "tests.gateway.scripted:Scripted"  # type: ignore[index]
-sys.exit(main())
+sys.exit(run(GatewaySetup, main))

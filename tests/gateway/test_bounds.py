@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.gateway.setup import Bounds
+from strongroom.ports.processes import Bounds
 from strongroom.serving.roster import LeaseWanted
 from tests.gateway.house import Control, Gateway, chat, code, head, house, post, read_all, until
 

@@ -378,7 +378,7 @@ def _pump(sock: socket.socket, raw: bytes, times: int) -> None:
 
 
 def test_setup_survives_a_round_trip() -> None:
-    from strongroom.gateway.setup import Bounds, GatewaySetup
+    from strongroom.ports.processes import Bounds, GatewaySetup
 
     setup = GatewaySetup(control="/c", secret="ab" * 32, engine="unix:/e", spool="/s", bounds=Bounds(connections=5))
     assert msgspec.json.decode(msgspec.json.encode(setup), type=GatewaySetup) == setup

@@ -16,33 +16,25 @@ from strongroom.access.policy import Question
 from strongroom.console.api import Api
 from strongroom.console.broker import Broker, CommandDesk, EngineDesk, GatewayDesk
 from strongroom.console.openapi import document
-from strongroom.core.errors import StoreUnavailable, StrongroomError
+from strongroom.core.errors import StoreUnavailable
 from strongroom.core.ids import CheckpointName
-from strongroom.core.log import log
 from strongroom.core.secrets import Secret
 from strongroom.ledger.journal import Act
 from strongroom.ports.brokerage import FromEngine
 from strongroom.ports.links import Accept, Listen, Listening, Receiver
-from strongroom.ports.processes import ControlReady, ControlSetup, Ended
+from strongroom.ports.processes import ControlReady, ControlSetup
 from strongroom.serving.roster import Refresh, ToControl
 from strongroom.wiring.home import Home, open_home
-from strongroom.wiring.process import begin, say, until_told
+from strongroom.wiring.process import run, say, until_told
 from strongroom.wiring.recognise import keep_tokenizer
 from strongroom.wiring.serving import serving_of
 from strongroom.wiring.table import load
 
 
-def main() -> int:
-    """Serve until told to end; return the exit status."""
-    try:
-        setup = begin(ControlSetup)
-        with closing(open_home(Path(setup.home))) as home:
-            asyncio.run(_serve(_broker(home, setup), setup))
-    except StrongroomError as error:
-        say(Ended(error=error.document()))
-        log.error("control ends", code=error.code, where=error.where)
-        return error.exit_status
-    return 0
+def main(setup: ControlSetup) -> None:
+    """Serve until told to end."""
+    with closing(open_home(Path(setup.home))) as home:
+        asyncio.run(_serve(_broker(home, setup), setup))
 
 
 def _broker(home: Home, setup: ControlSetup) -> Broker:
@@ -122,4 +114,4 @@ def _bound(port: int) -> socket.socket:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(ControlSetup, main))

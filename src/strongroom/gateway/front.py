@@ -16,10 +16,10 @@ from strongroom.gateway.control import Control
 from strongroom.gateway.exchange import Exchange, Reply
 from strongroom.gateway.request import Request
 from strongroom.gateway.services import Stoppable, Work
-from strongroom.gateway.setup import GatewaySetup
 from strongroom.gateway.spool import Spool
 from strongroom.gateway.terms import Terms
 from strongroom.ports.completions import Completions
+from strongroom.ports.processes import GatewaySetup
 from strongroom.serving.admit import Book, Caller, may_ask
 from strongroom.serving.limits import Window, until_midnight
 from strongroom.serving.roster import Applied, Leased, Roster, TermsText

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from strongroom.gateway.setup import Bounds
+from strongroom.ports.processes import Bounds
 from strongroom.serving.admit import Caller
 from strongroom.serving.wire_errors import Refusal
 

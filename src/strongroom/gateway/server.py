@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
-import signal
 import socket
-import sys
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from strongroom.core.clock import SystemClock
-from strongroom.core.errors import BadSettings
+from strongroom.core.errors import BadSettings, StoreUnavailable
 from strongroom.core.secrets import Secret
 from strongroom.gateway.connection import Connection
 from strongroom.gateway.control import Control
 from strongroom.gateway.front import Front
-from strongroom.gateway.setup import GatewaySetup
 from strongroom.gateway.spool import Spool
 from strongroom.ports.completions import Completions
+from strongroom.ports.processes import GatewayReady, GatewaySetup
+from strongroom.wiring.process import say, until_told
 from strongroom.wiring.table import load
 
+_PORT: Final = "Name another port with --port, or end what listens there."
 _TICK: Final = 1.0
 _BACKLOG: Final = 1024
 _GARBAGE: Final = 20_000  # objects, until cycles are looked for: requests leave none behind
@@ -32,11 +29,7 @@ _SEND_BUFFER: Final = 256 << 10
 
 async def serve(setup: GatewaySetup) -> None:
     """Serve until SIGTERM, SIGINT, or the end of standard input: whoever started this process is then gone."""
-    loop = asyncio.get_running_loop()
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
-    loop.add_reader(sys.stdin.fileno(), _watch, stopped)
+    over = until_told()
     secret = Secret(bytes.fromhex(setup.secret))
     engine = await open_engine(setup, Secret(bytes.fromhex(setup.engine_secret)))
     control = Control(Path(setup.control), secret, keep=load("kept-link", "unix"))
@@ -44,15 +37,15 @@ async def serve(setup: GatewaySetup) -> None:
     front = Front(setup, engine=engine, control=control, spool=Spool(Path(setup.spool), clock), clock=clock)
     keeping = asyncio.create_task(control.keep(front))
     ticking = asyncio.create_task(_tick(front))
-    server = await loop.create_server(lambda: Connection(front), setup.host, setup.port, backlog=_BACKLOG)
+    server = await _listening(front, setup)
     for listening in server.sockets:
         # inherited by every connection: otherwise the kernel takes in megabytes for each client that does not read
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
     port: int = server.sockets[0].getsockname()[1]
     gc.freeze()  # what is there now stays: the collector need not look at it again and again
     gc.set_threshold(_GARBAGE)
-    os.write(sys.stdout.fileno(), msgspec.json.encode({"port": port}) + b"\n")
-    await stopped.wait()
+    say(GatewayReady(port=port))
+    await over.wait()
     server.close()
     await front.stop()
     for task in (keeping, ticking):
@@ -60,6 +53,21 @@ async def serve(setup: GatewaySetup) -> None:
     engine.close()
     await asyncio.gather(keeping, ticking, return_exceptions=True)
     await asyncio.sleep(0)
+
+
+async def _listening(front: Front, setup: GatewaySetup) -> asyncio.Server:
+    """Return the listening server.
+
+    Raises:
+        StoreUnavailable: the address can't be had.
+
+    """
+    try:
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(lambda: Connection(front), setup.host, setup.port, backlog=_BACKLOG)
+    except OSError as error:
+        where = f"{setup.host}:{setup.port}"
+        raise StoreUnavailable(f"the gateway can not listen ({error.strerror})", where=where, remedy=_PORT) from None
 
 
 async def open_engine(setup: GatewaySetup, secret: Secret) -> Completions:
@@ -85,9 +93,3 @@ async def _tick(front: Front) -> None:
     while True:
         await asyncio.sleep(_TICK)
         front.tick()
-
-
-def _watch(stopped: asyncio.Event) -> None:
-    if not os.read(sys.stdin.fileno(), 4096):
-        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
-        stopped.set()

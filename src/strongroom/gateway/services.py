@@ -7,9 +7,9 @@ from typing import Protocol
 
 from strongroom.gateway.budgets import Budgets
 from strongroom.gateway.request import Request
-from strongroom.gateway.setup import Bounds
 from strongroom.gateway.spool import Spool
 from strongroom.ports.completions import Completions
+from strongroom.ports.processes import Bounds
 from strongroom.serving.admit import Caller
 from strongroom.serving.wire_errors import Refusal
 

@@ -5,7 +5,14 @@ One line of JSON each, so that no secret is in a process list, an environment or
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import msgspec
+from msgspec import Meta
+
+_Seconds = Annotated[float, Meta(gt=0, le=3600)]
+_Many = Annotated[int, Meta(ge=1, le=1 << 24)]
+_Hex = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class _Setup(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -21,9 +28,9 @@ class ControlSetup(_Setup, frozen=True, kw_only=True):
     model: str  # NAME:TAG, or empty for a foreign engine
     names: tuple[str, ...]  # what clients may call the model
     sockets: str  # a private folder: it listens at gateway, engine-control and command in it
-    gateway_secret: str  # one secret per door: a gateway can't pose as an engine
-    engine_secret: str
-    command_secret: str
+    gateway_secret: _Hex  # one secret per door: a gateway can't pose as an engine
+    engine_secret: _Hex
+    command_secret: _Hex
     api_token: str
     api_port: int  # 0: any
 
@@ -39,9 +46,9 @@ class EngineSetup(_Setup, frozen=True, kw_only=True):
 
     home: str  # only its settings and sealed payloads are read
     engine: str  # path of the socket where gateways are answered
-    engine_secret: str
+    engine_secret: _Hex
     control: str  # path of the socket where control listens
-    control_secret: str
+    control_secret: _Hex
     threads: int = 0  # 0 leaves torch its way
     max_batch: int = 8
     max_waiting: int = 32
@@ -65,18 +72,38 @@ class WorkerReady(msgspec.Struct, frozen=True, kw_only=True):
     summaries: int
 
 
-class GatewaySetup(_Setup, frozen=True, kw_only=True):
-    """Gateway."""
+class Bounds(_Setup, frozen=True, kw_only=True):
+    """The gateway's own limits, for all accounts alike."""
 
-    host: str
-    port: int
-    control: str
-    secret: str
-    engine: str
-    engine_secret: str
-    engine_key: str
-    spool: str
-    log: str
+    body_bytes: _Many = 1 << 20
+    header_bytes: _Many = 16 << 10
+    read_seconds: _Seconds = 10.0  # for a whole request, from its first byte
+    idle_seconds: _Seconds = 60.0  # for a connection between requests
+    stall_seconds: _Seconds = 20.0  # for a client that does not read
+    stall_bytes: _Many = 256 << 10  # that wait for such a client
+    connections: _Many = 1024
+    open_requests: _Many = 16  # of one account
+    chat_tokens: _Many = 1024  # max_tokens of a chat that names none
+    context_tokens: _Many = 131_072  # of the longest prompt that a budget is held for
+    slice_tokens: _Many = 4096  # leased at least
+    roster_seconds: _Seconds = 30.0  # without control, until nobody is let in
+    stop_seconds: _Seconds = 10.0  # for open requests when the gateway stops
+
+
+class GatewaySetup(_Setup, frozen=True, kw_only=True):
+    """Gateway: where it listens, whom it asks, and where it writes usage lines."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    control: str  # path of control's socket
+    secret: _Hex  # of that link
+    engine: str  # unix:/path, http://host:port or https://host
+    engine_secret: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""  # of the link to a unix engine
+    engine_key: str = ""  # of an http engine
+    spool: str  # folder of the usage lines
+    models: tuple[str, ...] = ()  # names that an http engine goes by; empty: the roster's
+    log: Literal["debug", "info", "warning", "error"] = "warning"
+    bounds: Bounds = Bounds()
 
 
 class GatewayReady(msgspec.Struct, frozen=True, kw_only=True):

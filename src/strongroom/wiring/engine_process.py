@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from strongroom.core.canonical import decode
-from strongroom.core.errors import StrongroomError
-from strongroom.core.log import configure, log
+from strongroom.core.log import configure
 from strongroom.core.secrets import Secret
 from strongroom.custody.lease import Lease
 from strongroom.custody.read import SealedReader
@@ -24,11 +23,11 @@ from strongroom.ports.blobs import Blobs
 from strongroom.ports.brokerage import WeightsReleased
 from strongroom.ports.engine import Engine
 from strongroom.ports.links import Accept, Listen, Listening
-from strongroom.ports.processes import Ended, EngineReady, EngineSetup
+from strongroom.ports.processes import EngineReady, EngineSetup
 from strongroom.wiring.control_link import ControlLink
 from strongroom.wiring.engine import load_engine
 from strongroom.wiring.home import SETTINGS, read_settings
-from strongroom.wiring.process import begin, say, until_told
+from strongroom.wiring.process import run, say, until_told
 from strongroom.wiring.table import load, split
 
 _GRACE: Final = 5.0  # seconds that open answers get at the end
@@ -98,23 +97,13 @@ def _loaded(released: WeightsReleased, home: Path) -> Engine:
         reader.close()
 
 
-def main() -> int:
-    """Run an engine; return its exit status."""
-    try:
-        setup = begin(EngineSetup)
-        configure(read_settings(Path(setup.home) / SETTINGS).log.level)
-        if setup.threads:
-            os.environ["OMP_NUM_THREADS"] = str(setup.threads)  # read by torch when it is imported, later
-        asyncio.run(EngineProcess(setup).run())
-    except StrongroomError as error:
-        say(Ended(error=error.document()))
-        log.error("the engine ends", code=error.code, where=error.where)
-        return error.exit_status
-    except Exception as error:  # noqa: BLE001 - the outermost frame: a traceback could hold what nobody may see
-        log.error("internal error", code=type(error).__name__)
-        return 1
-    return 0
+def main(setup: EngineSetup) -> None:
+    """Run an engine until told to end."""
+    configure(read_settings(Path(setup.home) / SETTINGS).log.level)
+    if setup.threads:
+        os.environ["OMP_NUM_THREADS"] = str(setup.threads)  # read by torch when it is imported, later
+    asyncio.run(EngineProcess(setup).run())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(EngineSetup, main))

@@ -6,29 +6,48 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
 
-from strongroom.core.errors import BadInput
-from strongroom.core.log import configure
+from strongroom.core.errors import BadInput, StrongroomError
+from strongroom.core.log import configure, log
 from strongroom.custody.memory import harden_process
+from strongroom.ports.processes import Ended
 
 S = TypeVar("S", bound=msgspec.Struct)
 
 
-def begin(kind: type[S]) -> S:
-    """Harden this process and read its setup: one line of JSON on standard input, which then stays open.
+def run(kind: type[S], work: Callable[[S], None]) -> int:
+    """Do `work` with the setup on standard input, one line of JSON, which then stays open; return the exit status.
+
+    Whatever goes wrong is told in one line: the parent reads it, and nothing of a setup is in it.
+    """
+    harden_process()
+    configure("warning")
+    try:
+        work(_setup(kind))
+    except StrongroomError as error:
+        say(Ended(error=error.document()))
+        log.error("a process ends", role=kind.__name__, code=error.code, where=error.where)
+        return error.exit_status
+    except Exception as error:  # noqa: BLE001 - the outermost frame: a traceback could hold what nobody may see
+        log.error("internal error", role=kind.__name__, code=type(error).__name__)
+        return 1
+    return 0
+
+
+def _setup(kind: type[S]) -> S:
+    """Return the setup.
 
     Raises:
         BadInput: the line is no such setup. Nothing of it is quoted: there are keys in it.
 
     """
-    harden_process()
-    configure("warning")
     try:
         return msgspec.json.decode(sys.stdin.buffer.readline(), type=kind)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         raise BadInput(f"standard input holds no {kind.__name__}", where="standard input") from None
 
 

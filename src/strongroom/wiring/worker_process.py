@@ -10,29 +10,20 @@ import sys
 from contextlib import closing, suppress
 from pathlib import Path
 
-from strongroom.core.errors import StrongroomError
-from strongroom.core.log import log
-from strongroom.ports.processes import Ended, WorkerReady, WorkerSetup
+from strongroom.ports.processes import WorkerReady, WorkerSetup
 from strongroom.serving.spool import Summaries
 from strongroom.wiring.home import open_home
-from strongroom.wiring.process import begin, say, until_told
+from strongroom.wiring.process import run, say, until_told
 from strongroom.wiring.serving import SPOOL
 
 WHO = "process:worker"
 
 
-def main() -> int:
-    """Work until told to end; return the exit status."""
-    try:
-        setup = begin(WorkerSetup)
-        with closing(open_home(Path(setup.home))) as home:
-            summaries = Summaries(home.path / SPOOL, home.journal, who=WHO)
-            asyncio.run(_work(summaries, every=home.settings.serving.usage_seconds))
-    except StrongroomError as error:
-        say(Ended(error=error.document()))
-        log.error("worker ends", code=error.code, where=error.where)
-        return error.exit_status
-    return 0
+def main(setup: WorkerSetup) -> None:
+    """Work until told to end."""
+    with closing(open_home(Path(setup.home))) as home:
+        summaries = Summaries(home.path / SPOOL, home.journal, who=WHO)
+        asyncio.run(_work(summaries, every=home.settings.serving.usage_seconds))
 
 
 async def _work(summaries: Summaries, *, every: int) -> None:
@@ -45,4 +36,4 @@ async def _work(summaries: Summaries, *, every: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(WorkerSetup, main))
