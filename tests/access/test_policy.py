@@ -14,6 +14,7 @@ CHAT = CheckpointName("chat", "v1")
 KEYS = Keyring("x", new_seed()).public
 
 # role → what it may on a checkpoint, and on the home, with how many approvals by others
+SERVING = {"serving.manage": 0, "serving.run": 0, "watermark.detect": 0}
 TABLE: dict[Role, dict[str, int]] = {
     "owner": {
         "custody.rewrap": 0,
@@ -25,6 +26,7 @@ TABLE: dict[Role, dict[str, int]] = {
         "home.backup": 0,
         "registry.read": 0,
         "ledger.read": 0,
+        **SERVING,
     },
     "custodian": {
         "custody.seal": 0,
@@ -35,9 +37,10 @@ TABLE: dict[Role, dict[str, int]] = {
         "access.approve": 0,
         "registry.read": 0,
         "ledger.read": 0,
+        **SERVING,
     },
     "researcher": {"custody.open": 0, "custody.verify": 0, "registry.read": 0},
-    "auditor": {"custody.verify": 0, "registry.read": 0, "ledger.read": 0},
+    "auditor": {"custody.verify": 0, "registry.read": 0, "ledger.read": 0, "watermark.detect": 0},
     "service": {"custody.open": 0},
 }
 

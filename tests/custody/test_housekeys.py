@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from strongroom.access.policy import Question
@@ -12,6 +14,7 @@ from strongroom.core.secrets import Secret
 from strongroom.custody.housekeys import MARK_MASTER, HouseKeys
 from strongroom.custody.keys import wrap_key
 from strongroom.custody.registry import Registry
+from strongroom.ledger.journal import Act
 from tests.access import conftest
 from tests.access.office import Office
 
@@ -73,10 +76,21 @@ def test_another_key_put_in_its_place_is_refused(house: HouseKeys, office: Offic
         house.obtain(office.owner, MARK_MASTER, ASK)
 
 
-def test_a_second_key_that_the_log_keys_holder_claims_does_not_count(house: HouseKeys, office: Office) -> None:
-    from strongroom.ledger.journal import Act
+def test_the_log_keys_holder_plants_no_key_before_the_first_is_made(house: HouseKeys, office: Office) -> None:
+    known = Secret(b"k" * 32)
+    commitment = hashlib.sha256(b"strongroom housekey v1\x00" + known.reveal()).hexdigest()
+    wrapped = wrap_key(known, office.owner.keyring.public, person="owner", checkpoint="housekey_evil", version=1)
+    settle(office.records, "envelope", put={f"housekey_evil/owner/{wrapped.key[:32]}": encode(wrapped)})
+    detail = {"id": "housekey_evil", "digest": commitment, "key": office.owner.keyring.public.fingerprint()}
+    act = Act(office.owner.label, "custody.housekey", "housekey:mark-master")
+    office.journal.record(act, "done", detail={**detail, "signature": "AAAA"})
+    assert house.obtain(office.owner, MARK_MASTER, ASK) != known
 
-    key = house.obtain(office.owner, MARK_MASTER, ASK)
-    act = Act("person:owner", "custody.housekey", "housekey:mark-master")
-    office.journal.record(act, "done", detail={"id": "housekey_evil", "digest": "0" * 64})
-    assert house.obtain(office.owner, MARK_MASTER, ASK) == key
+
+def test_of_two_who_make_it_at_once_one_counts(house: HouseKeys, office: Office) -> None:
+    first = house.obtain(office.owner, MARK_MASTER, ASK)
+    carla = office.add("carla", "custodian")
+    house.rewrap(office.owner, MARK_MASTER)
+    house._make(carla, MARK_MASTER)
+    assert house.obtain(carla, MARK_MASTER, ASK) == house.obtain(office.owner, MARK_MASTER, ASK) == first
+    assert len({one.key.split("/")[0] for one in office.records.scan("envelope")}) == 1

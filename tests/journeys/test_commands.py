@@ -71,7 +71,7 @@ def test_may_answers_one_question_and_all_questions(sealed: Shell) -> None:
     assert sealed("access", "may", "custody.export", "chat:v1", who="rosa").json["may"] is False
     assert sealed("access", "may", "custody.export", "chat:v1", who="carla").json["approvals"] == 1
     rights = sealed("access", "may", who="ada").json["may"]
-    assert rights == {"registry.read": 0, "ledger.read": 0}
+    assert rights == {"registry.read": 0, "ledger.read": 0, "watermark.detect": 0}
     assert sealed("access", "may", "custody.steal", "chat:v1", who="rosa").code == "usage.bad_name"
 
 

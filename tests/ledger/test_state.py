@@ -19,7 +19,7 @@ from strongroom.access import approvals, roll
 from strongroom.backends.sqlite_log import SqliteLog
 from strongroom.core.errors import AlreadyClaimed
 from strongroom.core.ids import new_id
-from strongroom.custody import registry
+from strongroom.custody import housekeys, registry
 from strongroom.ledger.events import STATE_ACTIONS, Event
 from strongroom.ledger.keys import LogKey, create_log_key, load_log_key
 from strongroom.ledger.log import Ledger
@@ -37,7 +37,7 @@ def reopened(folder: Path, state: Path | None = None) -> Ledger:
 # ── which acts carry state ───────────────────────────────────────────────────────────────────────────────────────────
 def test_the_rooms_state_actions_are_in_the_index() -> None:
     rooms = {roll.FOUNDED, roll.CERTIFIED, roll.ADOPTED, approvals.REQUESTED, registry.SEALED}
-    rooms |= {deeds.ENTERED, accounts.ACCEPTED, register.GIVEN_OUT}
+    rooms |= {housekeys.MADE, deeds.ENTERED, accounts.ACCEPTED, register.GIVEN_OUT}
     assert rooms == STATE_ACTIONS
 
 

@@ -176,7 +176,34 @@ def test_two_who_write_about_one_subject_at_once_can_not_both_count(deeds: Deeds
     deeds.enter(office.owner, "account:acme", first, why="test")
     [entry] = deeds.history("account:acme")
     other = Deeds(office.records, office.journal, office.desk, home="home_test")
-    other._newest = lambda _subject: None  # type: ignore[method-assign] - it looked before the first was written
+    other._entries = lambda _subject: iter(())  # type: ignore[method-assign] - it looked before the first was written
     with pytest.raises(Busy):
         other.enter(office.owner, "account:acme", replace(first, rpm=2), why="test")
     assert deeds.history("account:acme") == [entry]
+
+
+def test_noise_by_the_log_keys_holder_is_in_nobodys_way(accounts: Accounts, office: Office) -> None:
+    _, key, _ = make(accounts, office)
+    for _ in range(3):  # each takes the claim that the next honest entry would have taken
+        newest = office.last().index
+        detail = {"digest": "0" * 64, "after": newest, "key": "", "signature": "!"}
+        act = Act(office.owner.label, ENTERED, f"apikey:{key.id}")
+        office.journal.record(act, "done", detail=detail, claim=f"deed:apikey:{key.id}@{newest}")
+    assert accounts.revoke_key(office.owner, key.id).status == "revoked"
+    assert accounts.roster(1, ()).keys == ()
+
+
+def test_a_closed_account_gets_no_key_and_no_limits(accounts: Accounts, office: Office) -> None:
+    make(accounts, office)
+    accounts.close(office.owner, "acme")
+    with pytest.raises(BadInput, match="closed"):
+        accounts.add_key(office.owner, "acme")
+    with pytest.raises(BadInput, match="closed"):
+        accounts.change(office.owner, "acme", rpm=1, tokens_per_day=None)
+
+
+@pytest.mark.parametrize("limits", [{"rpm": -5}, {"rpm": 0}, {"tokens_per_day": 2**41}])
+def test_limits_are_not_changed_to_what_is_none(accounts: Accounts, office: Office, limits: dict[str, int]) -> None:
+    make(accounts, office)
+    with pytest.raises(BadInput):
+        accounts.change(office.owner, "acme", **({"rpm": None, "tokens_per_day": None} | limits))

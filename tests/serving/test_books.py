@@ -130,15 +130,34 @@ def test_many_accounts_take_several_entries(tmp_path: Path, office: Office) -> N
     assert sum(int(one["lines"]) for one in entries(office)) == 1000
 
 
-def test_a_file_that_was_tampered_with_is_named(tmp_path: Path, office: Office) -> None:
+def test_a_file_that_was_tampered_with_is_said_so_once_and_the_others_go_on(tmp_path: Path, office: Office) -> None:
     file = write(tmp_path, admitted("1"))
     Summaries(tmp_path, office.journal, who="w").bring_in()
     os.truncate(file, 10)
-    with pytest.raises(RecordAltered, match="shorter"):
-        Summaries(tmp_path, office.journal, who="w").bring_in()
+    write(tmp_path, admitted("2"), name="usage-2.jsonl")
+    summaries = Summaries(tmp_path, office.journal, who="w")
+    assert (summaries.bring_in(), summaries.bring_in()) == (1, 0)
+    failed = [entry.event.detail for entry in office.log() if entry.event.outcome == "failed"]
+    assert [(one["file"], one["code"]) for one in failed] == [(file.name, "records.altered")]
     file.write_bytes(b"{}\n")
     with pytest.raises(RecordAltered):
         read_batch(file, 0)
+
+
+def test_a_link_in_the_folder_is_no_spool_file(tmp_path: Path, office: Office) -> None:
+    elsewhere = write(tmp_path, admitted("1"), name="other")
+    (tmp_path / "usage-0.jsonl").symlink_to(elsewhere)
+    assert Summaries(tmp_path, office.journal, who="w").bring_in() == 0
+
+
+def test_old_files_go_once_they_are_in_the_ledger(tmp_path: Path, office: Office) -> None:
+    old = write(tmp_path, admitted("1"), name="usage-20261120T000000.000Z-1.jsonl")
+    new = write(tmp_path, admitted("2"), name="usage-20261123T000000.000Z-1.jsonl")
+    summaries = Summaries(tmp_path, office.journal, who="w")
+    assert summaries.clear("2026-11-22") == 0
+    summaries.bring_in()
+    assert summaries.clear("2026-11-22") == 1
+    assert (old.exists(), new.exists()) == (False, True)
 
 
 def test_today_counts_what_settled_and_reserves_what_never_did(tmp_path: Path) -> None:

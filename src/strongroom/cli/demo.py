@@ -44,17 +44,7 @@ def demo(work: Path) -> int:
     """Take the tour: seal a real model, attack it, serve it, recognise whose text is whose, prove what happened."""
     screen = terminal()
     work = work.resolve()
-    for leftover in (
-        "home",
-        "passphrases",
-        "exported",
-        "stolen",
-        "older",
-        "entry.tlog-proof",
-        "terms.txt",
-        "acme.txt",
-        "zenith.txt",
-    ):
+    for leftover in _LEFTOVERS:
         place = work / leftover
         shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
     work.mkdir(mode=0o700, parents=True, exist_ok=True)

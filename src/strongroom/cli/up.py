@@ -34,8 +34,9 @@ def up(call: Call, *, model: str | None, engine: str | None, engine_key_file: st
         home.desk.require(who, Question("custody.open", title, "serve"))
         plan = Plan(model=str(title), names=(str(title),), engine="", host=settings.host, port=port)
     else:
+        _check(engine, settings.foreign_engine)
         secret = None if engine_key_file is None else read_passphrase(engine_key_file, "Key of the engine")
-        names = (model,) if model else models_of(_checked(engine, settings.foreign_engine), secret)
+        names = (model,) if model else models_of(engine, secret)
         plan = Plan(model="", names=names, engine=engine, engine_key=secret, host=settings.host, port=port)
 
     def ready(running: Running) -> None:
@@ -65,8 +66,8 @@ def _meant(call: Call, model: str | None) -> CheckpointName:
     return titles[0]
 
 
-def _checked(engine: str, policy: str) -> str:
-    """Return the URL of a foreign engine, if one may be used.
+def _check(engine: str, policy: str) -> None:
+    """Return if `engine` is a URL, and foreign engines may be used.
 
     Raises:
         BadInput: it is no http URL, or the settings refuse foreign engines.
@@ -77,7 +78,6 @@ def _checked(engine: str, policy: str) -> str:
         raise BadInput("an engine's URL is http://HOST[:PORT] or https://…, without a password", where="--engine")
     if policy == "refuse":
         raise BadInput("the settings refuse engines that can't mark (serving.foreign_engine)", where="--engine")
-    return engine
 
 
 def _words(running: Running) -> str:

@@ -97,7 +97,13 @@ class GatewayDesk:
         self._broker.settle()
 
     def on_message(self, message: ToControl) -> None:
-        """Answer."""
+        """Answer. Where a store fails, there is no answer, and the gateway fails closed by itself."""
+        try:
+            self._answer(message)
+        except StrongroomError as error:
+            log.error("a gateway was not answered", code=error.code, where=error.where)
+
+    def _answer(self, message: ToControl) -> None:
         match message:
             case Hello():
                 self._welcome(message)
@@ -114,10 +120,18 @@ class GatewayDesk:
     def _welcome(self, hello: Hello) -> None:
         serving = self._broker.serving
         if hello.fresh and not self._broker.gateways:
-            today = day_of(serving.home.clock.now())
-            serving.books.reconcile(today, used_today(serving.spool, today))
+            self._reconcile(serving)
         self._broker.gateways.append(self)
         self._broker.push()
+
+    def _reconcile(self, serving: Serving) -> None:
+        """Count today anew from the usage lines; where they can't be read, what was leased stays spent."""
+        today = day_of(serving.home.clock.now())
+        try:
+            serving.books.reconcile(today, used_today(serving.spool, today))
+        except (StrongroomError, OSError) as error:
+            code = error.code if isinstance(error, StrongroomError) else type(error).__name__
+            log.error("usage lines not counted", code=code)
 
     def _lease(self, wanted: LeaseWanted) -> None:
         """Lease what is left, or nothing where anything is wrong: a budget that can't be kept is closed (rule 10)."""
@@ -211,9 +225,13 @@ class CommandDesk:
         """Push the roster, and answer when it is in force."""
         del message  # that it came is what matters
         broker = self._broker
-        version = broker.push()
+        try:
+            version = broker.push()
+        except StrongroomError as error:
+            log.error("the roster was not made", code=error.code, where=error.where)
+            return self._link.close()
 
         def tell() -> None:
             self._link.send(Refreshed(version=version, gateways=len(broker.gateways)))
 
-        broker.when_applied(version, tell)
+        return broker.when_applied(version, tell)

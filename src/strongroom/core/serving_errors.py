@@ -54,7 +54,7 @@ class NoTokenizer(NotFoundError, code="watermark.no_tokenizer"):
 class AlreadyUp(ConflictError, code="serving.already_up"):
     """The home is being served already."""
 
-    remedy = "Stop the other `strongroom up` first (its process id is in the message)."
+    remedy = "Stop the other `strongroom up` first; `strongroom serving status` names it."
 
 
 class ServiceFailed(StorageError, code="serving.failed"):

@@ -6,6 +6,8 @@ them like any other.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import secrets
 from dataclasses import dataclass
@@ -15,13 +17,16 @@ from strongroom.access.desk import Desk, Matter
 from strongroom.access.identity import Identity
 from strongroom.access.keys import PublicKeys
 from strongroom.access.policy import HomeAction, Question
-from strongroom.core.errors import AlreadyClaimed, WrongKey
+from strongroom.core.canonical import encode
+from strongroom.core.errors import RefusedError, SignatureInvalid, WrongKey
 from strongroom.core.ids import new_id
 from strongroom.core.secrets import Secret
 from strongroom.custody.keys import KEY_BYTES, rewrap_key, unwrap_key, wrap_key
 from strongroom.custody.registry import Registry
-from strongroom.ledger.journal import Act, Journal
+from strongroom.ledger.events import Entry
+from strongroom.ledger.journal import Act, Detail, Journal
 
+MADE: Final = "custody.housekey"
 _VERSION: Final = 1
 
 
@@ -99,17 +104,39 @@ class HouseKeys:
             for name, keys in self._holders(key).items()
         ]
         self._registry.exchange(add=envelopes, drop=[])
-        act = Act(who.label, "custody.housekey", f"housekey:{key.name}")
-        try:
-            self._journal.record(act, "done", detail={"id": ident, "digest": commitment}, claim=_claim(key))
-        except AlreadyClaimed:
+        signature = who.keyring.sign(_signed(key, ident, commitment))
+        detail: Detail = {
+            "id": ident,
+            "digest": commitment,
+            "key": who.keyring.public.fingerprint(),
+            "signature": base64.b64encode(signature).decode(),
+        }
+        self._journal.record(Act(who.label, MADE, f"housekey:{key.name}"), "done", detail=detail)
+        counts = self._which(key) or (ident, commitment)
+        if counts[0] != ident:  # somebody else made it at the same time, and was first
             self._registry.exchange(add=[], drop=self._registry.envelopes(ident))
-            return self._which(key) or (ident, commitment)
-        return ident, commitment
+        return counts
 
     def _which(self, key: HouseKey) -> tuple[str, str] | None:
-        entry = next(self._journal.ledger.find(claim=_claim(key)), None)
-        return entry and (str(entry.event.detail.get("id")), str(entry.event.detail.get("digest")))
+        """Return the id and commitment of the key that counts: the first that somebody entitled signed."""
+        for entry in self._journal.ledger.find(action=MADE, object=f"housekey:{key.name}"):
+            if self._is_signed(entry, key):
+                return str(entry.event.detail.get("id")), str(entry.event.detail.get("digest"))
+        return None
+
+    def _is_signed(self, entry: Entry, key: HouseKey) -> bool:
+        """Whether the entry's maker might hold the key then, and signed it: the log's key alone plants none."""
+        detail, name = entry.event.detail, entry.event.who.partition(":")[2]
+        own = str(detail.get("key"))
+        if not any(self._desk.was_entitled(entry, Question(right), keys=own) for right in key.rights):
+            return False
+        message = _signed(key, str(detail.get("id")), str(detail.get("digest")))
+        try:
+            public = self._desk.people.find(name, before=entry.index).certificate.keys
+            public.verify(base64.b64decode(str(detail.get("signature"))), message, where=entry.event.object)
+        except (RefusedError, SignatureInvalid, binascii.Error):
+            return False
+        return True
 
     def _holders(self, key: HouseKey) -> dict[str, PublicKeys]:
         policy = self._desk.rules.current()
@@ -120,8 +147,8 @@ class HouseKeys:
         }
 
 
-def _claim(key: HouseKey) -> str:
-    return f"housekey:{key.name}"
+def _signed(key: HouseKey, ident: str, commitment: str) -> bytes:
+    return b"strongroom housekey v1\n" + encode({"digest": commitment, "id": ident, "name": key.name})
 
 
 def _commitment(secret: Secret) -> str:

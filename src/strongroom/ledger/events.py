@@ -22,6 +22,7 @@ STATE_ACTIONS: Final = frozenset(
         "access.policy.adopted",
         "access.request",
         "custody.sealed",
+        "custody.housekey",
         "serving.entered",
         "serving.accepted",
         "watermark.key",

@@ -28,6 +28,7 @@ from strongroom.serving.roster import Roster, RosterAccount, RosterKey
 RPM: Final = 60  # what a new account gets unless more is said: enough to try, too little to extract
 TOKENS_PER_DAY: Final = 200_000
 ACCEPTED: Final = "serving.accepted"
+_MOST_LIMIT: Final = 2**40
 _MOST_TERMS: Final = 256 * 1024  # bytes
 _PREFIX: Final = "sk-strongroom-"
 _KEY: Final = re.compile(rf"{_PREFIX}([0-9a-f]{{16}})-[A-Za-z0-9_-]{{43}}", re.ASCII)
@@ -95,8 +96,7 @@ class Accounts:
 
         """
         check_name(name, what="account")
-        if min(rpm, tokens_per_day) < 1 or max(rpm, tokens_per_day) > 2**40:
-            raise BadInput("limits are from 1 to 2^40", where="--rpm, --tokens-per-day")
+        _check(rpm, tokens_per_day)
         if self._deeds.read(f"account:{name}", Account) is not None:
             raise AlreadyExists("there is an account of that name", where=f"account:{name}")
         account = Account(name=name, rpm=rpm, tokens_per_day=tokens_per_day, created=self._now())
@@ -116,9 +116,19 @@ class Accounts:
         return account
 
     def change(self, who: Identity, name: str, *, rpm: int | None, tokens_per_day: int | None) -> Account:
-        """Change an account's limits; a running gateway holds it to the new ones at once."""
-        old = self.find(name)
-        new = replace(old, rpm=rpm or old.rpm, tokens_per_day=tokens_per_day or old.tokens_per_day)
+        """Change an account's limits; a running gateway holds it to the new ones at once.
+
+        Raises:
+            BadInput: a limit that is no limit, or the account is closed.
+
+        """
+        old = self._open(name)
+        new = replace(
+            old,
+            rpm=old.rpm if rpm is None else rpm,
+            tokens_per_day=old.tokens_per_day if tokens_per_day is None else tokens_per_day,
+        )
+        _check(new.rpm, new.tokens_per_day)
         self._deeds.enter(who, f"account:{name}", new, why="change limits")
         return new
 
@@ -133,10 +143,16 @@ class Accounts:
         subjects = self._deeds.subjects("account:")
         return [one.partition(":")[2] for one in subjects if self._deeds.read(one, Account) is not None]
 
+    def _open(self, name: str) -> Account:
+        account = self.find(name)
+        if account.status != "active":
+            raise BadInput("the account is closed, for good", where=f"account:{name}", remedy="Make another account.")
+        return account
+
     # ── keys ─────────────────────────────────────────────────────────────────────────────────────────────────────────
     def add_key(self, who: Identity, account: str) -> tuple[ApiKey, Secret]:
         """Make a key for `account`; return it with the key itself, which is kept nowhere."""
-        self.find(account)
+        self._open(account)
         ident = secrets.token_hex(8)
         shown = f"{_PREFIX}{ident}-{secrets.token_urlsafe(32)}"
         key = ApiKey(id=ident, account=account, digest=hashed(shown), created=self._now())
@@ -263,6 +279,12 @@ class Accounts:
 
     def _now(self) -> str:
         return stamp(self._journal.now())
+
+
+def _check(rpm: int, tokens_per_day: int) -> None:
+    """Refuse limits that are none."""
+    if min(rpm, tokens_per_day) < 1 or max(rpm, tokens_per_day) > _MOST_LIMIT:
+        raise BadInput("limits are from 1 to 2^40", where="--rpm, --tokens-per-day")
 
 
 def hashed(shown: str) -> str:

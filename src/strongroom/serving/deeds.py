@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, TypeVar
 
 from strongroom.access.desk import Desk, Matter
@@ -49,8 +49,8 @@ class Deeds:
 
         """
         grant = self._desk.demand(who, Question(RIGHT.action, purpose=why), Matter(detail={"of": subject}))
-        signer, after = grant.identity, self._newest(subject)
-        place = -1 if after is None else after.index
+        signer, place = grant.identity, self._place(subject)
+        newest = max((one.index for one in self._entries(subject)), default=-1)
         settle(self._records, _KIND, put={f"{subject}/{digest(document)}": encode(document)})
         signed = self._signed(subject, digest(document), after=place)
         detail: Detail = {
@@ -61,9 +61,12 @@ class Deeds:
         }
         try:
             act = Act(signer.label, ENTERED, subject, why)
-            self._journal.record(act, "done", detail=detail, claim=f"deed:{subject}@{place}")
+            # After whatever stands there, valid or not: noise by the log key's holder is in nobody's way.
+            receipt = self._journal.record(act, "done", detail=detail, claim=f"deed:{subject}@{newest}")
         except AlreadyClaimed:
-            raise Busy("somebody else wrote about it meanwhile", where=subject, remedy="Repeat the command.") from None
+            raise self._lost(subject) from None
+        if self._place(subject) != receipt.index:
+            raise self._lost(subject)
 
     def read(self, subject: str, kind: type[D]) -> D | None:
         """Return what counts for `subject`, or None.
@@ -72,10 +75,10 @@ class Deeds:
             RecordAltered: the document that the ledger names is gone or another.
 
         """
-        entry = self._newest(subject)
-        if entry is None:
+        chain = self.history(subject)
+        if not chain:
             return None
-        named = str(entry.event.detail.get("digest"))
+        named = str(chain[-1].event.detail.get("digest"))
         stored = self._records.get(_KIND, f"{subject}/{named}")
         if stored is None:
             raise RecordAltered("the document that the ledger names is gone", where=subject)
@@ -92,14 +95,21 @@ class Deeds:
     def history(self, subject: str) -> list[Entry]:
         """Return the entries that count, oldest first."""
         chain = list[Entry]()
-        for entry in self._journal.ledger.find(action=ENTERED, object=subject):
+        for entry in self._entries(subject):
             if entry.event.detail.get("after") == (chain[-1].index if chain else -1) and self._counts(entry):
                 chain.append(entry)
         return chain
 
-    def _newest(self, subject: str) -> Entry | None:
+    def _entries(self, subject: str) -> Iterator[Entry]:
+        return self._journal.ledger.find(action=ENTERED, object=subject)
+
+    def _place(self, subject: str) -> int:
+        """Return the index of the entry that counts, or -1."""
         chain = self.history(subject)
-        return chain[-1] if chain else None
+        return chain[-1].index if chain else -1
+
+    def _lost(self, subject: str) -> Busy:
+        return Busy("somebody else wrote about it meanwhile", where=subject, remedy="Repeat the command.")
 
     def _counts(self, entry: Entry) -> bool:
         if entry.index not in self._judged:

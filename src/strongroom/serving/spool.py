@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from strongroom.core.errors import RecordAltered
+from strongroom.core.errors import RecordAltered, StoreUnavailable
 from strongroom.ledger.journal import Act, Detail, Journal
 from strongroom.serving.usage import Admitted, Line, Refused, Settled
 
@@ -90,10 +90,37 @@ class Summaries:
         self._journal = journal
         self._who = who
         self._done: dict[str, int] = {}
+        self._spoilt: set[str] = set()
 
     def bring_in(self) -> int:
-        """Write what is new into the ledger; return how many entries that took."""
-        return sum(self._bring_in(file) for file in spool_files(self._folder))
+        """Write what is new into the ledger; return how many entries that took.
+
+        A file that was tampered with is said to be so in the ledger, once, and left where it is: the others go on.
+        """
+        return sum(self._tried(file) for file in spool_files(self._folder) if file.name not in self._spoilt)
+
+    def clear(self, before: str) -> int:
+        """Delete files of days before the UTC day `before` that are in the ledger; return how many."""
+        over = [file for file in spool_files(self._folder) if self._is_over(file, before)]
+        for file in over:
+            file.unlink(missing_ok=True)
+            self._done.pop(file.name, None)
+        return len(over)
+
+    def _is_over(self, file: Path, before: str) -> bool:
+        day = file.name.removeprefix("usage-")[:8]
+        whole = file.name in self._done and file.stat().st_size == self._done[file.name]
+        return whole and day.isdigit() and day < before.replace("-", "")
+
+    def _tried(self, file: Path) -> int:
+        try:
+            return self._bring_in(file)
+        except (RecordAltered, OSError) as error:
+            self._spoilt.add(file.name)
+            code = error.code if isinstance(error, RecordAltered) else StoreUnavailable.code
+            detail: Detail = {"file": file.name[:200], "at": self._done.get(file.name, 0), "code": code}
+            self._journal.record_failure(Act(self._who, USED, "serving"), "failed", detail=detail)
+            return 0
 
     def _bring_in(self, file: Path) -> int:
         entries = 0
@@ -124,7 +151,7 @@ def _claim(file: str, start: int) -> str:
 
 def spool_files(folder: Path) -> list[Path]:
     """Return the spool files in `folder`, oldest first."""
-    return sorted(folder.glob("usage-*.jsonl"))
+    return sorted(file for file in folder.glob("usage-*.jsonl") if file.is_file() and not file.is_symlink())
 
 
 def read_batch(file: Path, start: int) -> Batch | None:

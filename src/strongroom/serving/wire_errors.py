@@ -67,7 +67,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         403,
         "permission_error",
         "The terms of use were not accepted with this key. Read them at GET /terms and accept them with POST /terms "
-        '{"digest": "..."}, or have the operator record it (`strongroom serving accept`).',
+        '{"digest": "..."}, or have the operator record it (`strongroom serving terms accept`).',
     ),
     "terms_changed": Kind(409, _REQUEST, "Those are not the terms in force: GET /terms shows them.", retry=False),
     # how much

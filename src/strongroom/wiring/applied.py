@@ -14,13 +14,15 @@ from strongroom.ports.links import Connect, End, Link
 from strongroom.serving.roster import Refresh, Refreshed
 from strongroom.wiring.serving import RUN
 from strongroom.wiring.table import load
-from strongroom.wiring.up import Running
+from strongroom.wiring.up import Running, is_served
 
 _PATIENCE: Final = 5.0  # seconds
 
 
 def running(home: Path) -> Running | None:
     """Return what a running `up` says of itself, or None."""
+    if not is_served(home):
+        return None
     try:
         return msgspec.json.decode((home / RUN / "up.json").read_bytes(), type=Running)
     except (OSError, msgspec.MsgspecError):

@@ -12,10 +12,8 @@ import fcntl
 import http.client
 import os
 import secrets
-import shutil
 import signal
 import tempfile
-import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -43,6 +41,7 @@ from strongroom.wiring.serving import RUN, SPOOL
 
 _PATIENCE: Final = 300.0  # seconds that a large model may take to load
 _POLL: Final = 0.1
+_LEFT: Final = ("up.json", "api-token", "command-secret")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +148,9 @@ class Up:
 
     async def _answering(self) -> None:
         """Wait until the gateway says that a model is behind it."""
-        await asyncio.wait_for(asyncio.to_thread(_until_healthy, self.plan.host, self.ports["gateway"]), _PATIENCE)
+        async with asyncio.timeout(_PATIENCE):
+            while not await asyncio.to_thread(_healthy, self.plan.host, self.ports["gateway"]):  # noqa: ASYNC110 - another process
+                await asyncio.sleep(_POLL)
 
     def _running(self, pids: dict[str, int]) -> Running:
         host = f"[{self.plan.host}]" if ":" in self.plan.host else self.plan.host
@@ -218,21 +219,31 @@ def preparing(home: Home, operator: Identity, plan: Plan) -> Generator[Up]:
 
     """
     folder = home.path / RUN
-    sockets = Path(tempfile.mkdtemp(prefix="strongroom-"))  # 0700, and short: a socket's path has 107 bytes at most
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        (home.path / SPOOL).mkdir(mode=0o700, exist_ok=True)
-        with _alone(folder):
-            up = Up(home=home, operator=operator, plan=plan, sockets=sockets)
-            _write(folder / "api-token", up.api_token)
-            _write(folder / "command-secret", up.command_secret)
+    with _alone(folder), tempfile.TemporaryDirectory(prefix="strongroom-") as sockets:
+        # 0700, and short: a socket's path has 107 bytes at most
+        up = Up(home=home, operator=operator, plan=plan, sockets=Path(sockets))
+        try:
+            _prepare(home, up)
             yield up
-            for name in ("up.json", "api-token", "command-secret"):
+        finally:
+            for name in _LEFT:
                 (folder / name).unlink(missing_ok=True)
+
+
+def _prepare(home: Home, up: Up) -> None:
+    """Make the folder of usage lines, and leave what commands and the control API's clients need.
+
+    Raises:
+        StoreUnavailable: it can't be written.
+
+    """
+    folder = home.path / RUN
+    try:
+        (home.path / SPOOL).mkdir(mode=0o700, exist_ok=True)
+        _write(folder / "api-token", up.api_token)
+        _write(folder / "command-secret", up.command_secret)
     except OSError as error:
         raise StoreUnavailable(f"the run folder can't be used ({error.strerror})", where=str(folder)) from None
-    finally:
-        shutil.rmtree(sockets, ignore_errors=True)
 
 
 def announce(home: Home, running: Running) -> None:
@@ -243,12 +254,38 @@ def announce(home: Home, running: Running) -> None:
 @contextmanager
 def _alone(folder: Path) -> Generator[None]:
     """Hold the run folder's lock; the system lets go of it however this process ends."""
-    with (folder / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AlreadyUp("this home is being served already", where=str(folder)) from None
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise StoreUnavailable(f"the run folder can't be used ({error.strerror})", where=str(folder)) from None
+    try:
+        if not _locked(lock):
+            raise AlreadyUp("this home is being served already", where=str(folder))
         yield
+    finally:
+        os.close(lock)
+
+
+def _locked(lock: int) -> bool:
+    """Take the lock, if nobody holds it; return whether it was taken."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_served(home: Path) -> bool:
+    """Whether an `up` holds the home's lock, whatever files say that one which was killed has left."""
+    try:
+        lock = os.open(home / RUN / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        return not _locked(lock)
+    finally:
+        os.close(lock)
 
 
 def _write(file: Path, text: str) -> None:
@@ -257,13 +294,6 @@ def _write(file: Path, text: str) -> None:
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
         stream.write(text)
     draft.replace(file)
-
-
-def _until_healthy(host: str, port: int) -> None:
-    """Ask again and again, for as long as a large model may take."""
-    deadline = time.monotonic() + _PATIENCE
-    while not _healthy(host, port) and time.monotonic() < deadline:
-        time.sleep(_POLL)
 
 
 def _healthy(host: str, port: int) -> bool:
