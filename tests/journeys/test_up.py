@@ -163,6 +163,7 @@ def test_each_process_comes_back_and_nothing_is_lost(service: Service) -> None:
         assert eventually(lambda name=name, before=before: service.pids[name] not in {0, before})
         came = eventually(lambda: (one := service.ask("steady")).status == 200 and one)
         asked, tokens = asked + 1, tokens + came.document["usage"]["total_tokens"]
+    eventually(lambda: service.api("GET", "/health").document["gateways"] == 1)
     total = eventually(lambda: (row := summed(service, "steady")) and row[0] == asked and row)
     assert total[2] + total[3] == tokens
     assert service.shell("ledger", "verify").status == 0

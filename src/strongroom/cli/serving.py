@@ -13,11 +13,15 @@ from strongroom.core.errors import BadInput
 from strongroom.serving.accounts import RPM, TOKENS_PER_DAY, Account
 from strongroom.serving.books import day_of
 from strongroom.serving.report import AccountReport, report
-from strongroom.wiring.applied import apply, running
+from strongroom.wiring.applied import Applied, apply, running
 from strongroom.wiring.serving import Serving, serving_of
 
-_IN_FORCE = "In force at the running gateway."
-_LATER = "No gateway is running here; it counts as soon as one does."
+_SAID: dict[Applied, str] = {
+    "in force": "In force at the running gateway.",
+    "not served": "No gateway is running here; it counts as soon as one does.",
+    "not told": "NOT YET in force: the running gateway could not be told. It judges by it as soon as control is back, and "
+    "without control it lets nobody in after 30 seconds.",
+}
 
 serving = Group("serving", help="Who may ask the model what, and how much of it.")
 account = Group("account", help="Customers and their limits.")
@@ -169,8 +173,8 @@ def _reading(call: Call) -> Serving:
 
 def _changed(call: Call, document: dict[str, Json], words: str) -> None:
     """Have a running gateway judge by what was changed, then say so."""
-    there = apply(call.home_path)
-    call.emit({**document, "in_force": there}, f"{words}\n{_IN_FORCE if there else _LATER}")
+    told = apply(call.home_path)
+    call.emit({**document, "in_force": told == "in force"}, f"{words}\n{_SAID[told]}")
 
 
 def _limits(one: Account) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -15,6 +15,8 @@ from strongroom.serving.roster import Refresh, Refreshed
 from strongroom.wiring.serving import RUN
 from strongroom.wiring.table import load
 from strongroom.wiring.up import Running, is_served
+
+Applied = Literal["in force", "not served", "not told"]
 
 _PATIENCE: Final = 5.0  # seconds
 
@@ -29,16 +31,17 @@ def running(home: Path) -> Running | None:
         return None
 
 
-def apply(home: Path) -> bool:
-    """Have a running `up` of this home judge by what was changed; return whether one does now."""
+def apply(home: Path) -> Applied:
+    """Have a running `up` of this home judge by what was changed; return what came of it."""
     up = running(home)
     if up is None:
-        return False
+        return "not served"
     try:
         secret = Secret(bytes.fromhex((home / RUN / "command-secret").read_text()))
-        return asyncio.run(_refresh(Path(up.sockets) / "command", secret))
+        told = asyncio.run(_refresh(Path(up.sockets) / "command", secret))
     except (OSError, ValueError, TimeoutError, StrongroomError):
-        return False
+        told = False
+    return "in force" if told else "not told"
 
 
 class _Answer:
