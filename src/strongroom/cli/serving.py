@@ -19,8 +19,8 @@ from strongroom.wiring.serving import Serving, serving_of
 _SAID: dict[Applied, str] = {
     "in force": "In force at the running gateway.",
     "not served": "No gateway is running here; it counts as soon as one does.",
-    "not told": "NOT YET in force: the running gateway could not be told. It judges by it once control is back, and lets "
-    "nobody in after 30 seconds without.",
+    "not told": "NOT YET in force: the running gateway could not be told. It judges by it once control is back, and "
+    "lets nobody in after 30 seconds without.",
 }
 
 serving = Group("serving", help="Who may ask the model what, and how much of it.")

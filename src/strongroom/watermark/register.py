@@ -6,9 +6,10 @@ The entries are also what a text is compared with: only accounts and epochs that
 from __future__ import annotations
 
 import datetime as dt
+from contextlib import suppress
 from typing import Final
 
-from strongroom.core.errors import AlreadyClaimed, RecordAltered
+from strongroom.core.errors import BadInput
 from strongroom.core.secrets import Secret
 from strongroom.ledger.journal import Act, Detail, Journal
 from strongroom.watermark.keys import MarkKey, commitment, derive, epoch_of
@@ -37,28 +38,28 @@ class Register:
     def candidates(self) -> list[MarkKey]:
         """Return every key that was ever given out.
 
-        Raises:
-            RecordAltered: the ledger's commitment is not that of the key which the master gives.
-
+        An entry whose commitment is not that of the key which the master gives is noise: the log's key alone makes one.
         """
         keys = dict[tuple[str, str], MarkKey]()
         for entry in self._journal.ledger.find(action=GIVEN_OUT):
             account, epoch = entry.event.object.partition(":")[2], str(entry.event.detail.get("epoch"))
-            key = derive(self._master, account, epoch)
-            if commitment(key) != entry.event.detail.get("commitment"):
-                raise RecordAltered("the commitment is not this key's", where=f"ledger entry {entry.index}")
-            keys[account, epoch] = key
+            with suppress(BadInput):  # no name that a key could have
+                key = derive(self._master, account, epoch)
+                if entry.event.detail == _detail(key):
+                    keys[account, epoch] = key
         return list(keys.values())
 
+    def _is_entered(self, key: MarkKey) -> bool:
+        entries = self._journal.ledger.find(action=GIVEN_OUT, object=f"account:{key.account}")
+        return any(entry.event.detail == _detail(key) for entry in entries)
+
     def _enter(self, key: MarkKey, who: str) -> None:
-        act, claim = Act(who, GIVEN_OUT, f"account:{key.account}"), f"mark:{key.account}@{key.epoch}"
-        detail: Detail = {"epoch": key.epoch, "commitment": commitment(key)}
-        try:
-            self._journal.record(act, "done", detail=detail, claim=claim)
-        except AlreadyClaimed:  # in an earlier run: it must be the same key
-            entry = next(self._journal.ledger.find(claim=claim))
-            if entry.event.detail.get("commitment") != detail["commitment"]:
-                raise RecordAltered("another key was registered", where=f"ledger entry {entry.index}") from None
+        if not self._is_entered(key):
+            self._journal.record(Act(who, GIVEN_OUT, f"account:{key.account}"), "done", detail=_detail(key))
+
+
+def _detail(key: MarkKey) -> Detail:
+    return {"epoch": key.epoch, "commitment": commitment(key)}
 
 
 def _next_month(now: dt.datetime) -> dt.datetime:
