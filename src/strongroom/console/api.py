@@ -6,8 +6,10 @@ table, so it can't say anything else.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, Generic, TypeVar
@@ -26,6 +28,7 @@ from strongroom.serving.accounts import RPM, TOKENS_PER_DAY, Account, ApiKey, Te
 from strongroom.serving.books import day_of
 from strongroom.serving.report import AccountReport, report
 
+_PATIENCE: Final = 5.0  # seconds
 _MOST: Final = 512 * 1024  # bytes of a body
 # Every branch of the error tree by its exit status (core.errors), as HTTP says it.
 _STATUS: Final = {2: 400, 3: 403, 4: 409, 5: 404, 6: 409, 7: 503, 8: 413, 9: 501}
@@ -93,9 +96,11 @@ class Row(Generic[B]):
     status: int = HTTPStatus.OK
 
     async def run(self, api: Api, request: Request) -> Response:
-        """Read the body, act, answer."""
-        body = await _read(request, self.body)
-        return _json(self.act(api, request, body), self.status)
+        """Read the body, act, answer: a change once every gateway judges by it."""
+        made = self.act(api, request, await _read(request, self.body))
+        if self.method != "GET":
+            await api.in_force()
+        return _json(made, self.status)
 
 
 class Api:
@@ -118,6 +123,13 @@ class Api:
         ]
         described = Route("/api/openapi.json", describe)
         return Starlette(routes=[*routes, described], exception_handlers={HTTPException: _no_such_route})
+
+    async def in_force(self) -> None:
+        """Have every connected gateway judge by the home as it is now, and wait for that, a few seconds at most."""
+        applied = asyncio.Event()
+        self.broker.when_applied(self.broker.push(), applied.set)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(applied.wait(), _PATIENCE)
 
     def _at(self, path: str) -> Callable[[Request], Awaitable[Response]]:
         rows = {row.method: row for row in ROWS if row.path == path}
@@ -150,9 +162,7 @@ class Api:
     def add_account(self, _request: Request, body: NewAccount) -> Account:
         """Make an account."""
         limits = {"rpm": body.rpm, "tokens_per_day": body.tokens_per_day}
-        account = self.broker.serving.accounts.add(self.broker.operator, body.name, **limits)
-        self.broker.push()
-        return account
+        return self.broker.serving.accounts.add(self.broker.operator, body.name, **limits)
 
     def show_account(self, request: Request, _body: None) -> AccountReport:
         """Show an account: limits, keys, and what it used today."""
@@ -163,27 +173,20 @@ class Api:
     def change_account(self, request: Request, body: Limits) -> Account:
         """Change an account's limits."""
         accounts, name = self.broker.serving.accounts, request.path_params["name"]
-        account = accounts.change(self.broker.operator, name, rpm=body.rpm, tokens_per_day=body.tokens_per_day)
-        self.broker.push()
-        return account
+        return accounts.change(self.broker.operator, name, rpm=body.rpm, tokens_per_day=body.tokens_per_day)
 
     def close_account(self, request: Request, _body: None) -> Account:
         """Close an account for ever."""
-        account = self.broker.serving.accounts.close(self.broker.operator, request.path_params["name"])
-        self.broker.push()
-        return account
+        return self.broker.serving.accounts.close(self.broker.operator, request.path_params["name"])
 
     def add_key(self, request: Request, _body: None) -> NewKey:
         """Make a key for an account. It is shown in this answer only."""
         key, shown = self.broker.serving.accounts.add_key(self.broker.operator, request.path_params["name"])
-        self.broker.push()
         return NewKey(key.id, key.account, shown.reveal().decode())
 
     def revoke_key(self, request: Request, _body: None) -> ApiKey:
         """Revoke a key for ever: its streams are cut."""
-        key = self.broker.serving.accounts.revoke_key(self.broker.operator, request.path_params["id"])
-        self.broker.push()
-        return key
+        return self.broker.serving.accounts.revoke_key(self.broker.operator, request.path_params["id"])
 
     def terms(self, _request: Request, _body: None) -> Terms:
         """Show the terms in force."""
@@ -191,9 +194,7 @@ class Api:
 
     def publish_terms(self, _request: Request, body: NewTerms) -> Terms:
         """Put a new version of the terms in force."""
-        terms = self.broker.serving.accounts.publish(self.broker.operator, body.text)
-        self.broker.push()
-        return terms
+        return self.broker.serving.accounts.publish(self.broker.operator, body.text)
 
 
 _CREATED: Final = HTTPStatus.CREATED

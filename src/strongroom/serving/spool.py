@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from strongroom.core.errors import RecordAltered, StoreUnavailable
+from strongroom.core.errors import AlreadyClaimed, RecordAltered, StoreUnavailable
 from strongroom.ledger.journal import Act, Detail, Journal
 from strongroom.serving.usage import Admitted, Line, Refused, Settled
 
@@ -129,9 +129,13 @@ class Summaries:
         while (batch := read_batch(file, self._done[file.name])) is not None:
             # The claim makes a batch count once, even where two workers write or one was killed after writing.
             claim = _claim(file.name, batch.start)
-            self._journal.record(Act(self._who, USED, "serving"), "done", detail=batch.detail(), claim=claim)
-            self._done[file.name] = batch.end
-            entries += 1
+            try:
+                self._journal.record(Act(self._who, USED, "serving"), "done", detail=batch.detail(), claim=claim)
+            except AlreadyClaimed:
+                self._done[file.name] = self._known(file.name)
+            else:
+                self._done[file.name] = batch.end
+                entries += 1
         return entries
 
     def _known(self, file: str) -> int:
