@@ -48,6 +48,10 @@ class Roster(_Message, frozen=True, kw_only=True):
     models: tuple[str, ...]
 
 
+class Alive(_Message, frozen=True, kw_only=True):
+    """Control to gateway, every few seconds: I am there, and the last roster is the newest."""
+
+
 class Applied(_Message, frozen=True, kw_only=True):
     """Gateway to control: requests are judged by this roster from now on, and streams of dead keys are cut."""
 
@@ -102,7 +106,7 @@ class TermsAccepted(_Message, frozen=True, kw_only=True):
     digest: str
 
 
-ToGateway = Roster | Leased | TermsText
+ToGateway = Roster | Alive | Leased | TermsText
 ToControl = Hello | Applied | LeaseWanted | LeaseReturned | TermsWanted | TermsAccepted
 
 
