@@ -75,7 +75,7 @@ class Service:
             with contextlib.suppress(OSError, ValueError):
                 words = (entry / "cmdline").read_bytes().split(b"\0")
                 parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                if parent == self.process.pid and len(words) > 2 and words[2].decode().endswith(module):
+                if parent == self.process.pid and len(words) > 3 and words[3].decode().endswith(module):
                     return int(entry.name)
         return 0
 

@@ -30,9 +30,9 @@ class _Watching:
 
 async def keep(end: End, receiver: Receiver) -> None:
     """Keep up a link to whoever listens at `end`, until cancelled; `receiver` hears of every opening and every loss."""
-    wait = _FIRST_WAIT
+    wait, loop = _FIRST_WAIT, asyncio.get_running_loop()
     while True:
-        watching = _Watching(receiver)
+        watching, began = _Watching(receiver), loop.time()
         try:
             link = await connect(end, watching)
         except StoreUnavailable:
@@ -44,5 +44,6 @@ async def keep(end: End, receiver: Receiver) -> None:
         finally:
             link.close()
         log.warning("link lost", role=end.role)
-        wait = _FIRST_WAIT
+        # one that was short is like none: whatever ends it is not to be met twenty times a second
+        wait = _FIRST_WAIT if loop.time() - began > _LONGEST_WAIT else min(2 * wait, _LONGEST_WAIT)
         await asyncio.sleep(wait)

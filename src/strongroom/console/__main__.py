@@ -6,7 +6,7 @@ import asyncio
 import socket
 import sys
 from collections.abc import Callable, Generator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from strongroom.access.policy import Question
 from strongroom.console.api import Api
 from strongroom.console.broker import Broker, CommandDesk, EngineDesk, GatewayDesk
 from strongroom.console.openapi import document
-from strongroom.core.errors import StoreUnavailable
+from strongroom.core.errors import StoreUnavailable, StrongroomError
 from strongroom.core.ids import CheckpointName
+from strongroom.core.log import log
 from strongroom.core.secrets import Secret
 from strongroom.ledger.journal import Act
 from strongroom.ports.brokerage import FromEngine
@@ -29,6 +30,8 @@ from strongroom.wiring.process import run, say, until_told
 from strongroom.wiring.recognise import keep_tokenizer
 from strongroom.wiring.serving import serving_of
 from strongroom.wiring.table import load
+
+_TICK = 1.0  # seconds
 
 
 def main(setup: ControlSetup) -> None:
@@ -66,18 +69,30 @@ async def _serve(broker: Broker, setup: ControlSetup) -> None:
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=5,
-                limit_concurrency=64,
+                limit_concurrency=1024,
             )
         )
         running = asyncio.create_task(server.serve(sockets=[listening]))
         say(ControlReady(api_port=listening.getsockname()[1]))
-        await over.wait()
+        await _tick_until(over, broker)
         server.should_exit = True
         await running
     for door in doors:
         door.close()
     act = Act(broker.operator.label, "serving.ended", "serving")
     broker.serving.home.journal.record(act, "done")
+
+
+async def _tick_until(over: asyncio.Event, broker: Broker) -> None:
+    """Let the broker look around every second until the end."""
+    broker.looked = broker.serving.home.ledger.checkpoint().size
+    while not over.is_set():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(over.wait(), _TICK)
+        try:
+            broker.tick()
+        except StrongroomError as error:
+            log.error("control could not look around", code=error.code, where=error.where)
 
 
 class _Server(uvicorn.Server):

@@ -19,9 +19,11 @@ from strongroom.core.serving_errors import MarkWithheld, NoTerms
 from strongroom.custody.vault import Purpose
 from strongroom.ports.brokerage import FromEngine, MarkReleased, MarkWanted, WeightsReleased, WeightsWanted, Withheld
 from strongroom.ports.links import Link
-from strongroom.serving.accounts import Account
+from strongroom.serving.accounts import ACCEPTED, Account
 from strongroom.serving.books import day_of
+from strongroom.serving.deeds import ENTERED
 from strongroom.serving.roster import (
+    Alive,
     Applied,
     Hello,
     Leased,
@@ -38,6 +40,7 @@ from strongroom.serving.spool import used_today
 from strongroom.watermark.register import Register
 from strongroom.wiring.serving import Serving
 
+_ROSTER_ACTIONS = frozenset({ENTERED, ACCEPTED})
 WHY = "serve"  # the purpose that weights are released for
 _MARK_SECONDS = 3600.0  # after so long an engine asks again, so that a closed account's mark does not outlive it
 
@@ -52,8 +55,23 @@ class Broker:
     names: tuple[str, ...]
     register: Register
     version: int = 0
+    looked: int = 0  # ledger entries up to here are in the last roster
     gateways: list[GatewayDesk] = field(default_factory=list["GatewayDesk"])
     waiting: list[tuple[int, Callable[[], None]]] = field(default_factory=list[tuple[int, Callable[[], None]]])
+
+    def tick(self) -> None:
+        """Say that control is there; where something in the ledger changes the roster, send a new one.
+
+        Commands ask for it themselves. This is for those that could not: interrupted, or control was busy.
+        """
+        for gateway in self.gateways:
+            gateway.link.send(Alive())
+        changed = False
+        for entry in self.serving.home.ledger.follow(self.looked, timeout=0):
+            self.looked = entry.index + 1
+            changed = changed or entry.event.action in _ROSTER_ACTIONS
+        if changed:
+            self.push()
 
     def push(self) -> int:
         """Send everybody the roster as it is now; return its version."""

@@ -79,16 +79,15 @@ class Batch:
 
     # ── rows under way ───────────────────────────────────────────────────────────────────────────────────────────────
     def _advance(self) -> list[Outcome]:
-        self._part()
-        if not self._rows:
-            return []
-        rows = self._rows
+        rows = [row for row in self._rows if row not in self._gone]
         try:
-            logits = self._forward()
+            self._part()
+            if not rows:
+                return []
+            outcomes = self._write(rows, self._forward())
         except Exception as error:  # noqa: BLE001 - whatever the model raises; the cache may be half-written
             self._rows, self._cache, self._gone = [], new_cache(), set()
             return _all_failed(rows, error)
-        outcomes = self._write(rows, logits)
         self._gone |= {row for row, wrote in outcomes if row.finish or not isinstance(wrote, Wrote)}
         return outcomes
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -27,9 +27,10 @@ _MESSAGES = {
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """An ask and the key that marks its answer; None: temperature 0, where there is nothing to draw."""
+    """An ask, read, and the key that marks its answer; None: temperature 0, where there is nothing to draw."""
 
     ask: Ask
+    order: Order
     key: MarkKey | None
 
 
@@ -52,7 +53,7 @@ class Scribe:
         self._batch = engine.batch()
         self._waiting: deque[Job] = deque()
         self._asks: dict[Row, Ask] = {}
-        self._begun: set[Row] = set()
+        self._share = max(1, most - most // 4)  # rows of one account: somebody else finds room at once
 
     def run(self) -> None:
         """Write until the inbox says None."""
@@ -81,59 +82,38 @@ class Scribe:
         self._waiting = deque(job for job in self._waiting if job.ask.id != request)
         for row in [row for row, ask in self._asks.items() if ask.id == request]:
             self._batch.leave(row)
-            self._forget(row)
-
-    def _forget(self, row: Row) -> None:
-        del self._asks[row]
-        self._begun.discard(row)
+            del self._asks[row]
 
     def _admit(self) -> list[Answer]:
-        """Let in who waits, as far as there is room; return the refusals."""
-        refusals: list[Answer] = []
-        while self._waiting and len(self._asks) < self._most:
-            job = self._waiting.popleft()
-            try:
-                row = self._row(job)
-            except Exception as error:  # noqa: BLE001 - a tokenizer or template can raise anything
-                refusals.append(_failure(job.ask, error))
-            else:
-                self._asks[row] = job.ask
-                self._batch.join(row)
-        return refusals
+        """Let in who waits, as far as there is room; tell them that their prompt is being read."""
+        begun: list[Answer] = []
+        while len(self._asks) < self._most and (job := self._next()) is not None:
+            row = self._engine.row(job.order, job.key)
+            self._asks[row] = job.ask
+            self._batch.join(row)
+            begun.append(Begun(id=job.ask.id, prompt_tokens=len(job.order.ids), marked=row.hot))
+        return begun
 
-    def _row(self, job: Job) -> Row:
-        ask = job.ask
-        sampling = Sampling(
-            max_new_tokens=ask.max_tokens,
-            temperature=ask.temperature,
-            top_p=ask.top_p,
-            top_k=ask.top_k,
-            seed=ask.seed,
-        )
-        ids = self._engine.tokens.encode(_prompt(ask))
-        order = Order(
-            ids=ids,
-            room=self._engine.room(ids, ask.max_tokens, budget=ask.budget),
-            sampling=sampling,
-            stop=ask.stop,
-            top_logprobs=None if ask.top_logprobs is None else min(ask.top_logprobs, _MOST_LOGPROBS),
-        )
-        return self._engine.row(order, job.key)
+    def _next(self) -> Job | None:
+        """Take the first who waits, of the account that has the fewest rows: nobody's many requests hold up others."""
+        rows = Counter(ask.account for ask in self._asks.values())
+        fitting = [job for job in self._waiting if rows[job.ask.account] < self._share]
+        if not fitting:
+            return None
+        first = min(fitting, key=lambda job: rows[job.ask.account])
+        self._waiting.remove(first)
+        return first
 
     def _told(self, outcome: Outcome) -> list[Answer]:
         """Return what a row's outcome says to its asker."""
         row, wrote = outcome
         ask = self._asks[row]
         if not isinstance(wrote, Wrote):
-            self._forget(row)
-            return [_failure(ask, wrote)]
-        said: list[Answer] = []
-        if row not in self._begun:
-            self._begun.add(row)
-            said.append(Begun(id=ask.id, prompt_tokens=len(row.order.ids), marked=row.hot))
-        said.append(Piece(id=ask.id, text=wrote.text, tokens=1, logprobs=wrote.logprobs))
+            del self._asks[row]
+            return [failure(ask, wrote)]
+        said: list[Answer] = [Piece(id=ask.id, text=wrote.text, tokens=1, logprobs=wrote.logprobs)]
         if row.finish is not None:
-            self._forget(row)
+            del self._asks[row]
             said.append(
                 Ended(
                     id=ask.id,
@@ -146,6 +126,37 @@ class Scribe:
         return said
 
 
+def read_ask(engine: Engine, ask: Ask) -> Order:
+    """Return what is to be written for an ask: its prompt as tokens, and how to go on.
+
+    Reading takes about a second for each megabyte of a prompt, so it is done beside the thread that writes, and a
+    prompt that is too long is given up as soon as that is seen.
+
+    Raises:
+        BadInput: the prompt is empty, or an option is out of range.
+        InputTooLarge: the prompt leaves no room.
+
+    """
+    sampling = Sampling(
+        max_new_tokens=ask.max_tokens,
+        temperature=ask.temperature,
+        top_p=ask.top_p,
+        top_k=ask.top_k,
+        seed=ask.seed,
+    )
+    most = min(ask.budget, engine.context or ask.budget)
+    if engine.tokens.is_beyond(ask.prompt or " ".join(turn.content for turn in ask.turns), most):
+        raise InputTooLarge(f"over {most} tokens", where="prompt")
+    ids = engine.tokens.encode(_prompt(ask))
+    return Order(
+        ids=ids,
+        room=engine.room(ids, ask.max_tokens, budget=ask.budget),
+        sampling=sampling,
+        stop=ask.stop,
+        top_logprobs=None if ask.top_logprobs is None else min(ask.top_logprobs, _MOST_LOGPROBS),
+    )
+
+
 def _prompt(ask: Ask) -> Prompt:
     """Return the text or the conversation of an ask."""
     if ask.prompt is not None:
@@ -155,7 +166,7 @@ def _prompt(ask: Ask) -> Prompt:
     return [{"role": roles.get(turn.role, turn.role), "content": turn.content} for turn in ask.turns]
 
 
-def _failure(ask: Ask, error: Exception) -> Failed:
+def failure(ask: Ask, error: Exception) -> Failed:
     """Return what the asker is told of `error`, and log what it was, without a word of prompt or answer."""
     kinds: tuple[tuple[type[Exception], str], ...] = ((InputTooLarge, "prompt_too_long"), (BadInput, "bad_prompt"))
     code = next((word for kind, word in kinds if isinstance(error, kind)), "failed")

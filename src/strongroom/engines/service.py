@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import Protocol
 
 from strongroom.core.errors import StrongroomError
 from strongroom.core.log import log
-from strongroom.engines.scribe import Job, Scribe
+from strongroom.engines.scribe import Job, Scribe, failure, read_ask
 from strongroom.engines.transformers_engine import Engine
 from strongroom.ports.completions import Answer, Ask, Ended, Failed, Ready, Sink
 from strongroom.watermark.keys import MarkKey
@@ -43,7 +42,9 @@ class Service:
     def __init__(self, engine: Engine, marks: Marks, *, max_batch: int = 8, max_waiting: int = 32) -> None:
         """Write with `engine`, under the marks that `marks` gives."""
         self._loop = asyncio.get_running_loop()
+        self._engine = engine
         self._marks = marks
+        self.died = asyncio.Event()  # the thread has ended by itself: nothing is written here any more
         self._context = engine.context or 0
         self._most = max_batch + max_waiting
         self._open: dict[str, Sink] = {}
@@ -65,10 +66,7 @@ class Service:
         if len(self._open) >= self._most:
             return self._refuse(ask, sink, code="busy", message=_QUEUE_FULL)
         self._open[ask.id] = sink
-        if ask.temperature > 0:
-            self._fetch(ask.id, self._marked(ask))
-        else:
-            self._inbox.put(Job(ask, None))
+        self._fetching[ask.id] = self._loop.create_task(self._prepared(ask))
         return None
 
     def cancel(self, request: str) -> None:
@@ -113,27 +111,32 @@ class Service:
         try:
             scribe.run()
         except Exception as error:  # noqa: BLE001 - the outermost frame of a thread
-            log.error("the engine's thread ended", code=type(error).__name__)
+            log.error("the thread that writes has ended", code=type(error).__name__)
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self.died.set)
         with suppress(RuntimeError):  # the event loop has ended
             self._loop.call_soon_threadsafe(self.close)
 
     def _refuse(self, ask: Ask, sink: Sink, *, code: str, message: str) -> None:
         self._loop.call_soon(sink.on_answer, Failed(id=ask.id, code=code, message=message))
 
-    def _fetch(self, request: str, work: Coroutine[None, None, None]) -> None:
-        self._fetching[request] = self._loop.create_task(work)
-
-    async def _marked(self, ask: Ask) -> None:
-        """Fetch the account's mark, then queue the ask: without a mark nothing is written."""
+    async def _prepared(self, ask: Ask) -> None:
+        """Read the prompt, fetch the account's mark, then queue the ask: without a mark nothing is written."""
         try:
-            key = await self._marks.mark(ask.account)
+            order = await asyncio.to_thread(read_ask, self._engine, ask)
+        except Exception as error:  # noqa: BLE001 - a tokenizer or template can raise anything
+            self._fetching.pop(ask.id, None)
+            return self._give(ask.id, failure(ask, error))
+        try:
+            key = await self._marks.mark(ask.account) if ask.temperature > 0 else None
         except Exception as error:  # noqa: BLE001 - whatever it is, the answer is no
             log.warning("no mark", code=error.code if isinstance(error, StrongroomError) else type(error).__name__)
             self._give(ask.id, Failed(id=ask.id, code="mark_unavailable", message="the account's mark can't be had"))
         else:
-            self._inbox.put(Job(ask, key))
+            self._inbox.put(Job(ask, order, key))
         finally:
             self._fetching.pop(ask.id, None)
+        return None
 
     def _tell(self, answers: list[Answer]) -> None:
         """Take answers from the thread over to the event loop."""

@@ -33,6 +33,10 @@ def _byte_letters() -> dict[str, int]:
 _BYTES: Final = _byte_letters()
 
 
+_LETTERS = 6  # a token has fewer in most texts: enough of them to see at the first look that a text is too long
+_SEAM = 16  # a text that is cut may have some tokens more there than the whole one
+
+
 class _Fast(Protocol):
     """The part of transformers' tokenizer that we use."""
 
@@ -89,6 +93,15 @@ class Tokens:
             )
         except Exception as error:  # noqa: BLE001 - a template is the model's own: it can raise anything
             raise BadInput(f"the chat template failed: {type(error).__name__}", where=_TEMPLATE) from None
+
+    def is_beyond(self, text: str, most: int) -> bool:
+        """Whether `text` has more than `most` tokens, found out without reading far beyond that many."""
+        size = _LETTERS * most
+        while size < len(text):
+            if len(self._raw.encode(text[:size]).ids) > most + _SEAM:
+                return True
+            size *= 2
+        return False
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of `ids`, special tokens left out."""

@@ -28,6 +28,7 @@ from strongroom.serving.roster import Roster, RosterAccount, RosterKey
 RPM: Final = 60  # what a new account gets unless more is said: enough to try, too little to extract
 TOKENS_PER_DAY: Final = 200_000
 ACCEPTED: Final = "serving.accepted"
+_UNREADABLE: Final = "unreadable"  # the digest of terms that were altered: no key has accepted these
 _MOST_LIMIT: Final = 2**40
 _MOST_TERMS: Final = 256 * 1024  # bytes
 _PREFIX: Final = "sk-strongroom-"
@@ -66,8 +67,8 @@ class Terms(Record, frozen=True, kw_only=True):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the text: what is accepted is this text and no other."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
+        """SHA-256 of ``version N``, a newline and the text: what is accepted is this version and no other."""
+        return hashlib.sha256(f"version {self.version}\n{self.text}".encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +223,9 @@ class Accounts:
         return "" if terms is None else terms.digest
 
     def accept(self, key: ApiKey, terms: Terms, *, by: str) -> None:
-        """Note that `by` accepted `terms` with `key`."""
+        """Note that `by` accepted `terms` with `key`, once."""
+        if self._standing(key).accepted == terms.digest:
+            return
         act = Act(by, ACCEPTED, f"apikey:{key.id}")
         self._journal.record(act, "done", detail={"terms": terms.digest, "version": terms.version})
 
@@ -243,7 +246,11 @@ class Accounts:
     # ── for the gateway ──────────────────────────────────────────────────────────────────────────────────────────────
     def roster(self, version: int, models: tuple[str, ...]) -> Roster:
         """Return what a gateway judges requests by. What was altered is left out, and logged: nobody gets in by it."""
-        terms = self.terms_digest()
+        try:
+            terms = self.terms_digest()
+        except TamperError as error:
+            log.error("the terms can not be read", code=error.code, where=error.where)
+            terms = _UNREADABLE
         accounts = [one for one in map(self._account, self._deeds.subjects("account:")) if one is not None]
         keys = [one for subject in self._deeds.subjects("apikey:") if (one := self._entry(subject, terms)) is not None]
         return Roster(

@@ -17,7 +17,7 @@ from strongroom.access.identity import Identity
 from strongroom.access.policy import Question
 from strongroom.access.settle import settle
 from strongroom.core.canonical import Record, decode, digest, encode
-from strongroom.core.errors import AlreadyClaimed, Busy, RecordAltered, RefusedError, SignatureInvalid
+from strongroom.core.errors import AlreadyClaimed, BadInput, Busy, RecordAltered, RefusedError, SignatureInvalid
 from strongroom.ledger.events import Entry
 from strongroom.ledger.journal import Act, Detail, Journal
 from strongroom.ports.records import Records
@@ -82,7 +82,10 @@ class Deeds:
         stored = self._records.get(_KIND, f"{subject}/{named}")
         if stored is None:
             raise RecordAltered("the document that the ledger names is gone", where=subject)
-        document = decode(stored.document, kind, where=subject)
+        try:
+            document = decode(stored.document, kind, where=subject)
+        except BadInput:
+            raise RecordAltered("the document is none", where=subject) from None
         if digest(document) != named:
             raise RecordAltered("the document is not the one that the ledger names", where=subject)
         return document

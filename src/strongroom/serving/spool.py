@@ -5,6 +5,7 @@ A spool file is appended to by one gateway and read by the worker; a half-writte
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -186,7 +187,7 @@ def used_today(folder: Path, day: str) -> dict[str, int]:
     """Return the tokens that each account used on a UTC `day`; an admitted request that never settled counts whole."""
     open_requests: dict[str, tuple[str, int]] = {}
     used: defaultdict[str, int] = defaultdict(int)
-    for line in _lines(spool_files(folder)):
+    for line in _lines(file for file in spool_files(folder) if _may_hold(file, day)):
         match line:
             case Admitted() if line.at.startswith(day):
                 open_requests[line.id] = (line.account, line.reserved)
@@ -198,6 +199,12 @@ def used_today(folder: Path, day: str) -> dict[str, int]:
     for account, reserved in open_requests.values():
         used[account] += reserved
     return dict(used)
+
+
+def _may_hold(file: Path, day: str) -> bool:
+    """Whether a file may hold lines of `day`: it was begun on that day, or on the one before and not ended by then."""
+    begun, wanted = file.name.removeprefix("usage-")[:8], dt.date.fromisoformat(day)
+    return not begun.isdigit() or begun >= (wanted - dt.timedelta(days=1)).strftime("%Y%m%d")
 
 
 def _lines(files: Iterable[Path]) -> Iterator[Line]:

@@ -70,6 +70,7 @@ class Child:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("STRONGROOM_")}
         process = self._process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",  # whatever lies in the current folder is no module of ours
             "-m",
             self._module,
             stdin=asyncio.subprocess.PIPE,

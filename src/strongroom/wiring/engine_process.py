@@ -17,6 +17,7 @@ from typing import Final
 from strongroom.core.canonical import decode
 from strongroom.core.log import configure
 from strongroom.core.secrets import Secret
+from strongroom.core.serving_errors import EngineFailed
 from strongroom.custody.lease import Lease
 from strongroom.custody.read import SealedReader
 from strongroom.ports.blobs import Blobs
@@ -75,9 +76,19 @@ class EngineProcess:
         accept: Accept = load("gateways", "link")(service, service.introduce(model))
         listening: Listening = await listen(Path(setup.engine), Secret(bytes.fromhex(setup.engine_secret)), accept)
         say(EngineReady(model=model))
-        await over.wait()
+        await _first(over, service.died)
+        if service.died.is_set():
+            raise EngineFailed("nothing is written any more", where="engine")
         await service.drain(_GRACE)
         listening.close()
+
+
+async def _first(*events: asyncio.Event) -> None:
+    """Wait until one of the events is set."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
 
 
 def _loaded(released: WeightsReleased, home: Path) -> Engine:
