@@ -170,10 +170,7 @@ class Front:
         return None if admitted else refuse("rate_limit_exceeded", retry_after=wait)
 
     def _current_book(self) -> Book | None:
-        lost = self.control.lost_at
-        if lost is not None and self.loop.time() - lost > self.bounds.roster_seconds:
-            return None
-        return self._book
+        return None if self.control.silence() > self.bounds.roster_seconds else self._book
 
     def refusal(self, code: str) -> Refusal:
         """Return the refusal of a code, with the time to come back."""
