@@ -235,6 +235,8 @@ class Front:
             return refusal
         if wanted.model not in book.models:
             return Refusal("model_not_found", "model")
+        if not self.exact and wanted.room > self.bounds.context_tokens:
+            return refuse("prompt_too_long")  # it would be read whole before anybody could say what it costs
         if self._open.get(caller.account.name, 0) >= self.bounds.open_requests:
             return refuse("too_many_open_requests")
         return None if self.engine.ready() else refuse("engine_unavailable")
