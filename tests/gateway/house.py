@@ -22,6 +22,7 @@ from strongroom.backends.link_unix import listen
 from strongroom.core.secrets import Secret
 from strongroom.ports.links import Link
 from strongroom.serving.roster import (
+    Alive,
     Applied,
     Leased,
     LeaseReturned,
@@ -39,6 +40,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SECRET = "ab" * 32
 MODEL = "chat:v1"
 KEY = "sk-strongroom-canary-key-5f0c1d"
+BEAT = 0.1  # seconds between two signs of life, shorter than control's own for the sake of short bounds
 
 
 def account(name: str = "acme", **changes: Any) -> RosterAccount:
@@ -62,7 +64,8 @@ class Control:
         self.applied: list[int] = []
         self.messages: list[Any] = []
         self.link: Link | None = None
-        self.silent = False
+        self.silent = False  # grants no leases
+        self.frozen = False  # keeps the link, and says nothing by itself
         self.loop = asyncio.new_event_loop()
         self._listening: Any = None
         self._thread = threading.Thread(target=self._live, daemon=True)
@@ -145,7 +148,13 @@ class Control:
 
     def _live(self) -> None:
         asyncio.set_event_loop(self.loop)
+        self.loop.call_soon(self._beat)
         self.loop.run_forever()
+
+    def _beat(self) -> None:
+        if not self.frozen:
+            self._send(Alive())
+        self.loop.call_later(BEAT, self._beat)
 
 
 class Gateway:

@@ -1,4 +1,4 @@
-"""The gateway with the scripted engine in place of the one behind a link."""
+"""The gateway with the scripted engine in place of the one behind a link, or of a server of another make."""
 
 import sys
 
@@ -7,5 +7,6 @@ from strongroom.ports.processes import GatewaySetup
 from strongroom.wiring import table
 from strongroom.wiring.process import run
 
-table.TABLE["completions"]["unix"] = "tests.gateway.scripted:Scripted"  # type: ignore[index]
+for scheme in ("unix", "http"):
+    table.TABLE["completions"][scheme] = "tests.gateway.scripted:Scripted"  # type: ignore[index]
 sys.exit(run(GatewaySetup, main))

@@ -39,7 +39,7 @@ def told(gateway: Gateway, raw: bytes) -> tuple[int, str]:
     return status(answer), "" if status(answer) == 200 else code(answer)
 
 
-def _accounts(*accounts: Any) -> Callable[[Control], None]:
+def prepared(*accounts: Any) -> Callable[[Control], None]:
     def prepare(control: Control) -> None:
         control.accounts = list(accounts)
 
@@ -140,7 +140,7 @@ def test_terms(shared: tuple[Gateway, Control]) -> None:
 
 # ── how much ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_requests_a_minute_bite_and_a_new_limit_bites_at_once(tmp_path: Path) -> None:
-    with house(tmp_path, prepare=_accounts(account(rpm=5))) as (gateway, control):
+    with house(tmp_path, prepare=prepared(account(rpm=5))) as (gateway, control):
         raw = post(chat("say 1"), CLOSE)
         assert [told(gateway, raw)[0] for _ in range(7)] == [200] * 5 + [429] * 2
         answer = gateway.talk(raw)
@@ -164,7 +164,7 @@ def test_open_requests_of_an_account(tmp_path: Path) -> None:
 
 
 def test_tokens_of_a_day(tmp_path: Path) -> None:
-    with house(tmp_path, prepare=_accounts(account(tokens_per_day=20))) as (gateway, control):
+    with house(tmp_path, prepare=prepared(account(tokens_per_day=20))) as (gateway, control):
         first = gateway.talk(post(chat("say 100"), CLOSE))
         document = json.loads(first.partition(b"\r\n\r\n")[2])
         assert document["choices"][0]["finish_reason"] == "length"
@@ -184,7 +184,7 @@ def test_tokens_of_a_day(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("verb", ["say", "wild"])
 def test_a_stream_is_cut_at_its_budget_with_a_proper_end(tmp_path: Path, verb: str) -> None:
-    with house(tmp_path, prepare=_accounts(account(tokens_per_day=12))) as (gateway, control):
+    with house(tmp_path, prepare=prepared(account(tokens_per_day=12))) as (gateway, control):
         options = {"stream": True, "stream_options": {"include_usage": True}}
         events = gateway.talk(post(chat(f"{verb} 100", **options), CLOSE)).decode()
         assert events.count('"content":"w') == 10
@@ -196,7 +196,7 @@ def test_a_stream_is_cut_at_its_budget_with_a_proper_end(tmp_path: Path, verb: s
 
 
 def test_a_budget_too_small_for_the_prompt_is_the_budgets_fault(tmp_path: Path) -> None:
-    with house(tmp_path, prepare=_accounts(account(tokens_per_day=3))) as (gateway, control):
+    with house(tmp_path, prepare=prepared(account(tokens_per_day=3))) as (gateway, control):
         assert told(gateway, post(chat("say 1 and more words"), CLOSE)) == (429, "tokens_per_day_exceeded")
         assert told(gateway, post(chat("wild 1 and more words"), CLOSE)) == (429, "tokens_per_day_exceeded")
     assert sum(control.spent.values()) <= 3 + 2  # an engine that reads too long a prompt has read it
@@ -204,7 +204,7 @@ def test_a_budget_too_small_for_the_prompt_is_the_budgets_fault(tmp_path: Path) 
 
 def test_fifty_streams_at_once_never_use_more_than_the_day(tmp_path: Path) -> None:
     limit = 2_000
-    accounts = _accounts(account(tokens_per_day=limit))
+    accounts = prepared(account(tokens_per_day=limit))
     with house(tmp_path, prepare=accounts, bounds={"open_requests": 64, "slice_tokens": 100}) as (gateway, control):
         found: list[bytes] = []
 
@@ -242,7 +242,7 @@ def test_a_lease_that_never_comes(tmp_path: Path) -> None:
 
 
 def test_tokens_come_back_when_the_client_leaves(tmp_path: Path) -> None:
-    with house(tmp_path, prepare=_accounts(account(tokens_per_day=1000))) as (gateway, control):
+    with house(tmp_path, prepare=prepared(account(tokens_per_day=1000))) as (gateway, control):
         with gateway.connect() as sock:
             sock.sendall(post(chat("hang")))
             until(gateway.lines)
@@ -360,7 +360,7 @@ def test_memory_stays_flat_over_a_hundred_thousand_requests(tmp_path: Path) -> N
 
 
 def _soak(folder: Path, many: int) -> None:
-    with house(folder, log="warning", prepare=_accounts(account(rpm=10_000_000, tokens_per_day=10**9))) as (gateway, _):
+    with house(folder, log="warning", prepare=prepared(account(rpm=10_000_000, tokens_per_day=10**9))) as (gateway, _):
         raw = post(chat("say 3", stream=False)) * 5
         with gateway.connect() as sock:
             _pump(sock, raw, 4000 // 5)

@@ -10,7 +10,7 @@ import msgspec
 
 from strongroom.core.secrets import Secret
 from strongroom.ports.links import End, Keep, Link
-from strongroom.serving.roster import Hello, Leased, Roster, TermsText, ToGateway
+from strongroom.serving.roster import Alive, Hello, Leased, Roster, TermsText, ToGateway
 
 
 class Listener(Protocol):
@@ -43,7 +43,7 @@ class Control:
         self._link: Link | None = None
         self._listener: Listener | None = None
         self._fresh = True
-        self.lost_at: float | None = None  # loop time; None while the link is up
+        self._heard = 0.0  # loop time at which control last showed that it lives
 
     async def keep(self, listener: Listener) -> None:
         """Connect, and again whenever the link is lost, until cancelled."""
@@ -57,27 +57,35 @@ class Control:
         self._link.send(message)
         return True
 
+    def silence(self) -> float:
+        """Return for how many seconds nothing came: a control that froze keeps its link up, so the link says nothing."""
+        return asyncio.get_running_loop().time() - self._heard
+
     # ── Receiver ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def on_open(self, link: Link) -> None:
         """Take the link; control sends the roster by itself."""
-        self._link, self.lost_at = link, None
+        self._link = link
+        self._hear()
         link.send(Hello(fresh=self._fresh))
         self._fresh = False
 
     def on_message(self, message: ToGateway) -> None:
         """Hand the message to whom it concerns."""
+        self._hear()
         listener = self._listener
         assert listener is not None  # noqa: S101 - `keep` set it before it connected
         if isinstance(message, Leased):
             listener.on_leased(message)
         elif isinstance(message, Roster):
             listener.on_roster(message)
-        else:
+        elif not isinstance(message, Alive):
             listener.on_terms(message)
 
     def on_lost(self) -> None:
-        """Remember since when."""
+        """Nothing can be sent for now."""
         self._link = None
-        self.lost_at = asyncio.get_running_loop().time()
         if self._listener is not None:
             self._listener.on_link_lost()
+
+    def _hear(self) -> None:
+        self._heard = asyncio.get_running_loop().time()

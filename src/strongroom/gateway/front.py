@@ -170,10 +170,7 @@ class Front:
         return None if admitted else refuse("rate_limit_exceeded", retry_after=wait)
 
     def _current_book(self) -> Book | None:
-        lost = self.control.lost_at
-        if lost is not None and self.loop.time() - lost > self.bounds.roster_seconds:
-            return None
-        return self._book
+        return None if self.control.silence() > self.bounds.roster_seconds else self._book
 
     def refusal(self, code: str) -> Refusal:
         """Return the refusal of a code, with the time to come back."""
@@ -238,6 +235,8 @@ class Front:
             return refusal
         if wanted.model not in book.models:
             return Refusal("model_not_found", "model")
+        if not self.exact and wanted.room > self.bounds.context_tokens:
+            return refuse("prompt_too_long")  # it would be read whole before anybody could say what it costs
         if self._open.get(caller.account.name, 0) >= self.bounds.open_requests:
             return refuse("too_many_open_requests")
         return None if self.engine.ready() else refuse("engine_unavailable")
