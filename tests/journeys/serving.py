@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,10 +115,10 @@ def request(url: str, path: str, body: Any, key: str, method: str = "POST") -> C
 
 
 @contextlib.contextmanager
-def up(shell: Shell, *words: str, who: str = "carla") -> Iterator[Service]:
+def up(shell: Shell, *words: str, who: str = "carla", program: Sequence[str] = ()) -> Iterator[Service]:
     """Run `strongroom up` until the end of the block."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("STRONGROOM_")}
-    command = [sys.executable, "-m", "strongroom", *shell.words(("up", "--port", "0", *words), who)]
+    command = [*(program or (sys.executable, "-m", "strongroom")), *shell.words(("up", "--port", "0", *words), who)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=clean) as process:
         try:
             said = b""

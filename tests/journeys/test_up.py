@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
+import sqlite3
+import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -196,6 +203,53 @@ def test_an_engine_that_dies_in_mid_stream_is_an_error_event(service: Service) -
     assert b'data: {"error"' in said
     assert b"[DONE]" not in said
     eventually(lambda: service.ask("cut").status == 200)
+
+
+# ── what a reviewer tried ────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_revocation_that_a_frozen_control_missed_counts_when_it_is_back(service: Service) -> None:
+    service.account("frozen", "--rpm", "100000")
+    control = service.pids["control"]
+    os.kill(control, signal.SIGSTOP)
+    try:
+        said = service.shell("serving", "key", "revoke", service.keys["frozen.id"], who="carla")
+        assert (said.status, said.json["in_force"]) == (0, False)
+    finally:
+        os.kill(control, signal.SIGCONT)
+    assert eventually(lambda: service.ask("frozen").status == 401)
+
+
+def test_an_altered_record_shuts_its_account_out_and_stops_no_revocation(service: Service) -> None:
+    for name in ("spoilt", "other"):
+        service.account(name)
+    with closing(sqlite3.connect(service.shell.home / "records.sqlite3")) as records, records:
+        records.execute("update records set document = ? where key like 'account:spoilt/%'", (b"{}",))
+    assert service.shell("serving", "key", "revoke", service.keys["other.id"], who="carla").json["in_force"]
+    assert service.ask("other").status == 401
+    assert service.ask("spoilt").status in {401, 403}
+    assert service.shell("serving", "account", "show", "spoilt", who="carla").code == "records.altered"
+
+
+def test_prompts_beyond_all_bounds_hold_up_nobody(service: Service) -> None:
+    for name in ("huge", "small-fry"):
+        service.account(name, "--tokens-per-day", "100000000")
+    with ThreadPoolExecutor(4) as pool:
+        huge = [pool.submit(service.ask, "huge", prompt="word " * 200_000) for _ in range(4)]
+        began = time.monotonic()
+        assert service.ask("small-fry").status == 200
+        assert time.monotonic() - began < 5
+        assert {one.result().status for one in huge} == {400}
+
+
+def test_what_lies_in_the_current_folder_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell = served_home(tmp_path)
+    (tmp_path / "evil").mkdir()
+    for name in ("uvicorn", "uvloop", "msgspec"):
+        (tmp_path / "evil" / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    monkeypatch.chdir(tmp_path / "evil")
+    program = Path(sys.executable).with_name("strongroom")
+    with up(shell, program=[str(program)]) as running:
+        assert running.stop() == 0
+    assert not (tmp_path / "ran").exists()
 
 
 # ── starting and stopping ────────────────────────────────────────────────────────────────────────────────────────────
