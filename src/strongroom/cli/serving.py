@@ -9,8 +9,8 @@ from msgspec import to_builtins
 
 from strongroom.access.policy import Question
 from strongroom.cli.frame import Call, Group, Json, common, moment, read_passphrase, readable, table
-from strongroom.core.errors import BadInput
-from strongroom.serving.accounts import RPM, TOKENS_PER_DAY, Account
+from strongroom.core.errors import BadInput, TamperError
+from strongroom.serving.accounts import RPM, TOKENS_PER_DAY, Account, Accounts
 from strongroom.serving.books import day_of
 from strongroom.serving.report import AccountReport, report
 from strongroom.wiring.applied import Applied, apply, running
@@ -66,11 +66,26 @@ def account_show(call: Call, name: str) -> None:
 @common
 def account_ls(call: Call) -> None:
     """List the accounts."""
-    rooms = _reading(call)
-    found = [rooms.accounts.find(name) for name in rooms.accounts.names()]
-    rows = [(one.name, one.status, one.rpm, f"{one.tokens_per_day:,}", moment(one.created)) for one in found]
+    accounts = _reading(call).accounts
+    found = [_row(accounts, name) for name in accounts.names()]
+    rows = [list(one.values()) for one in found]
     shown = table("name", "status", "requests a minute", "tokens a day", "since", rows=rows)
-    call.emit({"accounts": [to_builtins(one) for one in found]}, lambda out: out.print(shown))
+    call.emit({"accounts": found}, lambda out: out.print(shown))
+
+
+def _row(accounts: Accounts, name: str) -> dict[str, Json]:
+    """Return an account for the list; one whose record was altered is listed as such."""
+    try:
+        one = accounts.find(name)
+    except TamperError as error:
+        return {"name": name, "status": error.code, "rpm": 0, "tokens_per_day": 0, "created": ""}
+    return {
+        "name": one.name,
+        "status": one.status,
+        "rpm": one.rpm,
+        "tokens_per_day": one.tokens_per_day,
+        "created": one.created,
+    }
 
 
 @account.command("limit", epilog="Example: strongroom serving account limit acme --rpm 10")

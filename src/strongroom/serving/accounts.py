@@ -142,7 +142,7 @@ class Accounts:
     def names(self) -> list[str]:
         """Return the names of all accounts, closed ones too."""
         subjects = self._deeds.subjects("account:")
-        return [one.partition(":")[2] for one in subjects if self._deeds.read(one, Account) is not None]
+        return [one.partition(":")[2] for one in subjects if self._deeds.history(one)]
 
     def _open(self, name: str) -> Account:
         account = self.find(name)
