@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -67,8 +68,8 @@ def account_show(call: Call, name: str) -> None:
 def account_ls(call: Call) -> None:
     """List the accounts."""
     accounts = _reading(call).accounts
-    found = [_row(accounts, name) for name in accounts.names()]
-    rows = [list(one.values()) for one in found]
+    found: list[Json] = [_row(accounts, name) for name in accounts.names()]
+    rows = [list(one.values()) for one in found if isinstance(one, Mapping)]
     shown = table("name", "status", "requests a minute", "tokens a day", "since", rows=rows)
     call.emit({"accounts": found}, lambda out: out.print(shown))
 
