@@ -9,7 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.house import MODEL, Gateway, account, chat, code, head, house, post, read_all, status, until
+from strongroom.serving.roster import TermsAccepted
+from tests.gateway.house import (
+    KEY,
+    MODEL,
+    Control,
+    Gateway,
+    account,
+    chat,
+    code,
+    head,
+    house,
+    key,
+    post,
+    read_all,
+    status,
+    until,
+)
 from tests.gateway.test_rules import CLOSE, prepared, told
 
 
@@ -111,3 +127,20 @@ def test_whoever_is_turned_away_holds_nothing(tmp_path: Path) -> None:
             _open(stack, gateway, b"")
         until(lambda: _descriptors(gateway) <= before + 64)
         until(lambda: _descriptors(gateway) == before)
+
+
+# ── terms ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_nobody_fills_the_ledger_with_acceptances(tmp_path: Path) -> None:
+    def prepare(control: Control) -> None:
+        control.terms = "d1"
+        control.keys.append(key("second", name="key_2"))
+
+    raw = post({"digest": "d1"}, CLOSE, target="/terms")
+    with house(tmp_path, prepare=prepare) as (gateway, control):
+        assert [told(gateway, raw)[0] for _ in range(12)] == [200] * 10 + [429] * 2
+        answer = gateway.talk(raw)
+        assert code(answer) == "rate_limit_exceeded"
+        assert 50 < int(answer.partition(b"retry-after: ")[2].split(b"\r")[0]) <= 61
+        assert told(gateway, raw.replace(KEY.encode(), b"second"))[0] == 200
+        assert told(gateway, head("GET", "/terms", CLOSE))[0] == 200
+        assert len([one for one in control.messages if isinstance(one, TermsAccepted)]) == 11

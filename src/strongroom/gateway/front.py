@@ -257,9 +257,12 @@ class Front:
         self._ask_terms(request, client, digest=None)
 
     def _accept_terms(self, request: Request, client: Client) -> None:
-        digest = read_acceptance(b"".join(request.body))
+        caller, digest = request.caller, read_acceptance(b"".join(request.body))
+        assert caller is not None  # noqa: S101 - `judge` has seen to it
         if isinstance(digest, Refusal):
             self.refuse(request, client, refusal=digest)
+        elif (refusal := self.terms.too_often(caller.key.id, self.loop.time())) is not None:
+            self.refuse(request, client, refusal=refusal)
         else:
             self._ask_terms(request, client, digest=digest)
 
