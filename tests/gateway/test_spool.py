@@ -42,6 +42,10 @@ def _files(folder: Path) -> list[Path]:
     return sorted(folder.glob("usage-*.jsonl"))
 
 
+def _descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 async def _settle(spool: Spool) -> None:
     while spool._drying:  # noqa: ASYNC110 - nothing else shows when the disk is done
         await asyncio.sleep(0.005)
@@ -123,7 +127,7 @@ def test_descriptors_do_not_pile_up(tmp_path: Path) -> None:
             assert spool.write(LINE)
             spool.tick()
             await _settle(spool)
-            counts.append(len(list(Path("/proc/self/fd").iterdir())))
+            counts.append(_descriptors())
         assert len(set(counts)) == 1
 
     asyncio.run(run())
