@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strongroom.ports.completions import ENGINE_CODES, TokenLogprob
+from strongroom.ports.engine import Sampling
 from strongroom.serving.wire import Wanted, read_acceptance, read_chat, read_text
 from strongroom.serving.wire_answers import Frames, Totals
 from strongroom.serving.wire_errors import KINDS, OF_ENGINE, Refusal, document, refuse
@@ -40,7 +41,11 @@ TAKEN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "logprobs": ({"logprobs": True}, {"top_logprobs": 0}),
     "top_logprobs": ({"logprobs": True, "top_logprobs": 5}, {"top_logprobs": 5}),
     "no logprobs": ({"logprobs": False}, {"top_logprobs": None}),
-    "seed": ({"seed": -1}, {"seed": -1}),
+    "nearly cold": ({"temperature": 1e-4}, {"temperature": 1e-4}),
+    "as good as cold": ({"temperature": 9e-5}, {"temperature": 0.0}),
+    "least top_p": ({"top_p": 1e-6}, {"top_p": 1e-6}),
+    "seed": ({"seed": 0}, {"seed": 0}),
+    "last seed": ({"seed": 2**63 - 1}, {"seed": 2**63 - 1}),
     "n": ({"n": 1}, {}),
     "user": ({"user": "u"}, {}),
     "format": ({"response_format": {"type": "text"}}, {}),
@@ -83,6 +88,10 @@ REFUSED: dict[str, tuple[Any, str, str | None]] = {
     "hot": (CHAT | {"temperature": 2.1}, "invalid_value", "temperature"),
     "cold": (CHAT | {"temperature": -1}, "invalid_value", "temperature"),
     "top_p": (CHAT | {"top_p": 0}, "invalid_value", "top_p"),
+    "tiny top_p": (CHAT | {"top_p": 9e-7}, "invalid_value", "top_p"),
+    "top_p over 1": (CHAT | {"top_p": 1.01}, "invalid_value", "top_p"),
+    "negative seed": (CHAT | {"seed": -1}, "invalid_value", "seed"),
+    "seed over 63 bits": (CHAT | {"seed": 2**63}, "invalid_value", "seed"),
     "five stops": (CHAT | {"stop": ["a"] * 5}, "invalid_value", "stop"),
     "empty stop": (CHAT | {"stop": ""}, "invalid_value", "stop"),
     "six logprobs": (CHAT | {"logprobs": True, "top_logprobs": 6}, "invalid_value", "top_logprobs"),
@@ -136,6 +145,13 @@ def test_completions() -> None:
     assert isinstance(found, Wanted)
     assert (found.prompt, found.max_tokens, found.top_logprobs) == ("hi", 16, 2)
     assert found.turns == ()
+
+
+@given(st.integers(-(2**70), 2**70), st.floats(), st.floats())
+def test_whatever_is_taken_an_engine_of_ours_takes(seed: int, top_p: float, temperature: float) -> None:
+    for found in (chat(CHAT | {"seed": seed, "top_p": top_p, "temperature": temperature}), text(TEXT | {"seed": seed})):
+        if isinstance(found, Wanted):
+            Sampling(temperature=found.temperature, top_p=found.top_p, seed=found.seed)
 
 
 CANARY = "zq9canary"

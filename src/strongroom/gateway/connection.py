@@ -7,6 +7,7 @@ the client's. Deadlines are looked at by the front's tick.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import socket
 import struct
@@ -53,7 +54,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_all_head", "_current", "_deaf", "_front", "_in_head", "_loop", "_out", "_parser", "_queue", "_reading",
-        "_transport", "_turning", "_waiting", "_work", "due", "stalled",
+        "_transport", "_turning", "_waiting", "_work", "due", "peer", "stalled",
     )  # fmt: skip
 
     def __init__(self, front: Front) -> None:
@@ -72,6 +73,7 @@ class Connection(asyncio.Protocol):
         self._turning = False
         self._out: list[bytes] = []  # events of this turn of the loop…
         self._waiting = 0  # … and their bytes
+        self.peer = ""  # the client's address
         self.due = _FOREVER  # when the client must have sent more
         self.stalled = _FOREVER  # when the client must have read more
 
@@ -82,6 +84,7 @@ class Connection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=_HIGH)
         self._parser = httptools.HttpRequestParser(self)
         self.due = self._loop.time() + self._front.bounds.idle_seconds
+        self.peer = str((transport.get_extra_info("peername") or ("",))[0])
         if not self._front.enter(self):
             self._broken("too_many_connections")
 
@@ -118,7 +121,7 @@ class Connection(asyncio.Protocol):
         self._deaf = True
         self._front.leave(self)
         work, self._work = self._work, None
-        self._current = self._reading = self._parser = None
+        self._current = self._reading = self._parser = self._transport = None
         self._queue.clear()
         self._out.clear()
         if work is not None:
@@ -230,22 +233,49 @@ class Connection(asyncio.Protocol):
         """Whether nothing is going on here."""
         return self._current is None and self._reading is None and not self._queue
 
+    def at_work(self) -> bool:
+        """Whether a request of somebody with a valid key is read or answered here."""
+        reading = self._reading
+        return self._current is not None or bool(self._queue) or (reading is not None and reading.caller is not None)
+
+    def give_place(self) -> None:
+        """End the connection for the sake of another, saying why if a request was on its way."""
+        if self._reading is None:
+            self.close()
+        else:
+            self._broken("too_many_connections")
+
     def close(self) -> None:
-        """End the connection when all is sent."""
+        """End the connection when all is sent, or soon."""
         self._deaf = True
+        self.due = self._loop.time() + _LINGER
         if self._transport is not None:
             self._transport.close()
 
     def tick(self, now: float) -> None:
         """See to the deadlines."""
         if now >= self.stalled or (now >= self.due and self._deaf):
-            self._abort()
+            self.abort()
         elif now >= self.due and self._current is None:
             if self._reading is None:
                 self.close()
             else:
                 self._broken("request_timeout")
                 self._next()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self._deaf = True
+        work, self._work = self._work, None
+        if work is not None:
+            work.gone()
+        if self._transport is not None:
+            # the kernel would go on for minutes with what it holds for a client that hardly reads: reset instead; one
+            # that was told to close when all is sent is aborted as well, for its client may never read all
+            with contextlib.suppress(OSError):
+                sock = self._transport.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._transport.abort()
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
     def _next(self) -> None:
@@ -260,21 +290,27 @@ class Connection(asyncio.Protocol):
         if self._current is None and reading is not None and not self._in_head and not reading.judged:
             self._look_ahead(reading)
         if len(self._queue) > _QUEUE:
-            self._abort()
+            self.abort()
 
     def _start(self, request: Request) -> None:
         self._current = request
         self.due = _FOREVER
-        refusal = request.refusal or (None if request.judged else self._front.judge(request))
+        refusal = request.refusal or (None if request.judged else self._judge(request))
         if refusal is None:
             self._front.handle(request, self)
         else:
             self._front.refuse(request, self, refusal=refusal)
 
+    def _judge(self, request: Request) -> Refusal | None:
+        refusal = self._front.judge(request)
+        if request.caller is not None:
+            self._front.known(self)
+        return refusal
+
     def _look_ahead(self, request: Request) -> None:
         """Refuse by the head alone where that can be done, before a body is waited for."""
         request.judged = True
-        refusal = request.refusal or self._front.judge(request)
+        refusal = request.refusal or self._judge(request)
         if refusal is not None:
             self._current, self._reading = request, None
             self._front.refuse(request, self, refusal=refusal)
@@ -334,16 +370,4 @@ class Connection(asyncio.Protocol):
             return
         transport.write(data)
         if self.stalled != _FOREVER and transport.get_write_buffer_size() > self._front.bounds.stall_bytes:
-            self._abort()
-
-    def _abort(self) -> None:
-        self._deaf = True
-        work, self._work = self._work, None
-        if work is not None:
-            work.gone()
-        transport = self._transport
-        if transport is not None and not transport.is_closing():
-            # the kernel would go on for minutes with what it holds for a client that hardly reads: reset instead
-            sock = transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            transport.abort()
+            self.abort()

@@ -58,7 +58,7 @@ class Control:
         return True
 
     def silence(self) -> float:
-        """Return for how many seconds nothing came: a control that froze keeps its link up, so the link says nothing."""
+        """Return for how many seconds nothing came: a control that froze keeps its link up."""
         return asyncio.get_running_loop().time() - self._heard
 
     # ── Receiver ─────────────────────────────────────────────────────────────────────────────────────────────────────

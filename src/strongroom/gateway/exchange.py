@@ -61,7 +61,7 @@ class Exchange:
         self._wanted = wanted
         self._reply = reply
         self.caller = caller
-        # an engine of ours refuses what is over the budget; before one of another make, no such prompt has come this far
+        # an engine of ours refuses what is over the budget; of one of another make, the front has refused such prompts
         self._need = min(wanted.room, services.bounds.context_tokens) + wanted.max_tokens
         self._hold: Hold | None = None
         self._frames = Frames(wanted, request=request.id, created=services.second)

@@ -13,6 +13,7 @@ from strongroom.core.clock import Clock, stamp
 from strongroom.gateway import heads
 from strongroom.gateway.budgets import Budgets
 from strongroom.gateway.control import Control
+from strongroom.gateway.crowd import Crowd, Guest
 from strongroom.gateway.exchange import Exchange, Reply
 from strongroom.gateway.request import Request
 from strongroom.gateway.services import Stoppable, Work
@@ -44,7 +45,7 @@ _METHODS: Final = {
 }
 
 
-class Client(Reply, Protocol):
+class Client(Reply, Guest, Protocol):
     """A connection, as the front sees it."""
 
     def attach(self, work: Work) -> None:
@@ -91,7 +92,8 @@ class Front:
         self._book: Book | None = None
         self._windows: dict[str, Window] = {}
         self._open: dict[str, int] = {}
-        self._clients: set[Client] = set()
+        self._crowd: Crowd[Client] = Crowd(self.bounds.connections)
+        self.enter, self.known, self.leave = self._crowd.enter, self._crowd.known, self._crowd.leave
         self._works: set[Stoppable] = set()
         self._prefix = "req_" + secrets.token_hex(10)
         self._count = 0
@@ -114,21 +116,6 @@ class Front:
         if moment.minute != self._minute:
             self._minute, self._minute_text = moment.minute, stamp(moment)[:17]
         return f"{self._minute_text}{moment.second:02d}.{moment.microsecond // 1000:03d}Z"
-
-    def enter(self, client: Client) -> bool:
-        """Take a connection in. Where there is no room, one on which nothing goes on makes place."""
-        if len(self._clients) >= self.bounds.connections:
-            idle = next((one for one in self._clients if one.idle()), None)
-            if idle is None:
-                return False
-            self._clients.discard(idle)
-            idle.close()
-        self._clients.add(client)
-        return True
-
-    def leave(self, client: Client) -> None:
-        """A connection is gone."""
-        self._clients.discard(client)
 
     # ── decisions ────────────────────────────────────────────────────────────────────────────────────────────────────
     def judge(self, request: Request) -> Refusal | None:
@@ -270,9 +257,12 @@ class Front:
         self._ask_terms(request, client, digest=None)
 
     def _accept_terms(self, request: Request, client: Client) -> None:
-        digest = read_acceptance(b"".join(request.body))
+        caller, digest = request.caller, read_acceptance(b"".join(request.body))
+        assert caller is not None  # noqa: S101 - `judge` has seen to it
         if isinstance(digest, Refusal):
             self.refuse(request, client, refusal=digest)
+        elif (refusal := self.terms.too_often(caller.key.id, self.loop.time())) is not None:
+            self.refuse(request, client, refusal=refusal)
         else:
             self._ask_terms(request, client, digest=digest)
 
@@ -316,7 +306,7 @@ class Front:
         self.second = int(moment.timestamp())
         self._minute = -1  # whatever the clock did: what is kept of it is a second old at most
         self.date = heads.http_date(self.second)
-        for client in list(self._clients):
+        for client in self._crowd:
             client.tick(now)
         self.budgets.tick(moment.date().isoformat(), now)
         self.terms.tick(now)
@@ -326,7 +316,7 @@ class Front:
     async def stop(self) -> None:
         """Let open requests come to their end, for a while; then end them, return the leases, close the books."""
         self.stopping = True
-        for client in [one for one in self._clients if one.idle()]:
+        for client in [one for one in self._crowd if one.idle()]:
             client.close()
         if self._works:
             with contextlib.suppress(TimeoutError):
@@ -337,5 +327,5 @@ class Front:
         self.spool.tick()
         self.spool.close()
         await asyncio.sleep(0.05)  # for the last bytes to clients and to control
-        for client in list(self._clients):
+        for client in self._crowd:
             client.close()

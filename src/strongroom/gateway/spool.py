@@ -1,7 +1,12 @@
-"""The usage spool: lines appended to files of this process's own, one `write` a line (docs/formats/usage-1.md)."""
+"""The usage spool: lines appended to files of this process's own, one `write` a line (docs/formats/usage-1.md).
+
+A line that is written survives this process; once a second, what was written is made to survive a power cut, too.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 from pathlib import Path
 from typing import Final
@@ -30,6 +35,9 @@ class Spool:
         self._size = 0
         self._opened = 0.0
         self._told = False
+        self._wet = False  # lines were written that a power cut could take
+        self._new = False  # … and so could the file's name
+        self._drying = 0  # threads at work on that
         self._refused: dict[_Like, Refused] = {}
 
     def write(self, line: Line) -> bool:
@@ -42,6 +50,7 @@ class Spool:
         except OSError as error:
             return self._failed(error.strerror or "")
         self._size += written
+        self._wet = True
         if written != len(raw):
             return self._failed("a line was cut")
         self._told = False
@@ -66,12 +75,15 @@ class Spool:
                 self.write(line)
         if self._file >= 0 and self._now() - self._opened > _SECONDS:
             self.close()
+        elif self._wet and not self._drying:
+            with contextlib.suppress(OSError):  # no descriptor is left: the next second may have one
+                self._dry(os.dup(self._file))  # a duplicate, for the file may be closed meanwhile
 
     def close(self) -> None:
         """Let go of the file; the next line opens another."""
         if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+            file, self._file = self._file, -1
+            self._dry(file)
 
     def _open(self) -> None:
         self.close()
@@ -79,6 +91,20 @@ class Spool:
         moment = stamp(self._clock.now()).replace(":", "").replace("-", "")
         self._file = os.open(self._folder / f"usage-{moment}-{os.getpid()}.jsonl", _FLAGS, 0o600)
         self._size = 0
+        self._new = True
+
+    def _dry(self, file: int) -> None:
+        """Have the disk take what was written, then close `file`: in a thread, for all requests would wait for it."""
+        folder = self._folder if self._new else None
+        self._wet = self._new = False
+        self._drying += 1
+        asyncio.get_running_loop().run_in_executor(None, _dry, file, folder).add_done_callback(self._dried)
+
+    def _dried(self, done: asyncio.Future[None]) -> None:
+        self._drying -= 1
+        error = None if done.cancelled() else done.exception()
+        if error is not None:
+            self._failed(error.strerror or "" if isinstance(error, OSError) else type(error).__name__)
 
     def _now(self) -> float:
         return self._clock.now().timestamp()
@@ -90,3 +116,16 @@ class Spool:
             log.error("usage can't be recorded", reason=why)
         self._told = True
         return False
+
+
+def _dry(file: int, folder: Path | None) -> None:
+    try:
+        os.fdatasync(file)
+    finally:
+        os.close(file)
+    if folder is not None:
+        place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(place)
+        finally:
+            os.close(place)

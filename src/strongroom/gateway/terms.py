@@ -8,10 +8,13 @@ from typing import Final
 import msgspec
 
 from strongroom.gateway.exchange import Reply
+from strongroom.serving.limits import Window
 from strongroom.serving.roster import TermsAccepted, TermsText, TermsWanted
 from strongroom.serving.wire_errors import Refusal, refuse
 
 _PATIENCE: Final = 10.0  # seconds for control to answer
+_MOST: Final = 10  # acceptances a minute with one key: each is an entry of the ledger, for good
+_MOST_TOLD: Final = f"With one key, terms are accepted {_MOST} times a minute at most."
 
 Send = Callable[[TermsWanted | TermsAccepted], bool]
 
@@ -38,6 +41,14 @@ class Terms:
         """Ask control by `send`, which says whether the link is up."""
         self._send = send
         self._open: dict[str, _Question] = {}
+        self._accepted: dict[str, Window] = {}  # by key
+
+    def too_often(self, key: str, now: float) -> Refusal | None:
+        """Count an acceptance; return why it is refused, if so."""
+        window = self._accepted.setdefault(key, Window())
+        if window.admit(_MOST, now):
+            return None
+        return Refusal("rate_limit_exceeded", retry_after=window.wait(_MOST, now), detail=_MOST_TOLD)
 
     def ask(self, request: str, key: str, *, digest: str | None, reply: Reply, now: float) -> _Question | None:
         """Ask control for the terms, or have it record that they are accepted; None: answered already, with a no."""
@@ -62,7 +73,8 @@ class Terms:
         question.reply.answer(200, msgspec.json.encode(document | text))
 
     def tick(self, now: float) -> None:
-        """Let nobody wait for ever."""
+        """Let nobody wait for ever, and forget who has not come for a minute."""
+        self._accepted = {key: window for key, window in self._accepted.items() if not window.idle(now)}
         for request, question in list(self._open.items()):
             if question.due <= now:
                 del self._open[request]

@@ -22,6 +22,7 @@ _PLACE = re.compile(r" - at `\$\.?([^`]{0,200})`$")
 _UNKNOWN = re.compile(r"Object contains unknown field `([A-Za-z_][A-Za-z0-9_]{0,63})`")
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
 _TEXT_DEFAULT: Final = 16  # OpenAI's default for /v1/completions
+_COLD: Final = 1e-4  # temperatures below are taken as 0: logits divided by them are no numbers an engine can draw by
 _FRAME: Final = 256  # tokens a chat template may add around a conversation…
 _FRAME_TURN: Final = 16  # … and around each turn
 _SPACED: Final = (b" :", b"\t:", b"\n:", b"\r:")
@@ -60,7 +61,7 @@ def read_chat(raw: bytes, *, default_tokens: int) -> Wanted | Refusal:
         turns=tuple([Turn(one.role, one.text()) for one in body.messages]),
         room=len(raw) + _FRAME + _FRAME_TURN * len(body.messages),
         max_tokens=body.max_completion_tokens or body.max_tokens or default_tokens,
-        temperature=1.0 if body.temperature is None else body.temperature,
+        temperature=_temperature(body),
         top_p=body.top_p or 1.0,
         stop=_stops(body),
         seed=body.seed,
@@ -84,7 +85,7 @@ def read_text(raw: bytes) -> Wanted | Refusal:
         prompt=body.prompt,
         room=len(raw) + _FRAME,
         max_tokens=body.max_tokens or _TEXT_DEFAULT,
-        temperature=1.0 if body.temperature is None else body.temperature,
+        temperature=_temperature(body),
         top_p=body.top_p or 1.0,
         stop=_stops(body),
         seed=body.seed,
@@ -104,6 +105,12 @@ def _stops(body: ChatBody | TextBody) -> tuple[str, ...]:
     if body.stop is None:
         return ()
     return (body.stop,) if isinstance(body.stop, str) else body.stop
+
+
+def _temperature(body: ChatBody | TextBody) -> float:
+    if body.temperature is None:
+        return 1.0
+    return 0.0 if body.temperature < _COLD else body.temperature
 
 
 def _odd(body: ChatBody | TextBody) -> Refusal | None:

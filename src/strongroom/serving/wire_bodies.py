@@ -55,11 +55,11 @@ class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     model: _Named
     max_tokens: _Count | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    top_p: Annotated[float, Meta(ge=1e-6, le=1)] | None = None
     stop: _Stop | Annotated[tuple[_Stop, ...], Meta(max_length=4)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
     n: Literal[1] | None = None
     user: Annotated[str, Meta(max_length=1024)] | None = None
 
@@ -96,6 +96,8 @@ REASONS: Final = {
     "logit_bias": "Bias beside log probabilities gives the model's last layer away.",
     "top_logprobs": "At most 5, and only with `logprobs`.",
     "logprobs": "At most 5.",
+    "seed": "From 0 to 2^63 - 1.",
+    "top_p": "From 0.000001 to 1.",
     "prompt": "One text; lists and token ids are not taken.",
     "response_format": 'Only {"type": "text"}.',
     "watermarking": "The operator decides on marks.",

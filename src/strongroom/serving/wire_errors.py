@@ -71,7 +71,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "terms_changed": Kind(409, _REQUEST, "Those are not the terms in force: GET /terms shows them.", retry=False),
     # how much
-    "rate_limit_exceeded": Kind(429, _RATE, "The account's requests a minute are used up."),
+    "rate_limit_exceeded": Kind(429, _RATE, "There were too many requests within a minute."),
     "too_many_open_requests": Kind(429, _RATE, "The account has too many requests open at once."),
     "tokens_per_day_exceeded": Kind(429, _RATE, "The account's tokens of this UTC day are used up.", retry=False),
     "busy": Kind(429, _RATE, "The model's queue is full."),
