@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 CONSTRAINTS := $(wildcard constraints.txt)
 
-.PHONY: install install-dev install-demo demo test test-slow check bench clean
+.PHONY: install install-dev install-demo demo up test test-slow check bench clean
 
 install: $(VENV)/.base
 
@@ -29,6 +29,11 @@ install-dev: $(VENV)/.dev
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m strongroom demo
+
+# The demo's model, served on port 8420 until interrupted; the tour makes home and model at the first run.
+up: $(VENV)/.demo
+	test -f .demo/home/home.json || $(BIN)/python -m strongroom demo
+	$(BIN)/python -m strongroom up --home .demo/home --as carla --passphrase-file .demo/passphrases/carla
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 -m 'not slow'

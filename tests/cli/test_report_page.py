@@ -10,7 +10,7 @@ import pytest
 from strongroom.cli.report_page import Answer, LedgerRow, Report, Step, render
 
 EVIL = "<script>alert(1)</script><img src=x onerror='a()'>\"&{STYLE}%BODY%</pre></style>"
-SHOWN = 22  # texts of the report on the page: the title twice, and three of each step
+SHOWN = 23  # texts of the report on the page: the title twice, and three of each step
 
 
 def make_report(text: str) -> Report:
@@ -22,7 +22,7 @@ def make_report(text: str) -> Report:
         steps=[step, replace(step, outcome="ok")],
         prompt=text,
         paragraph=text,
-        answers=[Answer(who=text, prompt=text, text=text)],
+        answers=[Answer(who=text, prompt=text, text=text, found=text)],
         ledger=[row],
         proof=text,
         environment=[(text, text)],

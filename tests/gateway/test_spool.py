@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -116,7 +117,7 @@ def test_a_disk_that_fails_is_told_of_and_the_next_line_goes_elsewhere(
         await _settle(spool)
 
     asyncio.run(run())
-    assert "usage can't be recorded" in "".join(capsys.readouterr())
+    assert "usage is not recorded" in "".join(capsys.readouterr())
 
 
 def test_descriptors_do_not_pile_up(tmp_path: Path) -> None:
@@ -129,5 +130,35 @@ def test_descriptors_do_not_pile_up(tmp_path: Path) -> None:
             await _settle(spool)
             counts.append(_descriptors())
         assert len(set(counts)) == 1
+
+    asyncio.run(run())
+
+
+def test_a_file_that_was_deleted_takes_no_more_lines(tmp_path: Path) -> None:
+    async def run() -> None:
+        spool = Spool(tmp_path, SystemClock())
+        assert spool.write(LINE)
+        _files(tmp_path)[0].unlink()
+        assert spool.write(LINE)
+        [file] = _files(tmp_path)
+        assert len(file.read_text().splitlines()) == 1
+        shutil.rmtree(tmp_path)
+        assert not spool.write(LINE)
+        await _settle(spool)
+
+    asyncio.run(run())
+
+
+def test_the_end_of_a_request_is_written_down_later_if_not_now(tmp_path: Path) -> None:
+    async def run() -> None:
+        folder = tmp_path / "usage"
+        spool = Spool(folder, SystemClock())
+        spool.settle(LINE)
+        folder.mkdir()
+        spool.tick()
+        [file] = _files(folder)
+        assert '"completion_tokens":1' in file.read_text()
+        spool.close()
+        await _settle(spool)
 
     asyncio.run(run())

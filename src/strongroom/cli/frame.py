@@ -234,6 +234,20 @@ def _check_word(text: str, param: click.Parameter) -> None:
         raise BadInput(f"{where} is not UTF-8 text", where=where)
 
 
+def read_secret(file: str, what: str, option: str) -> Secret:
+    """Return the one line in `file` (``-``: standard input), which is `what` and was named by `option`.
+
+    Raises:
+        BadInput: it can't be read, is empty or more than one line.
+
+    """
+    try:
+        return read_passphrase(file, what)
+    except PassphraseUnreadable as error:
+        message = error.message.replace("passphrase", what)
+        raise BadInput(message, where=error.where, remedy=f"Give {option} FILE: one line, not empty.") from None
+
+
 def read_passphrase(file: str | None, prompt: str, *, confirm: bool = False) -> Secret:
     """Return the passphrase in `file` (``-``: standard input) without its line end, or ask for it at the terminal.
 

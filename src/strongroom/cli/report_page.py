@@ -30,11 +30,12 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a customer asked, and what the served model wrote."""
+    """What a customer asked, what the served model wrote, and whose the text was found to be."""
 
     who: str
     prompt: str
     text: str
+    found: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,11 +154,15 @@ def _model(report: Report) -> str:
 
 def _answers(report: Report) -> str:
     """Return what each customer asked and got."""
-    return "\n".join(_figure(f"{one.who}: {one.prompt}", one.text) for one in report.answers) or "<p>Nothing.</p>"
+    return (
+        "\n".join(_figure(f"{one.who} asked: {one.prompt}", one.text, f"Found: {one.found}") for one in report.answers)
+        or "<p>Nothing.</p>"
+    )
 
 
-def _figure(caption: str, text: str) -> str:
-    return f"<figure><figcaption>{escape(caption)}</figcaption><blockquote>{escape(text)}</blockquote></figure>"
+def _figure(caption: str, text: str, verdict: str = "") -> str:
+    below = f"<p class='note'>{escape(verdict)}</p>" if verdict else ""
+    return f"<figure><figcaption>{escape(caption)}</figcaption><blockquote>{escape(text)}</blockquote>{below}</figure>"
 
 
 def _environment(pairs: Sequence[tuple[str, str]]) -> str:

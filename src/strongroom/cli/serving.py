@@ -9,13 +9,14 @@ import click
 from msgspec import to_builtins
 
 from strongroom.access.policy import Question
-from strongroom.cli.frame import Call, Group, Json, common, moment, read_passphrase, readable, table
+from strongroom.cli.frame import Call, Group, Json, common, moment, read_secret, readable, table
 from strongroom.core.errors import BadInput, TamperError
 from strongroom.serving.accounts import RPM, TOKENS_PER_DAY, Account, Accounts
 from strongroom.serving.books import day_of
 from strongroom.serving.report import AccountReport, report
 from strongroom.wiring.applied import Applied, apply, running
 from strongroom.wiring.serving import Serving, serving_of
+from strongroom.wiring.up import answers
 
 _SAID: dict[Applied, str] = {
     "in force": "In force at the running gateway.",
@@ -161,7 +162,7 @@ def terms_show(call: Call) -> None:
 def terms_accept(call: Call, *, key_file: str) -> None:
     """Accept the terms in force for the API key in FILE: its holder does so, and the ledger says when and which."""
     accounts = serving_of(call.home).accounts
-    shown = read_passphrase(key_file, "API key")
+    shown = read_secret(key_file, "API key", "--key-file")
     ident, current = accounts.recognise(shown), accounts.terms()
     accounts.accept(ident, current, by=f"account:{ident.account}")
     document: dict[str, Json] = {"id": ident.id, "account": ident.account, "version": current.version}
@@ -177,7 +178,10 @@ def status(call: Call) -> None:
     if now is None:
         call.emit({"running": None}, "Nothing is served from this home. `strongroom up` does.")
     else:
-        call.emit({"running": to_builtins(now)}, f"{now.url}, since {moment(now.since)}: {', '.join(now.models)}")
+        answering = answers(now)
+        state = "answers" if answering else "DOES NOT ANSWER NOW" if now.state == "ready" else "is starting"
+        words = f"{now.url} {state}; since {moment(now.since)}, {', '.join(now.models)}, process {now.pid}"
+        call.emit({"running": {**to_builtins(now), "answering": answering}}, words)
 
 
 def _reading(call: Call) -> Serving:
@@ -204,7 +208,7 @@ def _account_words(shown: AccountReport) -> str:
         f"  {shown.tokens_per_day:,} tokens a day; {shown.tokens_today:,} of today's are used or lent to a gateway",
     ]
     for one in shown.keys:
-        accepted = "terms accepted" if one.terms_accepted else "terms NOT accepted"
+        accepted = {True: "terms accepted", False: "terms NOT accepted", None: "no terms in force"}[one.terms_accepted]
         lines.append(f"  key {one.id}: {one.status}, since {moment(one.created)}, {accepted}")
     return "\n".join(lines)
 

@@ -122,7 +122,6 @@ class Served:
                 if not text:
                     raise Unexpected(f"{name} got {json.dumps(one)[:200]}")
                 (self._tour.work / f"{name}.txt").write_text(text, encoding="utf-8")
-                self.answers.append(Answer(who=name, prompt=_PROMPTS[name], text=text))
             return ", ".join(f"{name}: {pick(one, 'tokens')} tokens" for name, one in zip(CUSTOMERS, came, strict=True))
 
         self._tour.step("Two customers chat", "the official openai client, streaming, both at once", both)
@@ -135,6 +134,8 @@ class Served:
             found = self._detect(tour.work / f"{name}.txt")
             if (pick(found, "verdict"), pick(found, "account")) != ("match", name):
                 raise Unexpected(f"{name}'s text: {json.dumps(found)[:300]}")
+            text = (tour.work / f"{name}.txt").read_text(encoding="utf-8")
+            self.answers.append(Answer(who=name, prompt=_PROMPTS[name], text=text, found=_told(found)))
             return _told(found)
 
         def human() -> str:

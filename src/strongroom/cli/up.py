@@ -8,12 +8,14 @@ from urllib.parse import urlsplit
 import click
 from msgspec import to_builtins
 
+from strongroom.access.identity import Identity
 from strongroom.access.policy import Question
-from strongroom.cli.frame import Call, Json, common, read_passphrase
-from strongroom.core.errors import BadInput, NoSuchCheckpoint
+from strongroom.cli.frame import Call, Json, common, read_secret
+from strongroom.core.errors import BadInput, NoSuchCheckpoint, NotPermitted
 from strongroom.core.ids import CheckpointName
 from strongroom.wiring.foreign import models_of
-from strongroom.wiring.up import Plan, Running, announce, preparing
+from strongroom.wiring.home import Home
+from strongroom.wiring.up import Plan, Running, preparing
 
 PORT = 8420
 
@@ -31,21 +33,24 @@ def up(call: Call, *, model: str | None, engine: str | None, engine_key_file: st
     home.desk.require(who, Question("serving.run"))
     if engine is None:
         title = _meant(call, model)
-        home.desk.require(who, Question("custody.open", title, "serve"))
+        _may_open(home, who, title)
         plan = Plan(model=str(title), names=(str(title),), engine="", host=settings.host, port=port)
     else:
         _check(engine, settings.foreign_engine)
-        secret = None if engine_key_file is None else read_passphrase(engine_key_file, "Key of the engine")
-        names = (model,) if model else models_of(engine, secret)
+        secret = None if engine_key_file is None else read_secret(engine_key_file, "engine's key", "--engine-key-file")
+        offered = models_of(engine, secret)  # asked for in any case: so one that is not there is noticed now
+        names = (model,) if model else offered
         plan = Plan(model="", names=names, engine=engine, engine_key=secret, host=settings.host, port=port)
 
     def ready(running: Running) -> None:
-        announce(home, running)
         document: dict[str, Json] = to_builtins(running)
         call.emit(document, _words(running))
 
+    def stopping() -> None:
+        call.err.print("Stopping: open answers get ten seconds.")
+
     with preparing(home, who, plan) as made:
-        asyncio.run(made.run(ready))
+        asyncio.run(made.run(ready, stopping))
 
 
 def _meant(call: Call, model: str | None) -> CheckpointName:
@@ -64,6 +69,15 @@ def _meant(call: Call, model: str | None) -> CheckpointName:
     if len(titles) > 1:
         raise BadInput(f"name one of {', '.join(map(str, titles))[:300]}", where="--model")
     return titles[0]
+
+
+def _may_open(home: Home, who: Identity, title: CheckpointName) -> None:
+    """Refuse whoever may not open what is to be served."""
+    try:
+        home.desk.require(who, Question("custody.open", title, "serve"))
+    except NotPermitted as error:
+        remedy = "Have somebody start it who may open the model: a custodian, with --as NAME."
+        raise NotPermitted(error.message, where=error.where, remedy=remedy) from None
 
 
 def _check(engine: str, policy: str) -> None:

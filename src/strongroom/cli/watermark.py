@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -13,12 +14,13 @@ from strongroom.core.ids import CheckpointName
 from strongroom.wiring.recognise import Recognised, recognise
 
 _MOST = 16 << 20  # bytes
+_READABLE = -6
 
 watermark = Group("watermark", help="The marks in the model's text: whose text is it, and how sure is that.")
 
 
 @watermark.command("detect", epilog="Example: strongroom watermark detect leaked.txt --tokenizer chat:v1 --as ada")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
 @click.option("--tokenizer", metavar="NAME:TAG", help="The checkpoint that may have written it; else all that served.")
 @click.option(
     "--harmless",
@@ -39,15 +41,22 @@ def detect(call: Call, file: Path, *, tokenizer: str | None, harmless: tuple[Pat
 def _words(found: Recognised) -> str:
     one = found.verdict
     whose = f" {one.account}, epoch {one.epoch}" if one.account else ""
+    tried = f"{one.candidates} key{'' if one.candidates == 1 else 's'}"
     return "\n".join(
         (
             f"{one.verdict}{whose}",
             f"  {one.reason}",
-            f"  p = {one.p_value:.3g}, corrected for {one.candidates} keys tried ({one.raw_p_value:.3g} before)",
+            f"  p = {_chance(one.log10_p)}, corrected for {tried} tried",
+            *(f"  {each.account}, epoch {each.epoch}: p = {_chance(each.log10_p)}" for each in one.accused[1:]),
             f"  {one.scored} tokens scored; method {one.method}",
             *(f"  - {caveat}" for caveat in one.caveats),
         )
     )
+
+
+def _chance(log10: float) -> str:
+    """Return a chance for people: as a power of ten where it is too small to be read otherwise."""
+    return f"{10**log10:.2g}" if log10 > _READABLE else f"10^{log10:.0f}"
 
 
 def _text(file: Path) -> str:
@@ -59,7 +68,7 @@ def _text(file: Path) -> str:
 
     """
     try:
-        with file.open("rb") as stream:
+        with sys.stdin.buffer if str(file) == "-" else file.open("rb") as stream:
             raw = stream.read(_MOST + 1)
     except OSError as error:
         raise BadInput(f"can't be read ({error.strerror})", where=str(file)) from None

@@ -29,6 +29,7 @@ from strongroom.serving.books import day_of
 from strongroom.serving.report import AccountReport, report
 
 _PATIENCE: Final = 5.0  # seconds
+_REMEDY: Final = "GET /api/openapi.json describes the API; the token is in run/api-token of the home."
 _MOST: Final = 512 * 1024  # bytes of a body
 # Every branch of the error tree by its exit status (core.errors), as HTTP says it.
 _STATUS: Final = {2: 400, 3: 403, 4: 409, 5: 404, 6: 409, 7: 503, 8: 413, 9: 501}
@@ -243,4 +244,4 @@ async def _no_such_route(_request: Request, error: Exception) -> Response:
 
 
 def _problem(code: str, message: str, status: int) -> Response:
-    return _json({"error": {"code": code, "message": message}}, status)
+    return _json({"error": {"code": code, "where": "control API", "message": message, "remedy": _REMEDY}}, status)

@@ -249,7 +249,7 @@ class Exchange:
             # another make of engine says only at its end how long the prompt was: what never came is taken at its most
             self._prompt = min(self._wanted.room, self._hold.tokens)
         self._hold.settle(self._prompt + self._completion)
-        self._services.spool.write(
+        self._services.spool.settle(
             Settled(
                 id=self._request.id,
                 at=self._services.stamp(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections import deque
 from pathlib import Path
 from typing import Final
 
@@ -15,10 +16,11 @@ import msgspec
 
 from strongroom.core.clock import Clock, stamp
 from strongroom.core.log import log
-from strongroom.serving.usage import Line, Refused
+from strongroom.serving.usage import Line, Refused, Settled
 
 _BYTES: Final = 64 << 20
 _SECONDS: Final = 3600.0
+_MOST_LATE: Final = 65_536  # lines
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 _Like = tuple[str, str, str, int, str]
 
@@ -39,12 +41,19 @@ class Spool:
         self._new = False  # … and so could the file's name
         self._drying = 0  # threads at work on that
         self._refused: dict[_Like, Refused] = {}
+        self._late: deque[Settled] = deque(maxlen=_MOST_LATE)  # what ended while nothing could be written
+
+    def settle(self, line: Settled) -> None:
+        """Append the line of a request that is over: later, if it can't be done now."""
+        if self._late or not self.write(line):
+            self._late.append(line)
 
     def write(self, line: Line) -> bool:
         """Append a line; say whether it is there, whole."""
         raw = self._encode(line) + b"\n"
         try:
-            if self._file < 0 or self._size + len(raw) > _BYTES:
+            # a file that was deleted takes lines still, and nobody would ever read them
+            if self._file < 0 or self._size + len(raw) > _BYTES or not os.fstat(self._file).st_nlink:
                 self._open()
             written = os.write(self._file, raw)
         except OSError as error:
@@ -69,6 +78,8 @@ class Spool:
 
     def tick(self) -> None:
         """A second is over."""
+        while self._late and self.write(self._late[0]):
+            self._late.popleft()
         waiting, self._refused = self._refused, {}
         for line in waiting.values():
             if line.count:
@@ -113,7 +124,7 @@ class Spool:
         # a torn line must not swallow the next one: that goes into a new file
         self.close()
         if not self._told:
-            log.error("usage can't be recorded", reason=why)
+            log.error("usage is not recorded", reason=why)
         self._told = True
         return False
 

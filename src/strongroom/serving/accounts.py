@@ -32,6 +32,8 @@ _UNREADABLE: Final = "unreadable"  # the digest of terms that were altered: no k
 _MOST_LIMIT: Final = 2**40
 _MOST_TERMS: Final = 256 * 1024  # bytes
 _PREFIX: Final = "sk-strongroom-"
+_ID: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
+_IDS: Final = "Give the id, the 16 letters after sk-strongroom-; `serving account show NAME` lists them."
 _KEY: Final = re.compile(rf"{_PREFIX}([0-9a-f]{{16}})-[A-Za-z0-9_-]{{43}}", re.ASCII)
 
 
@@ -99,7 +101,8 @@ class Accounts:
         check_name(name, what="account")
         _check(rpm, tokens_per_day)
         if self._deeds.read(f"account:{name}", Account) is not None:
-            raise AlreadyExists("there is an account of that name", where=f"account:{name}")
+            remedy = "Choose another name: one that was used is never free again."
+            raise AlreadyExists("there is an account of that name, or was", where=f"account:{name}", remedy=remedy)
         account = Account(name=name, rpm=rpm, tokens_per_day=tokens_per_day, created=self._now())
         self._deeds.enter(who, f"account:{name}", account, why="add an account")
         return account
@@ -175,7 +178,9 @@ class Accounts:
             NoSuchApiKey: there is none.
 
         """
-        key = self._deeds.read(f"apikey:{check_name(ident, what='key id')}", ApiKey)
+        if not _ID.fullmatch(ident):  # perhaps the key itself: not to be repeated
+            raise NoSuchApiKey("that is no key's id", where="key id", remedy=_IDS)
+        key = self._deeds.read(f"apikey:{ident}", ApiKey)
         if key is None:
             raise NoSuchApiKey("there is no such key", where=f"apikey:{ident}")
         return key

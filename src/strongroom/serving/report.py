@@ -14,7 +14,7 @@ class KeyReport(msgspec.Struct, frozen=True):
     id: str
     status: str
     created: str
-    terms_accepted: bool  # those in force
+    terms_accepted: bool | None  # those in force; None: there are none
 
 
 class AccountReport(msgspec.Struct, frozen=True):
@@ -45,7 +45,7 @@ def report(accounts: Accounts, books: Books, name: str, *, day: str) -> AccountR
         tokens_today=books.spent(name, day),
         created=account.created,
         keys=[
-            KeyReport(one.key.id, one.key.status, one.key.created, not wanted or one.accepted == wanted)
+            KeyReport(one.key.id, one.key.status, one.key.created, one.accepted == wanted if wanted else None)
             for one in accounts.keys(name)
         ],
     )

@@ -108,6 +108,7 @@ def refuse(code: str, *, retry_after: float | None = None, param: str | None = N
 def document(refusal: Refusal) -> bytes:
     """Return the error as OpenAI's clients read it."""
     kind = refusal.kind
-    message = f"{kind.message} {refusal.detail}".rstrip()
+    about = f" ({refusal.param})" if refusal.param else ""  # some clients print the message alone
+    message = f"{kind.message}{about} {refusal.detail}".rstrip()
     error = {"message": message, "type": kind.family, "param": refusal.param, "code": refusal.code}
     return msgspec.json.encode({"error": error})

@@ -46,12 +46,15 @@ class _Told(msgspec.Struct, frozen=True):
 class Child:
     """One process, and whoever takes its place."""
 
-    def __init__(self, name: str, module: str, setup: Callable[[], msgspec.Struct]) -> None:
-        """Run ``python -m module`` with what `setup` returns at each start."""
+    def __init__(
+        self, name: str, module: str, setup: Callable[[], msgspec.Struct], *, changed: Callable[[], object]
+    ) -> None:
+        """Run ``python -m module`` with what `setup` returns at each start; `changed` hears of every start and end."""
         self.name = name
         self.deaths: deque[float] = deque(maxlen=_MOST_DEATHS)
         self._module = module
         self._setup = setup
+        self._changed = changed
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
 
@@ -86,6 +89,7 @@ class Child:
             await process.stdin.drain()
         line = await process.stdout.readline()
         await self._check(line)
+        self._changed()
         return line
 
     async def _check(self, line: bytes) -> None:
@@ -113,6 +117,7 @@ class Child:
             if self._stopping:
                 return
             log.warning("a process died and is started again", role=self.name, status=status)
+            self._changed()
             self.deaths.append(time.monotonic())
             if len(self.deaths) == _MOST_DEATHS and self.deaths[-1] - self.deaths[0] < _WINDOW:
                 raise ServiceFailed(f"{self.name} died {_MOST_DEATHS} times within a minute", where=self.name)

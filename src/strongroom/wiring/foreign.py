@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
@@ -42,12 +42,19 @@ def models_of(url: str, key: Secret | None = None) -> tuple[str, ...]:
     try:
         line.request("GET", path, headers={"Authorization": f"Bearer {key.reveal().decode()}"} if key else {})
         answer = line.getresponse()
+        if answer.status in {401, 403}:
+            key_remedy = "Give its key with --engine-key-file."
+            raise StoreUnavailable(f"it answers {answer.status}", where=_place(parts), remedy=key_remedy)
         models = msgspec.json.decode(answer.read(_MOST), type=_Models).data
     except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:
         reason = f"no list of models ({type(error).__name__})"
-        raise StoreUnavailable(reason, where=f"{parts.hostname}:{parts.port}", remedy=_REMEDY) from None
+        raise StoreUnavailable(reason, where=_place(parts), remedy=_REMEDY) from None
     finally:
         line.close()
     if not models:
-        raise StoreUnavailable("it lists no model", where=f"{parts.hostname}:{parts.port}", remedy=_REMEDY)
+        raise StoreUnavailable("it lists no model", where=_place(parts), remedy=_REMEDY)
     return tuple(model.id for model in models)
+
+
+def _place(parts: SplitResult) -> str:
+    return f"{parts.hostname}:{parts.port or parts.scheme}"

@@ -13,12 +13,14 @@ import http.client
 import os
 import secrets
 import signal
+import socket
 import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -41,6 +43,7 @@ from strongroom.wiring.serving import RUN, SPOOL
 
 _PATIENCE: Final = 300.0  # seconds that a large model may take to load
 _POLL: Final = 0.1
+_ADDRESS: Final = "Name another port with --port, or another serving.host in strongroom.toml."
 _LEFT: Final = ("up.json", "api-token", "command-secret")
 
 
@@ -59,6 +62,7 @@ class Plan:
 class Running(msgspec.Struct, frozen=True, kw_only=True):
     """What ``run/up.json`` in the home says of a running `up`."""
 
+    state: Literal["starting", "ready"]
     pid: int
     url: str
     api: str
@@ -66,7 +70,7 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...]
     marked: bool
     since: str
-    pids: dict[str, int]
+    pids: dict[str, int]  # 0: it died, and is about to be started again
 
 
 def _secret() -> str:
@@ -87,9 +91,16 @@ class Up:
     command_secret: str = field(default_factory=_secret)
     api_token: str = field(default_factory=_secret)
     ports: dict[str, int] = field(default_factory=lambda: {"api": 0, "gateway": 0})
+    state: Literal["starting", "ready"] = "starting"
+    since: str = ""
+    children: list[Child] = field(default_factory=list[Child])
 
-    async def run(self, on_ready: Callable[[Running], None]) -> None:
-        """Start everything, tell `on_ready`, and keep it running until SIGTERM or SIGINT.
+    def __post_init__(self) -> None:
+        """Note when it began."""
+        self.since = stamp(self.home.clock.now())
+
+    async def run(self, on_ready: Callable[[Running], None], on_stop: Callable[[], None]) -> None:
+        """Start everything, tell `on_ready`, keep it running until SIGTERM or SIGINT, and tell `on_stop`.
 
         Raises:
             ServiceFailed: a process can't start, or dies again and again. Nothing is left running.
@@ -98,13 +109,14 @@ class Up:
         over, loop = asyncio.Event(), asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, over.set)
-        children = self._children()
+        children = self.children = self._children()
         work = asyncio.create_task(self._keep(children, on_ready))
         told = asyncio.create_task(over.wait())
         try:
             await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 work.result()
+            on_stop()
         finally:
             told.cancel()
             work.cancel()
@@ -114,10 +126,10 @@ class Up:
                 await child.stop()
 
     def _children(self) -> list[Child]:
-        control = Child("control", "strongroom.console", self._control)
-        engine = Child("engine", "strongroom.wiring.engine_process", self._engine)
-        worker = Child("worker", "strongroom.wiring.worker_process", self._worker)
-        gateway = Child("gateway", "strongroom.gateway", self._gateway)
+        control = Child("control", "strongroom.console", self._control, changed=self.announce)
+        engine = Child("engine", "strongroom.wiring.engine_process", self._engine, changed=self.announce)
+        worker = Child("worker", "strongroom.wiring.worker_process", self._worker, changed=self.announce)
+        gateway = Child("gateway", "strongroom.gateway", self._gateway, changed=self.announce)
         return [control, worker, gateway] if self.plan.engine else [control, engine, worker, gateway]
 
     async def _keep(self, children: list[Child], on_ready: Callable[[Running], None]) -> None:
@@ -129,7 +141,8 @@ class Up:
                 self._learn(child.name, line)
                 watches.append(asyncio.create_task(child.watch()))
             await self._answering()
-            on_ready(self._running({child.name: child.pid for child in children}))
+            self.state = "ready"
+            on_ready(self.announce())
             done, _ = await asyncio.wait(watches, return_when=asyncio.FIRST_EXCEPTION)
             for one in done:
                 one.result()
@@ -152,17 +165,25 @@ class Up:
             while not await asyncio.to_thread(_healthy, self.plan.host, self.ports["gateway"]):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(_POLL)
 
-    def _running(self, pids: dict[str, int]) -> Running:
+    def announce(self) -> Running:
+        """Leave word in the home of what runs, and return it."""
+        running = self._running()
+        with suppress(OSError):  # who serves goes on; `serving status` then tells what was
+            _write(self.home.path / RUN / "up.json", msgspec.json.encode(running).decode())
+        return running
+
+    def _running(self) -> Running:
         host = f"[{self.plan.host}]" if ":" in self.plan.host else self.plan.host
         return Running(
+            state=self.state,
             pid=os.getpid(),
             url=f"http://{host}:{self.ports['gateway']}/v1",
             api=f"http://127.0.0.1:{self.ports['api']}/api",
             sockets=str(self.sockets),
             models=self.plan.names,
             marked=not self.plan.engine,
-            since=stamp(self.home.clock.now()),
-            pids=pids,
+            since=self.since,
+            pids={child.name: child.pid for child in self.children},
         )
 
     # ── what each is told ────────────────────────────────────────────────────────────────────────────────────────────
@@ -219,6 +240,7 @@ def preparing(home: Home, operator: Identity, plan: Plan) -> Generator[Up]:
 
     """
     folder = home.path / RUN
+    _check_port(plan)
     with _alone(folder), tempfile.TemporaryDirectory(prefix="strongroom-") as sockets:
         # 0700, and short: a socket's path has 107 bytes at most
         up = Up(home=home, operator=operator, plan=plan, sockets=Path(sockets))
@@ -228,6 +250,23 @@ def preparing(home: Home, operator: Identity, plan: Plan) -> Generator[Up]:
         finally:
             for name in _LEFT:
                 (folder / name).unlink(missing_ok=True)
+
+
+def _check_port(plan: Plan) -> None:
+    """Return if the gateway's address can be had: to notice now what would be noticed once a large model is loaded.
+
+    Raises:
+        StoreUnavailable: it can't.
+
+    """
+    family = socket.AF_INET6 if ":" in plan.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((plan.host, plan.port))
+        except OSError as error:
+            where, reason = f"{plan.host}:{plan.port}", error.strerror or type(error).__name__
+            raise StoreUnavailable(f"the gateway can't listen ({reason})", where=where, remedy=_ADDRESS) from None
 
 
 def _prepare(home: Home, up: Up) -> None:
@@ -242,13 +281,15 @@ def _prepare(home: Home, up: Up) -> None:
         (home.path / SPOOL).mkdir(mode=0o700, exist_ok=True)
         _write(folder / "api-token", up.api_token)
         _write(folder / "command-secret", up.command_secret)
+        up.announce()
     except OSError as error:
         raise StoreUnavailable(f"the run folder can't be used ({error.strerror})", where=str(folder)) from None
 
 
-def announce(home: Home, running: Running) -> None:
-    """Leave word in the home of where it is served."""
-    _write(home.path / RUN / "up.json", msgspec.json.encode(running).decode())
+def answers(running: Running) -> bool:
+    """Whether a gateway says at this moment that a model is behind it."""
+    parts = urlsplit(running.url)
+    return bool(parts.port) and _healthy(parts.hostname or "", parts.port or 0)
 
 
 @contextmanager
