@@ -116,6 +116,7 @@ class Api:
         """Return the application; `document` is served as its OpenAPI description."""
 
         async def describe(_request: Request) -> Response:
+            """Answer with the description."""
             return Response(document, media_type="application/json")
 
         paths = sorted({row.path for row in ROWS})
