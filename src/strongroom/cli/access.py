@@ -21,6 +21,7 @@ from strongroom.core.errors import BadInput, BadName, NoSuchRequest, NotSigned, 
 from strongroom.core.ids import CheckpointName
 from strongroom.ports.sessions import Session
 from strongroom.wiring.serving import rewrap as rewrap_all
+from strongroom.wiring.up import is_served
 
 _CHOOSE = "Choose one of those that the message lists."
 
@@ -110,7 +111,9 @@ def passwd(call: Call, *, new_passphrase_file: str | None) -> None:
     with call.home.vault.renewing() as prepare:
         call.home.desk.change_passphrase(name, old, new, prepare=prepare)
     call.home.sessions.end()
-    call.emit({"person": name, "passphrase": "changed"}, f"{name}'s passphrase is changed.")
+    served = "\nIf you started `strongroom up`, stop it and start it again: it works with your former keys."
+    words = f"{name}'s passphrase is changed.{served if is_served(call.home_path) else ''}"
+    call.emit({"person": name, "passphrase": "changed"}, words)
 
 
 @access.command("recover", epilog="Example: strongroom access recover rosa --recovery-key-file key.txt")
