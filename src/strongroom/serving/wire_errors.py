@@ -73,7 +73,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     # how much
     "rate_limit_exceeded": Kind(429, _RATE, "There were too many requests within a minute."),
     "too_many_open_requests": Kind(429, _RATE, "The account has too many requests open at once."),
-    "tokens_per_day_exceeded": Kind(429, _RATE, "Of the account's tokens of this UTC day too few are left.", retry=False),
+    "tokens_per_day_exceeded": Kind(429, _RATE, "The account has too few tokens left for this UTC day.", retry=False),
     "busy": Kind(429, _RATE, "The model's queue is full."),
     # the house
     "engine_unavailable": Kind(503, _SERVER, "The model can't be reached now."),
