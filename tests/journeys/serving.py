@@ -119,7 +119,10 @@ def up(shell: Shell, *words: str, who: str = "carla", program: Sequence[str] = (
     """Run `strongroom up` until the end of the block."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("STRONGROOM_")}
     command = [*(program or (sys.executable, "-m", "strongroom")), *shell.words(("up", "--port", "0", *words), who)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=clean) as process:
+    with (
+        (shell.root / "stderr").open("ab") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=clean) as process,
+    ):
         try:
             said = b""
             assert process.stdout is not None

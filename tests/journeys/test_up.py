@@ -252,6 +252,34 @@ def test_what_lies_in_the_current_folder_is_not_imported(tmp_path: Path, monkeyp
     assert not (tmp_path / "ran").exists()
 
 
+def test_no_word_and_no_key_is_in_any_file_or_log(tmp_path: Path) -> None:
+    shell = served_home(tmp_path)
+    with (shell.home / "strongroom.toml").open("a") as settings:
+        settings.write('[log]\nlevel = "debug"\n[serving]\nusage_seconds = 1\n')
+    prompt = "a prompt that nobody may keep"
+    with up(shell) as service:
+        service.account("acme")
+        key = service.keys["acme"]
+        texts = [
+            service.ask("acme", prompt=prompt, max_tokens=200).document["choices"][0]["text"],
+            service.ask("acme", "/v1/chat/completions", messages=[{"role": "user", "content": prompt}]).document,
+        ]
+        service.ask("acme", prompt=prompt, logit_bias={prompt: 1})
+        service.ask(f"{key}x", prompt=prompt)
+        service.kill("engine")
+        service.ask("acme", prompt=prompt)
+        eventually(lambda: summed(service, "acme"))
+        kept = b"".join(file.read_bytes() for file in shell.home.rglob("*") if file.is_file())
+        kept += (shell.root / "stderr").read_bytes()
+        assert service.stop() == 0
+    answer = str(texts[0])
+    secrets = [prompt, answer[20:60], key, key[31:], shell.passphrase("carla").read_text().strip()]
+    for secret in secrets:
+        assert len(secret) > 8
+        assert secret.encode() not in kept
+        assert secret.encode().hex().encode() not in kept
+
+
 # ── starting and stopping ────────────────────────────────────────────────────────────────────────────────────────────
 def test_a_home_is_served_once(service: Service) -> None:
     second = service.shell.process("up", "--port", "0", who="carla")
