@@ -149,7 +149,7 @@ def _table(heads: Sequence[str], rows: Sequence[str]) -> str:
 
 def _model(report: Report) -> str:
     """Return the prompt and what the model wrote."""
-    return _figure(report.prompt, report.paragraph)
+    return _figure(f"Asked: {report.prompt}", report.paragraph)
 
 
 def _answers(report: Report) -> str:

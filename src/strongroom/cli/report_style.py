@@ -56,7 +56,6 @@ pre { margin: 0; padding: 14px 16px; max-height: 420px; overflow: auto; backgrou
   border-radius: 8px; white-space: pre-wrap; overflow-wrap: anywhere; }
 figure { margin: 0; }
 figcaption { color: var(--soft); font-size: 14px; }
-figcaption::before { content: "Asked: "; font-weight: 600; }
 blockquote { margin: 10px 0 0; padding: 4px 0 4px 18px; border-left: 3px solid var(--accent); font: 17px/1.6 Georgia,
   "Times New Roman", serif;
   white-space: pre-wrap; overflow-wrap: anywhere; }
