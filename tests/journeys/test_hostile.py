@@ -138,6 +138,16 @@ def test_an_older_version_entered_again_is_not_current(sealed: Shell, tmp_path: 
     home.close()
 
 
+def test_a_deleted_person_brings_no_older_version_back(sealed: Shell, tmp_path: Path) -> None:
+    import sqlite3
+
+    assert sealed("custody", "seal", str(model_folder(tmp_path / "two", seed=2)), "chat:v1", who="carl").status == 0
+    with sqlite3.connect(sealed.home / "records.sqlite3") as db:
+        db.execute("delete from records where kind = 'person' and key like 'carl%'")
+    said = sealed(*OPEN, who="rosa")
+    assert (said.status, said.code) == (4, "records.altered")
+
+
 def test_a_custodian_disabled_while_sealing_replaces_nothing(sealed: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     from strongroom.custody import seal as sealing
 

@@ -207,3 +207,24 @@ def test_limits_are_not_changed_to_what_is_none(accounts: Accounts, office: Offi
     make(accounts, office)
     with pytest.raises(BadInput):
         accounts.change(office.owner, "acme", **({"rpm": None, "tokens_per_day": None} | limits))
+
+
+def test_whoever_deletes_a_persons_record_brings_no_revoked_key_back(accounts: Accounts, office: Office) -> None:
+    carl = office.add("carl", "custodian")
+    _, key, shown = make(accounts, office)
+    accounts.revoke_key(carl, key.id)
+    settle(office.records, "person", drop=[one.key for one in office.records.scan("person") if "carl" in one.key])
+    fresh = Accounts(Deeds(office.records, office.journal, office.desk, home="home_test"), office.journal)
+    with pytest.raises(RecordAltered, match="can't be judged"):
+        fresh.recognise(shown)
+    assert fresh.roster(1, ()).keys == ()
+    assert fresh.names() == ["acme"]
+
+
+def test_a_claim_of_another_entry_keeps_nobody_from_revoking(accounts: Accounts, office: Office) -> None:
+    _, key, _ = make(accounts, office)
+    newest = office.last().index
+    for at in range(newest - 3, newest + 3):
+        act = Act("process:worker", "serving.usage", "serving")
+        office.journal.record(act, "done", claim=f"deed:apikey:{key.id}@{at}")
+    assert accounts.revoke_key(office.owner, key.id).status == "revoked"

@@ -27,11 +27,14 @@ from strongroom.access.requests import Request, Wanted
 from strongroom.access.rules import Rules
 from strongroom.core.errors import (
     BadInput,
+    BadName,
     NotPermitted,
     PrincipalDisabled,
     PurposeMismatch,
+    RecordAltered,
     RefusedError,
     StrongroomError,
+    UnknownPrincipal,
 )
 from strongroom.core.ids import CheckpointName
 from strongroom.core.secrets import Secret
@@ -192,13 +195,21 @@ class Desk:
             self.people.recover(name, recovery, passphrase, prepare=prepare)
 
     def was_entitled(self, entry: Entry, question: Question, *, keys: str) -> bool:
-        """Whether whoever made a ledger entry might do `question` then, with the keys of the fingerprint `keys`."""
+        """Whether whoever made a ledger entry might do `question` then, with the keys of the fingerprint `keys`.
+
+        Raises:
+            RecordAltered: it can't be judged, for a person's or the policy's record is gone or altered. That is not a
+                no: or whoever deletes a record would bring back what stood before the entry.
+
+        """
         name = entry.event.who.partition(":")[2]
         try:
             certificate = self.people.find(name, before=entry.index).certificate
             policy = self.rules.current(before=entry.index)
-        except RefusedError:
+        except (UnknownPrincipal, BadName):
             return False
+        except RefusedError as error:
+            raise RecordAltered(f"it can't be judged: {error.message}", where=f"ledger entry {entry.index}") from None
         own = (label(name, certificate.role), certificate.keys.fingerprint()) == (entry.event.who, keys)
         return own and policy.approvals_needed(certificate, question) is not None
 

@@ -16,7 +16,7 @@ from strongroom.access.policy import Question
 from strongroom.console.api import Api
 from strongroom.console.broker import Broker, CommandDesk, EngineDesk, GatewayDesk
 from strongroom.console.openapi import document
-from strongroom.core.errors import StoreUnavailable, StrongroomError
+from strongroom.core.errors import StoreUnavailable
 from strongroom.core.ids import CheckpointName
 from strongroom.core.log import log
 from strongroom.core.secrets import Secret
@@ -91,8 +91,8 @@ async def _tick_until(over: asyncio.Event, broker: Broker) -> None:
             await asyncio.wait_for(over.wait(), _TICK)
         try:
             broker.tick()
-        except StrongroomError as error:
-            log.error("control could not look around", code=error.code, where=error.where)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the next second is another chance
+            log.error("control could not look around", code=getattr(error, "code", type(error).__name__))
 
 
 class _Server(uvicorn.Server):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, Generic, TypeVar
@@ -129,9 +128,11 @@ class Api:
     async def in_force(self) -> None:
         """Have every connected gateway judge by the home as it is now, and wait for that, a few seconds at most."""
         applied = asyncio.Event()
-        self.broker.when_applied(self.broker.push(), applied.set)
-        with suppress(TimeoutError):
+        try:
+            self.broker.when_applied(self.broker.push(), applied.set)
             await asyncio.wait_for(applied.wait(), _PATIENCE)
+        except (StrongroomError, TimeoutError) as error:  # the change itself is made: its answer is not to be lost
+            log.error("a change is not in force yet", code=getattr(error, "code", type(error).__name__))
 
     def _at(self, path: str) -> Callable[[Request], Awaitable[Response]]:
         rows = {row.method: row for row in ROWS if row.path == path}

@@ -55,7 +55,8 @@ class Broker:
     names: tuple[str, ...]
     register: Register
     version: int = 0
-    looked: int = 0  # ledger entries up to here are in the last roster
+    looked: int = 0  # ledger entries up to here were looked at
+    stale: bool = False  # and something in them is not in the last roster yet
     gateways: list[GatewayDesk] = field(default_factory=list["GatewayDesk"])
     waiting: list[tuple[int, Callable[[], None]]] = field(default_factory=list[tuple[int, Callable[[], None]]])
 
@@ -66,12 +67,12 @@ class Broker:
         """
         for gateway in self.gateways:
             gateway.link.send(Alive())
-        changed = False
         for entry in self.serving.home.ledger.follow(self.looked, timeout=0):
+            self.stale = self.stale or entry.event.action in _ROSTER_ACTIONS
             self.looked = entry.index + 1
-            changed = changed or entry.event.action in _ROSTER_ACTIONS
-        if changed:
+        if self.stale:
             self.push()
+            self.stale = False  # only now: a push that failed is tried again
 
     def push(self) -> int:
         """Send everybody the roster as it is now; return its version."""

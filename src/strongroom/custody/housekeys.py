@@ -18,7 +18,7 @@ from strongroom.access.identity import Identity
 from strongroom.access.keys import PublicKeys
 from strongroom.access.policy import HomeAction, Question
 from strongroom.core.canonical import encode
-from strongroom.core.errors import RefusedError, SignatureInvalid, WrongKey
+from strongroom.core.errors import Busy, SignatureInvalid, WrongKey
 from strongroom.core.ids import new_id
 from strongroom.core.secrets import Secret
 from strongroom.custody.keys import KEY_BYTES, rewrap_key, unwrap_key, wrap_key
@@ -112,7 +112,9 @@ class HouseKeys:
             "signature": base64.b64encode(signature).decode(),
         }
         self._journal.record(Act(who.label, MADE, f"housekey:{key.name}"), "done", detail=detail)
-        counts = self._which(key) or (ident, commitment)
+        counts = self._which(key)
+        if counts is None:  # keys or rights changed at this very moment
+            raise Busy("the key that was just made does not count", where=f"housekey:{key.name}")
         if counts[0] != ident:  # somebody else made it at the same time, and was first
             self._registry.exchange(add=[], drop=self._registry.envelopes(ident))
         return counts
@@ -134,7 +136,7 @@ class HouseKeys:
         try:
             public = self._desk.people.find(name, before=entry.index).certificate.keys
             public.verify(base64.b64decode(str(detail.get("signature"))), message, where=entry.event.object)
-        except (RefusedError, SignatureInvalid, binascii.Error):
+        except (SignatureInvalid, binascii.Error):
             return False
         return True
 

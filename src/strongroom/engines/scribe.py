@@ -88,7 +88,11 @@ class Scribe:
         """Let in who waits, as far as there is room; tell them that their prompt is being read."""
         begun: list[Answer] = []
         while len(self._asks) < self._most and (job := self._next()) is not None:
-            row = self._engine.row(job.order, job.key)
+            try:
+                row = self._engine.row(job.order, job.key)
+            except Exception as error:  # noqa: BLE001 - one asker's trouble is not the others'
+                begun.append(failure(job.ask, error))
+                continue
             self._asks[row] = job.ask
             self._batch.join(row)
             begun.append(Begun(id=job.ask.id, prompt_tokens=len(job.order.ids), marked=row.hot))

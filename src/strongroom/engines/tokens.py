@@ -34,7 +34,7 @@ _BYTES: Final = _byte_letters()
 
 
 _LETTERS = 6  # a token has fewer in most texts: enough of them to see at the first look that a text is too long
-_SEAM = 16  # a text that is cut may have some tokens more there than the whole one
+_SEAM = 128  # a text that is cut may have more tokens there: of a long word that the whole text has as one
 
 
 class _Fast(Protocol):
@@ -80,7 +80,7 @@ class Tokens:
 
         """
         if isinstance(prompt, str):
-            return self._raw.encode(prompt).ids
+            return self._read(prompt)
         if not self._fast.chat_template:
             raise BadInput("the model has no chat template: give a text", where=_SETTINGS)
         turns = [dict(turn) for turn in prompt]
@@ -98,10 +98,14 @@ class Tokens:
         """Whether `text` has more than `most` tokens, found out without reading far beyond that many."""
         size = _LETTERS * most
         while size < len(text):
-            if len(self._raw.encode(text[:size]).ids) > most + _SEAM:
+            if len(self._read(text[:size])) > most + _SEAM:
                 return True
             size *= 2
         return False
+
+    def _read(self, text: str) -> list[int]:
+        """Return the ids of `text`. As a batch of one: only so do the other threads go on meanwhile."""
+        return self._raw.encode_batch([text])[0].ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of `ids`, special tokens left out."""

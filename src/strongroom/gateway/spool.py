@@ -37,6 +37,7 @@ class Spool:
         self._size = 0
         self._opened = 0.0
         self._told = False
+        self._count = 0
         self._wet = False  # lines were written that a power cut could take
         self._new = False  # … and so could the file's name
         self._drying = 0  # threads at work on that
@@ -99,8 +100,9 @@ class Spool:
     def _open(self) -> None:
         self.close()
         self._opened = self._now()
+        self._count += 1  # never the same file again: the line before may be torn
         moment = stamp(self._clock.now()).replace(":", "").replace("-", "")
-        self._file = os.open(self._folder / f"usage-{moment}-{os.getpid()}.jsonl", _FLAGS, 0o600)
+        self._file = os.open(self._folder / f"usage-{moment}-{os.getpid()}-{self._count}.jsonl", _FLAGS, 0o600)
         self._size = 0
         self._new = True
 

@@ -145,7 +145,14 @@ class Accounts:
     def names(self) -> list[str]:
         """Return the names of all accounts, closed ones too."""
         subjects = self._deeds.subjects("account:")
-        return [one.partition(":")[2] for one in subjects if self._deeds.history(one)]
+        return [one.partition(":")[2] for one in subjects if self._is_known(one)]
+
+    def _is_known(self, subject: str) -> bool:
+        """Whether anything counts for a subject, or can't be judged any more: that is not to be passed over."""
+        try:
+            return bool(self._deeds.history(subject))
+        except TamperError:
+            return True
 
     def _open(self, name: str) -> Account:
         account = self.find(name)

@@ -9,13 +9,15 @@ import datetime as dt
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from strongroom.core.errors import AlreadyClaimed, RecordAltered, StoreUnavailable
+from strongroom.core.errors import AlreadyClaimed, RecordAltered
+from strongroom.core.log import log
 from strongroom.ledger.journal import Act, Detail, Journal
 from strongroom.serving.usage import Admitted, Line, Refused, Settled
 
@@ -116,12 +118,16 @@ class Summaries:
     def _tried(self, file: Path) -> int:
         try:
             return self._bring_in(file)
-        except (RecordAltered, OSError) as error:
+        except OSError as error:
+            log.error("usage lines not read", reason=error.strerror or "")  # the next look may have more luck
+        except RecordAltered as error:
             self._spoilt.add(file.name)
-            code = error.code if isinstance(error, RecordAltered) else StoreUnavailable.code
-            detail: Detail = {"file": file.name[:200], "at": self._done.get(file.name, 0), "code": code}
-            self._journal.record_failure(Act(self._who, USED, "serving"), "failed", detail=detail)
-            return 0
+            at = self._done.get(file.name, 0)
+            detail: Detail = {"file": file.name[:200], "at": at, "code": error.code}
+            with suppress(AlreadyClaimed):  # said so before
+                act, claim = Act(self._who, USED, "serving"), f"usage-spoilt:{file.name[:200]}@{at}"
+                self._journal.record(act, "failed", detail=detail, claim=claim)
+        return 0
 
     def _bring_in(self, file: Path) -> int:
         entries = 0

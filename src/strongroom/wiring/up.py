@@ -15,6 +15,7 @@ import secrets
 import signal
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -43,6 +44,7 @@ from strongroom.wiring.serving import RUN, SPOOL
 
 _PATIENCE: Final = 300.0  # seconds that a large model may take to load
 _POLL: Final = 0.1
+_TRIES: Final = 10
 _ADDRESS: Final = "Name another port with --port, or another serving.host in strongroom.toml."
 _LEFT: Final = ("up.json", "api-token", "command-secret")
 
@@ -240,8 +242,8 @@ def preparing(home: Home, operator: Identity, plan: Plan) -> Generator[Up]:
 
     """
     folder = home.path / RUN
-    _check_port(plan)
     with _alone(folder), tempfile.TemporaryDirectory(prefix="strongroom-") as sockets:
+        _check_port(plan)
         # 0700, and short: a socket's path has 107 bytes at most
         up = Up(home=home, operator=operator, plan=plan, sockets=Path(sockets))
         try:
@@ -301,17 +303,21 @@ def _alone(folder: Path) -> Generator[None]:
     except OSError as error:
         raise StoreUnavailable(f"the run folder can't be used ({error.strerror})", where=str(folder)) from None
     try:
-        if not _locked(lock):
-            raise AlreadyUp("this home is being served already", where=str(folder))
+        for attempt in range(_TRIES):  # somebody who only looks may hold it for a moment
+            if _locked(lock, fcntl.LOCK_EX):
+                break
+            if attempt == _TRIES - 1:
+                raise AlreadyUp("this home is being served already", where=str(folder))
+            time.sleep(_POLL)
         yield
     finally:
         os.close(lock)
 
 
-def _locked(lock: int) -> bool:
-    """Take the lock, if nobody holds it; return whether it was taken."""
+def _locked(lock: int, kind: int) -> bool:
+    """Take the lock, if it can be had; return whether it was taken."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
@@ -324,7 +330,7 @@ def is_served(home: Path) -> bool:
     except OSError:
         return False
     try:
-        return not _locked(lock)
+        return not _locked(lock, fcntl.LOCK_SH)
     finally:
         os.close(lock)
 
