@@ -11,6 +11,7 @@ import asyncio
 import hmac
 import secrets
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, cast
@@ -49,7 +50,7 @@ def _prove(secret: Secret, side: str, role: str, *, nonces: bytes) -> bytes:
     return hmac.digest(secret.reveal(), text, "sha256")
 
 
-class _Wire(asyncio.Protocol):
+class _Wire(asyncio.Protocol, ABC):
     """Cuts a byte stream into messages. Subclasses do the handshake, then hand over to a receiver."""
 
     def __init__(self, secret: Secret) -> None:
@@ -114,8 +115,9 @@ class _Wire(asyncio.Protocol):
         else:
             self._greet(raw)
 
+    @abstractmethod
     def _greet(self, raw: bytes) -> None:
-        raise NotImplementedError
+        """Take a message of the handshake."""
 
     def _open(self, incoming: object, receiver: Receiver) -> None:
         self._settle()

@@ -96,18 +96,26 @@ class Broker:
             tell()
 
 
-class GatewayDesk:
-    """The receiver of a gateway's link."""
+class _Desk:
+    """One end of a link that somebody has opened to control."""
 
     def __init__(self, broker: Broker) -> None:
-        """Serve one gateway."""
+        """Speak for `broker`."""
         self._broker = broker
         self.link: Link
-        self.applied = 0
 
     def on_open(self, link: Link) -> None:
-        """Wait for its hello."""
+        """Wait for what is asked."""
         self.link = link
+
+    def on_lost(self) -> None:
+        """Nothing is owed to who has gone."""
+
+
+class GatewayDesk(_Desk):
+    """The receiver of a gateway's link."""
+
+    applied = 0  # the roster that it judges by
 
     def on_lost(self) -> None:
         """Nobody waits for it any more. What it had leased stays spent until the next one starts fresh."""
@@ -179,20 +187,8 @@ class GatewayDesk:
             self.link.send(text)
 
 
-class EngineDesk:
+class EngineDesk(_Desk):
     """The receiver of the engine's link."""
-
-    def __init__(self, broker: Broker) -> None:
-        """Serve the engine."""
-        self._broker = broker
-        self._link: Link
-
-    def on_open(self, link: Link) -> None:
-        """Wait for its questions."""
-        self._link = link
-
-    def on_lost(self) -> None:
-        """It is started again by whoever started it."""
 
     def on_message(self, message: FromEngine) -> None:
         """Release what is asked for, or say which error stands in the way."""
@@ -202,7 +198,7 @@ class EngineDesk:
         except StrongroomError as error:
             log.error("withheld from the engine", code=error.code, where=error.where)
             answer = Withheld(about=about, account=account, code=error.code)
-        self._link.send(answer)
+        self.link.send(answer)
 
     def _weights(self, _wanted: WeightsWanted) -> WeightsReleased:
         broker = self._broker
@@ -225,20 +221,8 @@ class EngineDesk:
         return MarkReleased(account=key.account, epoch=key.epoch, key=key.raw.reveal(), until=until)
 
 
-class CommandDesk:
+class CommandDesk(_Desk):
     """The receiver of a command's link: it has changed the home, and waits until that is in force."""
-
-    def __init__(self, broker: Broker) -> None:
-        """Serve one command."""
-        self._broker = broker
-        self._link: Link
-
-    def on_open(self, link: Link) -> None:
-        """Wait for its question."""
-        self._link = link
-
-    def on_lost(self) -> None:
-        """It has its answer, or did not want to wait."""
 
     def on_message(self, message: Refresh) -> None:
         """Push the roster, and answer when it is in force."""
@@ -248,9 +232,9 @@ class CommandDesk:
             version = broker.push()
         except StrongroomError as error:
             log.error("the roster was not made", code=error.code, where=error.where)
-            return self._link.close()
+            return self.link.close()
 
         def tell() -> None:
-            self._link.send(Refreshed(version=version, gateways=len(broker.gateways)))
+            self.link.send(Refreshed(version=version, gateways=len(broker.gateways)))
 
         return broker.when_applied(version, tell)
