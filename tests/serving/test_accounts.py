@@ -228,3 +228,15 @@ def test_a_claim_of_another_entry_keeps_nobody_from_revoking(accounts: Accounts,
         act = Act("process:worker", "serving.usage", "serving")
         office.journal.record(act, "done", claim=f"deed:apikey:{key.id}@{at}")
     assert accounts.revoke_key(office.owner, key.id).status == "revoked"
+
+
+@pytest.mark.parametrize("signature", ["\u00e9", "!", "AAAA", ""])
+def test_a_signature_that_is_none_is_noise_and_stops_no_roster(
+    accounts: Accounts, office: Office, signature: str
+) -> None:
+    account, key, _ = make(accounts, office)
+    newest = max(one.index for one in office.log() if one.event.object == "account:acme")
+    forge(office, "account:acme", replace(account, rpm=10_000), after=newest, signature=signature)
+    accounts.revoke_key(office.owner, key.id)
+    assert accounts.find("acme").rpm == 7
+    assert accounts.roster(1, ()).keys == ()

@@ -6,6 +6,7 @@ refusal, because refusals are what an auditor looks for.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from strongroom.core.errors import (
     PurposeMismatch,
     RecordAltered,
     RefusedError,
+    SignatureInvalid,
     StrongroomError,
     UnknownPrincipal,
 )
@@ -212,6 +214,23 @@ class Desk:
             raise RecordAltered(f"it can't be judged: {error.message}", where=f"ledger entry {entry.index}") from None
         own = (label(name, certificate.role), certificate.keys.fingerprint()) == (entry.event.who, keys)
         return own and policy.approvals_needed(certificate, question) is not None
+
+    def was_signed(self, entry: Entry, message: bytes, *questions: Question) -> bool:
+        """Whether whoever made a ledger entry might do any of `questions` then, and signed `message` in it.
+
+        Raises:
+            RecordAltered: it can't be judged, as `was_entitled` says.
+
+        """
+        detail, name = entry.event.detail, entry.event.who.partition(":")[2]
+        if not any(self.was_entitled(entry, question, keys=str(detail.get("key"))) for question in questions):
+            return False
+        keys = self.people.find(name, before=entry.index).certificate.keys
+        try:
+            keys.verify(base64.b64decode(str(detail.get("signature"))), message, where=entry.event.object)
+        except (SignatureInvalid, ValueError):  # no base 64, or no ASCII even: somebody wrote what they liked
+            return False
+        return True
 
     def _owner(self, who: Identity, question: Question) -> None:
         """Refuse what only an owner's signature makes valid, whatever the policy in force may say."""

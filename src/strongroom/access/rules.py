@@ -7,7 +7,6 @@ counts for nothing, even in the ledger, whose key has no passphrase.
 from __future__ import annotations
 
 import base64
-import binascii
 
 from strongroom.access.directory import People
 from strongroom.access.identity import Identity
@@ -95,7 +94,7 @@ class Rules:
         try:
             certificate = self._people.find(owner, before=entry.index).certificate
             certificate.keys.verify(base64.b64decode(str(detail.get("signature"))), message, where="policy")
-        except (RefusedError, SignatureInvalid, binascii.Error):
+        except (RefusedError, SignatureInvalid, ValueError):
             raise PolicyInvalid("its adoption is not signed by an owner", where=f"ledger entry {entry.index}") from None
         if certificate.role != "owner" or certificate.status != "active":
             raise PolicyInvalid("it was adopted by no active owner", where=f"ledger entry {entry.index}")

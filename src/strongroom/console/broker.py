@@ -61,18 +61,19 @@ class Broker:
     waiting: list[tuple[int, Callable[[], None]]] = field(default_factory=list[tuple[int, Callable[[], None]]])
 
     def tick(self) -> None:
-        """Say that control is there; where something in the ledger changes the roster, send a new one.
+        """Send a new roster where something in the ledger changes it; then say that control is there.
 
-        Commands ask for it themselves. This is for those that could not: interrupted, or control was busy.
+        Commands ask for it themselves. This is for those that could not: interrupted, or control was busy. A control
+        that can't make the roster does not say that it is there: gateways then close by themselves.
         """
-        for gateway in self.gateways:
-            gateway.link.send(Alive())
         for entry in self.serving.home.ledger.follow(self.looked, timeout=0):
             self.stale = self.stale or entry.event.action in _ROSTER_ACTIONS
             self.looked = entry.index + 1
         if self.stale:
             self.push()
             self.stale = False  # only now: a push that failed is tried again
+        for gateway in self.gateways:
+            gateway.link.send(Alive())
 
     def push(self) -> int:
         """Send everybody the roster as it is now; return its version."""

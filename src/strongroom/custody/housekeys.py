@@ -7,7 +7,6 @@ them like any other.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import secrets
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from strongroom.access.identity import Identity
 from strongroom.access.keys import PublicKeys
 from strongroom.access.policy import HomeAction, Question
 from strongroom.core.canonical import encode
-from strongroom.core.errors import Busy, SignatureInvalid, WrongKey
+from strongroom.core.errors import Busy, WrongKey
 from strongroom.core.ids import new_id
 from strongroom.core.secrets import Secret
 from strongroom.custody.keys import KEY_BYTES, rewrap_key, unwrap_key, wrap_key
@@ -114,7 +113,8 @@ class HouseKeys:
         self._journal.record(Act(who.label, MADE, f"housekey:{key.name}"), "done", detail=detail)
         counts = self._which(key)
         if counts is None:  # keys or rights changed at this very moment
-            raise Busy("the key that was just made does not count", where=f"housekey:{key.name}")
+            where, remedy = f"housekey:{key.name}", "Repeat the command."
+            raise Busy("the key that was just made does not count", where=where, remedy=remedy)
         if counts[0] != ident:  # somebody else made it at the same time, and was first
             self._registry.exchange(add=[], drop=self._registry.envelopes(ident))
         return counts
@@ -128,17 +128,9 @@ class HouseKeys:
 
     def _is_signed(self, entry: Entry, key: HouseKey) -> bool:
         """Whether the entry's maker might hold the key then, and signed it: the log's key alone plants none."""
-        detail, name = entry.event.detail, entry.event.who.partition(":")[2]
-        own = str(detail.get("key"))
-        if not any(self._desk.was_entitled(entry, Question(right), keys=own) for right in key.rights):
-            return False
+        detail = entry.event.detail
         message = _signed(key, str(detail.get("id")), str(detail.get("digest")))
-        try:
-            public = self._desk.people.find(name, before=entry.index).certificate.keys
-            public.verify(base64.b64decode(str(detail.get("signature"))), message, where=entry.event.object)
-        except (SignatureInvalid, binascii.Error):
-            return False
-        return True
+        return self._desk.was_signed(entry, message, *map(Question, key.rights))
 
     def _holders(self, key: HouseKey) -> dict[str, PublicKeys]:
         policy = self._desk.rules.current()

@@ -137,7 +137,6 @@ class TokenStream:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         """Decode what `tokenizer` encoded, a token at a time."""
-        """Start at the beginning of a text."""
         self._tokenizer = tokenizer
         self._decoder = DecodeStream(skip_special_tokens=True)
 

@@ -8,7 +8,6 @@ before it. So nobody who merely writes files can make a key, raise a limit, or b
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Iterator, Sequence
 from typing import Final, TypeVar
 
@@ -17,7 +16,7 @@ from strongroom.access.identity import Identity
 from strongroom.access.policy import Question
 from strongroom.access.settle import settle
 from strongroom.core.canonical import Record, decode, digest, encode
-from strongroom.core.errors import BadInput, Busy, RecordAltered, SignatureInvalid
+from strongroom.core.errors import BadInput, Busy, RecordAltered
 from strongroom.ledger.events import Entry
 from strongroom.ledger.journal import Act, Detail, Journal
 from strongroom.ports.records import Records
@@ -113,17 +112,10 @@ class Deeds:
 
     def _entitled(self, entry: Entry) -> bool:
         """Whether the entry's maker might make it then, and signed it."""
-        detail, subject = entry.event.detail, entry.event.object
-        if not self._desk.was_entitled(entry, RIGHT, keys=str(detail.get("key"))):
-            return False
-        name, after = entry.event.who.partition(":")[2], detail.get("after")
-        message = self._signed(subject, str(detail.get("digest")), after=after if isinstance(after, int) else -1)
-        try:
-            keys = self._desk.people.find(name, before=entry.index).certificate.keys
-            keys.verify(base64.b64decode(str(detail.get("signature"))), message, where=subject)
-        except (SignatureInvalid, binascii.Error):
-            return False
-        return True
+        detail, after = entry.event.detail, entry.event.detail.get("after")
+        place = after if isinstance(after, int) else -1
+        message = self._signed(entry.event.object, str(detail.get("digest")), after=place)
+        return self._desk.was_signed(entry, message, RIGHT)
 
     def _signed(self, subject: str, named: str, *, after: int) -> bytes:
         statement = {"after": after, "digest": named, "home": self._home, "subject": subject}

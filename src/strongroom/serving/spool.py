@@ -9,7 +9,6 @@ import datetime as dt
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -124,9 +123,9 @@ class Summaries:
             self._spoilt.add(file.name)
             at = self._done.get(file.name, 0)
             detail: Detail = {"file": file.name[:200], "at": at, "code": error.code}
-            with suppress(AlreadyClaimed):  # said so before
-                act, claim = Act(self._who, USED, "serving"), f"usage-spoilt:{file.name[:200]}@{at}"
-                self._journal.record(act, "failed", detail=detail, claim=claim)
+            log.error("a usage file is spoilt", code=error.code, index=at)
+            # without a claim, which the log's key could take first: a worker that starts again says it again
+            self._journal.record(Act(self._who, USED, "serving"), "failed", detail=detail)
         return 0
 
     def _bring_in(self, file: Path) -> int:
