@@ -203,13 +203,13 @@ def _limits(one: Account) -> str:
 
 def _account_words(shown: AccountReport) -> str:
     lines = [
-        f"{shown.name}: {shown.status}, since {moment(shown.created)}",
+        f"{shown.name}: {shown.status}, made {moment(shown.created)}",
         f"  {shown.rpm} requests a minute",
         f"  {shown.tokens_per_day:,} tokens a day; {shown.tokens_today:,} of today's are used or lent to a gateway",
     ]
     for one in shown.keys:
         accepted = {True: "terms accepted", False: "terms NOT accepted", None: "no terms in force"}[one.terms_accepted]
-        lines.append(f"  key {one.id}: {one.status}, since {moment(one.created)}, {accepted}")
+        lines.append(f"  key {one.id}: {one.status}, made {moment(one.created)}, {accepted}")
     return "\n".join(lines)
 
 

@@ -31,6 +31,8 @@ watermark = Group("watermark", help="The marks in the model's text: whose text i
 @common
 def detect(call: Call, file: Path, *, tokenizer: str | None, harmless: tuple[Path, ...]) -> None:
     """Say whose mark the text in FILE carries: match, no_match or inconclusive, with what it can't tell. Logged."""
+    if str(file) == "-" and call.credentials()[1] == "-":
+        raise BadInput("standard input can be the text or the passphrase, not both", where="FILE, --passphrase-file")
     title = None if tokenizer is None else CheckpointName.parse(tokenizer)
     who = call.identity()
     found = recognise(call.home, who, _text(file), checkpoint=title, harmless=[_text(one) for one in harmless])
