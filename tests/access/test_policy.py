@@ -15,6 +15,7 @@ KEYS = Keyring("x", new_seed()).public
 
 # role → what it may on a checkpoint, and on the home, with how many approvals by others
 SERVING = {"serving.manage": 0, "serving.run": 0, "watermark.detect": 0}
+COPIES = {"custody.recipient": 0, "custody.release": 0}
 TABLE: dict[Role, dict[str, int]] = {
     "owner": {
         "custody.rewrap": 0,
@@ -27,17 +28,21 @@ TABLE: dict[Role, dict[str, int]] = {
         "registry.read": 0,
         "ledger.read": 0,
         **SERVING,
+        **COPIES,
     },
     "custodian": {
         "custody.seal": 0,
         "custody.open": 0,
         "custody.export": 1,
+        "custody.issue": 1,
+        "lineage.decode": 0,
         "custody.rewrap": 0,
         "custody.verify": 0,
         "access.approve": 0,
         "registry.read": 0,
         "ledger.read": 0,
         **SERVING,
+        **COPIES,
     },
     "researcher": {"custody.open": 0, "custody.verify": 0, "registry.read": 0},
     "auditor": {"custody.verify": 0, "registry.read": 0, "ledger.read": 0, "watermark.detect": 0},

@@ -8,10 +8,10 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from strongroom.access.deeds import Deeds
 from strongroom.console.broker import Broker, GatewayDesk
 from strongroom.core.errors import StoreUnavailable
-from strongroom.serving.accounts import Accounts
-from strongroom.serving.deeds import Deeds
+from strongroom.serving.accounts import SERVING, Accounts
 from strongroom.serving.roster import Alive, Roster
 from tests.access import conftest
 from tests.access.office import Office
@@ -35,7 +35,9 @@ class Heard:
 def test_a_push_that_failed_is_tried_again_and_nothing_is_said_meanwhile(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    accounts = Accounts(Deeds(office.records, office.journal, office.desk, home="home_test"), office.journal)
+    accounts = Accounts(
+        Deeds(office.records, office.journal, office.desk, register=SERVING, home="home_test"), office.journal
+    )
     serving: Any = SimpleNamespace(accounts=accounts, home=SimpleNamespace(ledger=office.journal.ledger))
     broker = Broker(serving, office.owner, None, ("m",), cast("Any", None))
     desk, link = GatewayDesk(broker), Heard()

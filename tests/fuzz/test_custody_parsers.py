@@ -13,6 +13,7 @@ from safetensors import SafetensorError, deserialize
 from strongroom.core.canonical import decode, encode
 from strongroom.core.errors import BadInput, InputTooLarge, StrongroomError
 from strongroom.core.ids import CheckpointName
+from strongroom.core.safetensors_header import LENGTH_BYTES, TENSORS_LIMIT, header_length, parse_header
 from strongroom.custody.formats import (
     SEGMENT,
     Content,
@@ -24,7 +25,6 @@ from strongroom.custody.formats import (
     read_manifest,
 )
 from strongroom.custody.judge import Expected, judge_manifest, judge_start
-from strongroom.custody.safetensors_header import LENGTH_BYTES, TENSORS_LIMIT, header_length, parse_header
 from tests.custody.house import ring
 
 GOOD = Manifest(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from strongroom.serving.accounts import Accounts
-from strongroom.serving.deeds import Deeds
+from strongroom.access.deeds import Deeds
+from strongroom.serving.accounts import SERVING, Accounts
 from tests.access import conftest
 from tests.access.office import Office
 
@@ -14,7 +14,7 @@ office = conftest.office
 
 @pytest.fixture
 def deeds(office: Office) -> Deeds:
-    return Deeds(office.records, office.journal, office.desk, home="home_test")
+    return Deeds(office.records, office.journal, office.desk, register=SERVING, home="home_test")
 
 
 @pytest.fixture

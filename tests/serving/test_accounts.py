@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from strongroom.access.deeds import Deeds
 from strongroom.access.settle import settle
 from strongroom.core.canonical import digest, encode
 from strongroom.core.errors import AlreadyExists, BadInput, BadName, Busy, NotPermitted, RecordAltered
 from strongroom.core.secrets import Secret
 from strongroom.core.serving_errors import NoSuchAccount, NoSuchApiKey, NoTerms, UnknownApiKey
 from strongroom.ledger.journal import Act
-from strongroom.serving.accounts import Account, Accounts, ApiKey, hashed
-from strongroom.serving.deeds import ENTERED, Deeds
+from strongroom.serving.accounts import SERVING, Account, Accounts, ApiKey, hashed
 from tests.access.office import Office
 
 
@@ -132,7 +132,7 @@ def forge(office: Office, subject: str, document: Account | ApiKey, **detail: st
         "key": office.owner.keyring.public.fingerprint(),
         "signature": "",
     }
-    office.journal.record(Act(office.owner.label, ENTERED, subject), "done", detail=fields | detail)
+    office.journal.record(Act(office.owner.label, SERVING.entered, subject), "done", detail=fields | detail)
 
 
 def test_the_log_keys_holder_can_make_no_key(accounts: Accounts, office: Office) -> None:
@@ -147,17 +147,19 @@ def test_the_log_keys_holder_can_make_no_key(accounts: Accounts, office: Office)
 
 def test_an_old_entry_that_is_said_again_brings_no_revoked_key_back(accounts: Accounts, office: Office) -> None:
     _, key, shown = make(accounts, office)
-    [made] = [one for one in office.log() if one.event.object == f"apikey:{key.id}" and one.event.action == ENTERED]
+    [made] = [
+        one for one in office.log() if one.event.object == f"apikey:{key.id}" and one.event.action == SERVING.entered
+    ]
     accounts.revoke_key(office.owner, key.id)
     again = made.event.detail
-    office.journal.record(Act(made.event.who, ENTERED, made.event.object, made.event.why), "done", detail=again)
+    office.journal.record(Act(made.event.who, SERVING.entered, made.event.object, made.event.why), "done", detail=again)
     with pytest.raises(UnknownApiKey):
         accounts.recognise(shown)
 
 
 def test_a_deed_for_one_subject_is_none_for_another(accounts: Accounts, deeds: Deeds, office: Office) -> None:
     account, _, _ = make(accounts, office)
-    [made] = [one for one in office.log() if one.event.object == "account:acme" and one.event.action == ENTERED]
+    [made] = [one for one in office.log() if one.event.object == "account:acme" and one.event.action == SERVING.entered]
     forge(office, "account:evil", account, **made.event.detail)
     assert deeds.read("account:evil", Account) is None
 
@@ -175,7 +177,7 @@ def test_two_who_write_about_one_subject_at_once_can_not_both_count(deeds: Deeds
     first = Account(name="acme", rpm=1, tokens_per_day=1, created="2026-01-01T00:00:00.000Z")
     deeds.enter(office.owner, "account:acme", first, why="test")
     [entry] = deeds.history("account:acme")
-    other = Deeds(office.records, office.journal, office.desk, home="home_test")
+    other = Deeds(office.records, office.journal, office.desk, register=SERVING, home="home_test")
     other._entries = lambda _subject: iter(())  # type: ignore[method-assign] - it looked before the first was written
     with pytest.raises(Busy):
         other.enter(office.owner, "account:acme", replace(first, rpm=2), why="test")
@@ -187,7 +189,7 @@ def test_noise_by_the_log_keys_holder_is_in_nobodys_way(accounts: Accounts, offi
     for _ in range(3):  # each takes the claim that the next honest entry would have taken
         newest = office.last().index
         detail = {"digest": "0" * 64, "after": newest, "key": "", "signature": "!"}
-        act = Act(office.owner.label, ENTERED, f"apikey:{key.id}")
+        act = Act(office.owner.label, SERVING.entered, f"apikey:{key.id}")
         office.journal.record(act, "done", detail=detail, claim=f"deed:apikey:{key.id}@{newest}")
     assert accounts.revoke_key(office.owner, key.id).status == "revoked"
     assert accounts.roster(1, ()).keys == ()
@@ -214,7 +216,9 @@ def test_whoever_deletes_a_persons_record_brings_no_revoked_key_back(accounts: A
     _, key, shown = make(accounts, office)
     accounts.revoke_key(carl, key.id)
     settle(office.records, "person", drop=[one.key for one in office.records.scan("person") if "carl" in one.key])
-    fresh = Accounts(Deeds(office.records, office.journal, office.desk, home="home_test"), office.journal)
+    fresh = Accounts(
+        Deeds(office.records, office.journal, office.desk, register=SERVING, home="home_test"), office.journal
+    )
     with pytest.raises(RecordAltered, match="can't be judged"):
         fresh.recognise(shown)
     assert fresh.roster(1, ()).keys == ()

@@ -28,8 +28,13 @@ HomeAction = Literal[
     "serving.manage",
     "serving.run",
     "watermark.detect",
+    "custody.recipient",
+    "custody.release",
+    "lineage.decode",
 ]
-CheckpointAction = Literal["custody.seal", "custody.open", "custody.export", "custody.rewrap", "custody.verify"]
+CheckpointAction = Literal[
+    "custody.seal", "custody.open", "custody.export", "custody.issue", "custody.rewrap", "custody.verify"
+]
 Action = HomeAction | CheckpointAction
 HOME_ACTIONS: tuple[HomeAction, ...] = HomeAction.__args__  # type: ignore[attr-defined] - a Literal's alternatives
 CHECKPOINT_ACTIONS: tuple[CheckpointAction, ...] = CheckpointAction.__args__  # type: ignore[attr-defined] - as above

@@ -19,9 +19,8 @@ from strongroom.core.serving_errors import MarkWithheld, NoTerms
 from strongroom.custody.vault import Purpose
 from strongroom.ports.brokerage import FromEngine, MarkReleased, MarkWanted, WeightsReleased, WeightsWanted, Withheld
 from strongroom.ports.links import Link
-from strongroom.serving.accounts import ACCEPTED, Account
+from strongroom.serving.accounts import ACCEPTED, SERVING, Account
 from strongroom.serving.books import day_of
-from strongroom.serving.deeds import ENTERED
 from strongroom.serving.roster import (
     Alive,
     Applied,
@@ -40,7 +39,7 @@ from strongroom.serving.spool import used_today
 from strongroom.watermark.register import Register
 from strongroom.wiring.serving import Serving
 
-_ROSTER_ACTIONS = frozenset({ENTERED, ACCEPTED})
+_ROSTER_ACTIONS = frozenset({SERVING.entered, ACCEPTED})
 WHY = "serve"  # the purpose that weights are released for
 _MARK_SECONDS = 3600.0  # after so long an engine asks again, so that a closed account's mark does not outlive it
 

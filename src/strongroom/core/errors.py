@@ -5,11 +5,12 @@
     ├── NotSigned                       exit 1   somebody was asked to sign, and said no
     ├── UsageError                      exit 2   the call's words are off
     │   ├── BadName · BadSettings · BadInput · PassphraseUnreadable
+    │   └── NothingToMark · CoarseGrid · MarkTooWeak · OtherShape
     ├── RefusedError                    exit 3   who or what may not
     │   ├── WrongPassphrase · UnknownPrincipal · PrincipalDisabled · PrincipalAltered · SessionExpired
     │   ├── NotPermitted · PurposeMismatch · PolicyInvalid · WrongRecoveryKey · UntrustedCode
     │   ├── ApprovalNeeded · SelfApproval · ApprovalExpired · ApprovalConsumed · ApprovalAltered
-    │   └── UnknownApiKey · MarkWithheld
+    │   └── UnknownApiKey · MarkWithheld · Embargoed · CopyExpired
     ├── TamperError                     exit 4   stored bytes are not what was stored
     │   ├── ManifestMissing · ManifestAltered · SignatureInvalid · PayloadMissing · PayloadTruncated
     │   ├── PayloadExtended · HeaderAltered · SegmentAltered · SegmentForged · NotSealed · WrongCheckpoint
@@ -17,7 +18,7 @@
     │   └── ProofInvalid · RecordAltered
     ├── NotFoundError                   exit 5   no such thing
     │   ├── NoHome · NoSuchCheckpoint · NoSuchRequest · NoSuchEntry · WitnessUnaware
-    │   └── NoSuchAccount · NoSuchApiKey · NoTerms · NothingMarked · NoTokenizer
+    │   └── NoSuchAccount · NoSuchApiKey · NoTerms · NothingMarked · NoTokenizer · NoSuchRecipient · NoSuchCopy
     ├── ConflictError                   exit 6   the thing is there already, or is busy
     │   ├── AlreadyExists · AlreadyClaimed · Busy · HomeVersion · AlreadyUp
     ├── StorageError                    exit 7   the disk or the server said no
@@ -26,9 +27,9 @@
     │   └── EntryTooLarge · InputTooLarge
     └── MissingExtra · EngineFailed     exit 9 · 1 an optional part is not installed; a model failed while it wrote
 
-Those of running and serving a model are in `core.serving_errors`. A leaf carries a stable ``code``, an exit status and
-a default ``remedy``; the one who raises it says ``where`` and the ``message``. Messages name things and places, never
-contents, keys or passphrases (rule 9).
+Those of serving a model are in `core.serving_errors`, those of marked copies in `core.copy_errors`. A leaf carries a
+stable ``code``, an exit status and a default ``remedy``; the one who raises it says ``where`` and the ``message``.
+Messages name things and places, never contents, keys or passphrases (rule 9).
 """
 
 from typing import ClassVar

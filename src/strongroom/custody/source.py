@@ -14,8 +14,8 @@ from typing import Literal
 
 from strongroom.core.canonical import digest
 from strongroom.core.errors import BadInput, InputTooLarge
+from strongroom.core.safetensors_header import LENGTH_BYTES, header_length, parse_header
 from strongroom.custody.formats import FILES_LIMIT, Content, Contents, check_path
-from strongroom.custody.safetensors_header import LENGTH_BYTES, header_length, parse_header
 
 _PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".mar"})
 _PICKLE_START = 0x80

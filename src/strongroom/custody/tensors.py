@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from strongroom.core.errors import BadInput
+from strongroom.core.safetensors_header import LENGTH_BYTES, Header, Tensor, header_length, parse_header
 from strongroom.custody.memory import anonymous, workers
 from strongroom.custody.read import Progress, SealedReader
-from strongroom.custody.safetensors_header import LENGTH_BYTES, Header, Tensor, header_length, parse_header
 
 T = TypeVar("T")
 Array = NDArray[np.generic]

@@ -23,6 +23,7 @@ STATE_ACTIONS: Final = frozenset(
         "access.request",
         "custody.sealed",
         "custody.housekey",
+        "custody.entered",
         "serving.entered",
         "serving.accepted",
         "watermark.key",

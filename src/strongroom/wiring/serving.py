@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from strongroom.access.deeds import Deeds
 from strongroom.access.identity import Identity
 from strongroom.access.policy import Question
 from strongroom.core.ids import CheckpointName
 from strongroom.core.secrets import Secret
 from strongroom.custody.housekeys import MARK_MASTER, HouseKeys
-from strongroom.serving.accounts import Accounts
+from strongroom.serving.accounts import SERVING, Accounts
 from strongroom.serving.books import Books
-from strongroom.serving.deeds import Deeds
 from strongroom.watermark.register import Register
 from strongroom.wiring.home import Home
 
@@ -46,7 +46,7 @@ class Serving:
 
 def serving_of(home: Home) -> Serving:
     """Return the serving side of `home`."""
-    deeds = Deeds(home.records, home.journal, home.desk, home=home.id)
+    deeds = Deeds(home.records, home.journal, home.desk, register=SERVING, home=home.id)
     return Serving(
         home=home,
         accounts=Accounts(deeds, home.journal),

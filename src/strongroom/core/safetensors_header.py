@@ -1,4 +1,4 @@
-"""The header of a safetensors file, read as strictly as the Rust library reads it (format page, section 7)."""
+"""The header of a safetensors file, read as strictly as the Rust library reads it (sealed-1.md, section 7)."""
 
 from __future__ import annotations
 

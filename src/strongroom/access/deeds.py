@@ -1,7 +1,7 @@
-"""Deeds: documents about accounts, keys and terms that count because somebody entitled signed them into the ledger.
+"""Deeds: documents that count because somebody entitled signed them into the ledger: of accounts, recipients, copies.
 
 The ledger's key has no passphrase and the records have no lock, so neither alone can be believed: an entry counts only
-if whoever is named in it might manage serving then, and signed the document's digest in its place after the entry
+if whoever is named in it had the right to it then, and signed the document's digest in its place after the entry
 before it. So nobody who merely writes files can make a key, raise a limit, or bring a revoked key back.
 """
 
@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from strongroom.access.desk import Desk, Matter
 from strongroom.access.identity import Identity
-from strongroom.access.policy import Question
+from strongroom.access.policy import HomeAction, Question
 from strongroom.access.settle import settle
 from strongroom.core.canonical import Record, decode, digest, encode
 from strongroom.core.errors import BadInput, Busy, RecordAltered
@@ -21,18 +22,25 @@ from strongroom.ledger.events import Entry
 from strongroom.ledger.journal import Act, Detail, Journal
 from strongroom.ports.records import Records
 
-ENTERED: Final = "serving.entered"
-RIGHT: Final = Question("serving.manage")
 _KIND: Final = "deed"
 
 D = TypeVar("D", bound=Record)
 
 
-class Deeds:
-    """The deeds of one home, by subject (``account:acme``, ``apikey:key-…``, ``terms``)."""
+@dataclass(frozen=True, slots=True)
+class Register:
+    """Deeds of one kind: the ledger action that enters them, and the right that whoever signs one must have."""
 
-    def __init__(self, records: Records, journal: Journal, desk: Desk, *, home: str) -> None:
+    entered: str
+    right: HomeAction
+
+
+class Deeds:
+    """The deeds of one register of a home, by subject (``account:acme``, ``recipient:lab``, ``terms``)."""
+
+    def __init__(self, records: Records, journal: Journal, desk: Desk, *, register: Register, home: str) -> None:
         """Keep documents in `records`, pinned by the ledger behind `journal`."""
+        self._register = register
         self._records = records
         self._journal = journal
         self._desk = desk
@@ -43,11 +51,11 @@ class Deeds:
         """Make `document` what counts for `subject` from now on.
 
         Raises:
-            NotPermitted: `who` may not manage serving.
+            NotPermitted: `who` has not the right.
             Busy: somebody else wrote about the same subject meanwhile.
 
         """
-        grant = self._desk.demand(who, Question(RIGHT.action, purpose=why), Matter(detail={"of": subject}))
+        grant = self._desk.demand(who, Question(self._register.right, purpose=why), Matter(detail={"of": subject}))
         signer, place = grant.identity, self._place(subject)
         settle(self._records, _KIND, put={f"{subject}/{digest(document)}": encode(document)})
         signed = self._signed(subject, digest(document), after=place)
@@ -57,7 +65,7 @@ class Deeds:
             "key": signer.keyring.public.fingerprint(),
             "signature": base64.b64encode(signer.keyring.sign(signed)).decode(),
         }
-        receipt = self._journal.record(Act(signer.label, ENTERED, subject, why), "done", detail=detail)
+        receipt = self._journal.record(Act(signer.label, self._register.entered, subject, why), "done", detail=detail)
         # No claim: the log's key could take it first. Of two that were written after the same one, the first counts.
         if self._place(subject) != receipt.index:
             raise Busy("somebody else wrote about it meanwhile", where=subject, remedy="Repeat the command.")
@@ -86,7 +94,7 @@ class Deeds:
 
     def subjects(self, prefix: str) -> Sequence[str]:
         """Return every subject with that prefix, whether or not anything counts for it."""
-        entries = self._journal.ledger.find(action=ENTERED)
+        entries = self._journal.ledger.find(action=self._register.entered)
         return sorted({entry.event.object for entry in entries if entry.event.object.startswith(prefix)})
 
     def history(self, subject: str) -> list[Entry]:
@@ -98,7 +106,7 @@ class Deeds:
         return chain
 
     def _entries(self, subject: str) -> Iterator[Entry]:
-        return self._journal.ledger.find(action=ENTERED, object=subject)
+        return self._journal.ledger.find(action=self._register.entered, object=subject)
 
     def _place(self, subject: str) -> int:
         """Return the index of the entry that counts, or -1."""
@@ -115,7 +123,7 @@ class Deeds:
         detail, after = entry.event.detail, entry.event.detail.get("after")
         place = after if isinstance(after, int) else -1
         message = self._signed(entry.event.object, str(detail.get("digest")), after=place)
-        return self._desk.was_signed(entry, message, RIGHT)
+        return self._desk.was_signed(entry, message, Question(self._register.right))
 
     def _signed(self, subject: str, named: str, *, after: int) -> bytes:
         statement = {"after": after, "digest": named, "home": self._home, "subject": subject}

@@ -1,0 +1,1 @@
+"""One attack per theft, each naming the guard that it measures, with and without."""
