@@ -36,7 +36,7 @@ def test_a_push_that_failed_is_tried_again_and_nothing_is_said_meanwhile(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accounts = Accounts(
-        Deeds(office.records, office.journal, office.desk, register=SERVING, home="home_test"), office.journal
+        Deeds(office.records, office.journal, office.desk, series=SERVING, home="home_test"), office.journal
     )
     serving: Any = SimpleNamespace(accounts=accounts, home=SimpleNamespace(ledger=office.journal.ledger))
     broker = Broker(serving, office.owner, None, ("m",), cast("Any", None))

@@ -57,7 +57,7 @@ def lookups() -> Iterator[tuple[str, str]]:
             if isinstance(call, ast.Call) and re.search(r"\bledger\.(latest|find)$", ast.unparse(call.func)):
                 for given_action in [*call.args[:1], *(one.value for one in call.keywords if one.arg == "action")]:
                     yield str(file.relative_to(SOURCE)), ast.unparse(given_action)
-            elif isinstance(call, ast.Call) and ast.unparse(call.func) == "Register" and call.args:
+            elif isinstance(call, ast.Call) and ast.unparse(call.func) == "Series" and call.args:
                 yield str(file.relative_to(SOURCE)), ast.unparse(call.args[0])  # what deeds look up
 
 
@@ -65,7 +65,7 @@ def test_every_lookup_of_an_action_outside_the_ledger_is_of_a_state_action() -> 
     found = list(lookups())
     assert len(found) > 5
     for file, action in found:
-        if action == "self._register.entered":  # of a Register, which is in the list by itself
+        if action == "self._series.entered":  # of a Series, which is in the list by itself
             continue
         module = importlib.import_module("strongroom." + file.removesuffix(".py").replace("/", "."))
         value = getattr(module, action) if action.isidentifier() else ast.literal_eval(action)

@@ -14,7 +14,7 @@ office = conftest.office
 
 @pytest.fixture
 def deeds(office: Office) -> Deeds:
-    return Deeds(office.records, office.journal, office.desk, register=SERVING, home="home_test")
+    return Deeds(office.records, office.journal, office.desk, series=SERVING, home="home_test")
 
 
 @pytest.fixture

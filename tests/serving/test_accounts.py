@@ -177,7 +177,7 @@ def test_two_who_write_about_one_subject_at_once_can_not_both_count(deeds: Deeds
     first = Account(name="acme", rpm=1, tokens_per_day=1, created="2026-01-01T00:00:00.000Z")
     deeds.enter(office.owner, "account:acme", first, why="test")
     [entry] = deeds.history("account:acme")
-    other = Deeds(office.records, office.journal, office.desk, register=SERVING, home="home_test")
+    other = Deeds(office.records, office.journal, office.desk, series=SERVING, home="home_test")
     other._entries = lambda _subject: iter(())  # type: ignore[method-assign] - it looked before the first was written
     with pytest.raises(Busy):
         other.enter(office.owner, "account:acme", replace(first, rpm=2), why="test")
@@ -217,7 +217,7 @@ def test_whoever_deletes_a_persons_record_brings_no_revoked_key_back(accounts: A
     accounts.revoke_key(carl, key.id)
     settle(office.records, "person", drop=[one.key for one in office.records.scan("person") if "carl" in one.key])
     fresh = Accounts(
-        Deeds(office.records, office.journal, office.desk, register=SERVING, home="home_test"), office.journal
+        Deeds(office.records, office.journal, office.desk, series=SERVING, home="home_test"), office.journal
     )
     with pytest.raises(RecordAltered, match="can't be judged"):
         fresh.recognise(shown)

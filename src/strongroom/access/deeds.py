@@ -28,7 +28,7 @@ D = TypeVar("D", bound=Record)
 
 
 @dataclass(frozen=True, slots=True)
-class Register:
+class Series:
     """Deeds of one kind: the ledger action that enters them, and the right that whoever signs one must have."""
 
     entered: str
@@ -36,11 +36,11 @@ class Register:
 
 
 class Deeds:
-    """The deeds of one register of a home, by subject (``account:acme``, ``recipient:lab``, ``terms``)."""
+    """The deeds of one series of a home, by subject (``account:acme``, ``recipient:lab``, ``terms``)."""
 
-    def __init__(self, records: Records, journal: Journal, desk: Desk, *, register: Register, home: str) -> None:
+    def __init__(self, records: Records, journal: Journal, desk: Desk, *, series: Series, home: str) -> None:
         """Keep documents in `records`, pinned by the ledger behind `journal`."""
-        self._register = register
+        self._series = series
         self._records = records
         self._journal = journal
         self._desk = desk
@@ -55,7 +55,7 @@ class Deeds:
             Busy: somebody else wrote about the same subject meanwhile.
 
         """
-        grant = self._desk.demand(who, Question(self._register.right, purpose=why), Matter(detail={"of": subject}))
+        grant = self._desk.demand(who, Question(self._series.right, purpose=why), Matter(detail={"of": subject}))
         signer, place = grant.identity, self._place(subject)
         settle(self._records, _KIND, put={f"{subject}/{digest(document)}": encode(document)})
         signed = self._signed(subject, digest(document), after=place)
@@ -65,7 +65,7 @@ class Deeds:
             "key": signer.keyring.public.fingerprint(),
             "signature": base64.b64encode(signer.keyring.sign(signed)).decode(),
         }
-        receipt = self._journal.record(Act(signer.label, self._register.entered, subject, why), "done", detail=detail)
+        receipt = self._journal.record(Act(signer.label, self._series.entered, subject, why), "done", detail=detail)
         # No claim: the log's key could take it first. Of two that were written after the same one, the first counts.
         if self._place(subject) != receipt.index:
             raise Busy("somebody else wrote about it meanwhile", where=subject, remedy="Repeat the command.")
@@ -94,7 +94,7 @@ class Deeds:
 
     def subjects(self, prefix: str) -> Sequence[str]:
         """Return every subject with that prefix, whether or not anything counts for it."""
-        entries = self._journal.ledger.find(action=self._register.entered)
+        entries = self._journal.ledger.find(action=self._series.entered)
         return sorted({entry.event.object for entry in entries if entry.event.object.startswith(prefix)})
 
     def history(self, subject: str) -> list[Entry]:
@@ -106,7 +106,7 @@ class Deeds:
         return chain
 
     def _entries(self, subject: str) -> Iterator[Entry]:
-        return self._journal.ledger.find(action=self._register.entered, object=subject)
+        return self._journal.ledger.find(action=self._series.entered, object=subject)
 
     def _place(self, subject: str) -> int:
         """Return the index of the entry that counts, or -1."""
@@ -123,7 +123,7 @@ class Deeds:
         detail, after = entry.event.detail, entry.event.detail.get("after")
         place = after if isinstance(after, int) else -1
         message = self._signed(entry.event.object, str(detail.get("digest")), after=place)
-        return self._desk.was_signed(entry, message, Question(self._register.right))
+        return self._desk.was_signed(entry, message, Question(self._series.right))
 
     def _signed(self, subject: str, named: str, *, after: int) -> bytes:
         statement = {"after": after, "digest": named, "home": self._home, "subject": subject}

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 
-from strongroom.access.deeds import Deeds, Register
+from strongroom.access.deeds import Deeds, Series
 from strongroom.access.identity import Identity
 from strongroom.access.keys import PublicKeys
 from strongroom.core.canonical import Record
@@ -18,8 +18,8 @@ from strongroom.core.copy_errors import NoSuchRecipient
 from strongroom.core.errors import AlreadyExists
 from strongroom.core.ids import check_name
 
-RECIPIENTS: Final = Register("custody.entered", "custody.recipient")
-COPIES: Final = Register("custody.entered", "lineage.decode")
+RECIPIENTS: Final = Series("custody.entered", "custody.recipient")
+COPIES: Final = Series("custody.entered", "lineage.decode")
 
 Kind = Literal["person", "team", "organisation", "device"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)

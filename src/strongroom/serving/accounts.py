@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from msgspec.structs import replace
 
-from strongroom.access.deeds import Deeds, Register
+from strongroom.access.deeds import Deeds, Series
 from strongroom.access.identity import Identity
 from strongroom.core.canonical import Record
 from strongroom.core.clock import stamp
@@ -28,7 +28,7 @@ from strongroom.serving.roster import Roster, RosterAccount, RosterKey
 RPM: Final = 60  # what a new account gets unless more is said: enough to try, too little to extract
 TOKENS_PER_DAY: Final = 200_000
 ACCEPTED: Final = "serving.accepted"
-SERVING: Final = Register("serving.entered", "serving.manage")
+SERVING: Final = Series("serving.entered", "serving.manage")
 _UNREADABLE: Final = "unreadable"  # the digest of terms that were altered: no key has accepted these
 _MOST_LIMIT: Final = 2**40
 _MOST_TERMS: Final = 256 * 1024  # bytes

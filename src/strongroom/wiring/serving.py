@@ -46,7 +46,7 @@ class Serving:
 
 def serving_of(home: Home) -> Serving:
     """Return the serving side of `home`."""
-    deeds = Deeds(home.records, home.journal, home.desk, register=SERVING, home=home.id)
+    deeds = Deeds(home.records, home.journal, home.desk, series=SERVING, home=home.id)
     return Serving(
         home=home,
         accounts=Accounts(deeds, home.journal),
