@@ -48,6 +48,13 @@ class ServingSettings(_Section, frozen=True):
     usage_seconds: int = 5  # how often the worker brings usage into the ledger
 
 
+class LineageSettings(_Section, frozen=True):
+    """[lineage]: whom the codes of a checkpoint's copies are made for. The first copy of a version settles it."""
+
+    recipients: int = 1000  # copies of a checkpoint among whom the guilty are found
+    colluders: int = 5  # who together can't hide: the code's length grows with the square
+
+
 class LogSettings(_Section, frozen=True):
     """[log]: the program's own diagnostics on standard error, not the ledger."""
 
@@ -62,6 +69,7 @@ class Settings(_Section, frozen=True):
     custody: CustodySettings = CustodySettings()
     access: AccessSettings = AccessSettings()
     serving: ServingSettings = ServingSettings()
+    lineage: LineageSettings = LineageSettings()
     log: LogSettings = LogSettings()
 
 
@@ -71,6 +79,8 @@ _BOUNDS = {
     ("access", "approval_hours"): (1, 7 * 24),
     ("access", "sole_owner_delay_hours"): (24, 365 * 24),
     ("serving", "usage_seconds"): (1, 3600),
+    ("lineage", "recipients"): (2, 1_000_000),
+    ("lineage", "colluders"): (1, 12),
 }
 
 

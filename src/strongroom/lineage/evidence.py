@@ -22,7 +22,7 @@ import numpy as np
 from strongroom.core.canonical import Record, encode
 from strongroom.core.errors import ProofInvalid
 from strongroom.core.secrets import Secret
-from strongroom.lineage.codes import COMMON, Design, biases, common_code, own_code, packed, unpacked
+from strongroom.lineage.codes import COMMON, biases, common_code, own_code, packed, unpacked
 from strongroom.lineage.decode import SCORER, Candidate, Manner, Reading, Scheme, Verdict, decode
 from strongroom.lineage.keys import SCHEME, CheckpointKeys, checkpoint_keys, derive
 
@@ -96,16 +96,16 @@ class Evidence(Record, frozen=True):
     versions: Annotated[int, msgspec.Meta(ge=1, le=_MOST)]
 
 
-def committed(master: Secret, checkpoint: str, copy: str, *, design: Design) -> Made:
-    """Return what is committed to for a copy, and all of its openings. The openings are secret until shown."""
+def committed(master: Secret, checkpoint: str, copy: str, *, segments: int) -> Made:
+    """Return what is committed to for a copy of so many `segments`, and all of its openings. The openings are secret until shown."""
     keys = checkpoint_keys(master, checkpoint)
-    bias = biases(keys.biases, design.own)
+    bias = biases(keys.biases, segments - COMMON)
     values = _values(keys, bias.astype("<u2").tobytes(), packed(own_code(derive(master, "code", copy), bias)))
     openings: dict[Part, Opening] = {
         part: Opening(value, derive(master, "salt", f"{copy}/{part}").reveal()) for part, value in values.items()
     }
     leaves: dict[Part, _Digest] = {part: _leaf(part, one) for part, one in openings.items()}
-    whole = Committed(SCHEME, checkpoint, copy, design.segments, SCORER, leaves)
+    whole = Committed(SCHEME, checkpoint, copy, segments, SCORER, leaves)
     return whole, openings
 
 
