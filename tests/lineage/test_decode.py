@@ -108,7 +108,9 @@ DESIGN = Design(10, 2, 1e-6)
 def accused() -> tuple[tuple[Reading, Reading], Verdict, dict[str, evidence.Made]]:
     keys = checkpoint_keys(MASTER, "ckpt-1")
     bias = biases(keys.biases, DESIGN.own)
-    made = {f"copy-{at}": evidence.committed(MASTER, "ckpt-1", f"copy-{at}", segments=DESIGN.segments) for at in range(4)}
+    made = {
+        f"copy-{at}": evidence.committed(MASTER, "ckpt-1", f"copy-{at}", segments=DESIGN.segments) for at in range(4)
+    }
     candidates = [Candidate(copy, f"of {copy}", own_code(derive(MASTER, "code", copy), bias)) for copy in made]
     scheme = Scheme(bias, common_code(keys.common))
     whole = np.concatenate([scheme.common, candidates[2].code])[None].astype(float)

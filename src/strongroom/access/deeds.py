@@ -58,7 +58,7 @@ class Deeds:
         grant = self._desk.demand(who, Question(self._series.right, purpose=why), Matter(detail={"of": subject}))
         signer, place = grant.identity, self._place(subject)
         settle(self._records, _KIND, put={f"{subject}/{digest(document)}": encode(document)})
-        signed = self._signed(subject, digest(document), after=place)
+        signed = deed_bytes(subject, digest(document), home=self._home, after=place)
         detail: Detail = {
             "digest": digest(document),
             "after": place,
@@ -122,9 +122,10 @@ class Deeds:
         """Whether the entry's maker might make it then, and signed it."""
         detail, after = entry.event.detail, entry.event.detail.get("after")
         place = after if isinstance(after, int) else -1
-        message = self._signed(entry.event.object, str(detail.get("digest")), after=place)
+        message = deed_bytes(entry.event.object, str(detail.get("digest")), home=self._home, after=place)
         return self._desk.was_signed(entry, message, Question(self._series.right))
 
-    def _signed(self, subject: str, named: str, *, after: int) -> bytes:
-        statement = {"after": after, "digest": named, "home": self._home, "subject": subject}
-        return b"strongroom deed v1\n" + encode(statement)
+
+def deed_bytes(subject: str, named: str, *, home: str, after: int) -> bytes:
+    """Return what the signer of a deed signs: the digest `named`, in its place after the ledger entry `after`."""
+    return b"strongroom deed v1\n" + encode({"after": after, "digest": named, "home": home, "subject": subject})

@@ -97,7 +97,7 @@ class Evidence(Record, frozen=True):
 
 
 def committed(master: Secret, checkpoint: str, copy: str, *, segments: int) -> Made:
-    """Return what is committed to for a copy of so many `segments`, and all of its openings. The openings are secret until shown."""
+    """Return what is committed to for a copy of so many `segments`, and all openings: secrets until they are shown."""
     keys = checkpoint_keys(master, checkpoint)
     bias = biases(keys.biases, segments - COMMON)
     values = _values(keys, bias.astype("<u2").tobytes(), packed(own_code(derive(master, "code", copy), bias)))

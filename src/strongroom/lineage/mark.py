@@ -134,7 +134,7 @@ class WeightMarks:
         scale = alpha / math.sqrt(segments / where.weights)
         target = scale * (SIGNAL * np.concatenate([scheme.common, code]) - HOST * sums.values)
         amplitude = target / np.sqrt(np.maximum(sums.counts, 1.0))
-        embedding = Embedding(where, seen.sigma, amplitude[dealt], streams=streams)
+        embedding = Embedding(where, seen.sigma, units=amplitude[dealt], streams=streams)
         prepared = Prepared(checkpoint, copy, where, sums.values, target, alpha)
         return WeightMark(self._master, prepared, embedding)
 

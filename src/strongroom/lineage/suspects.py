@@ -7,7 +7,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from strongroom.core.errors import BadInput
 from strongroom.core.safetensors_header import LENGTH_BYTES, Header, Tensor, header_length, parse_header
@@ -73,7 +73,7 @@ class SafetensorsFiles:
         while self._descriptors:
             os.close(self._descriptors.pop())
 
-    def __enter__(self) -> SafetensorsFiles:
+    def __enter__(self) -> Self:
         """Return itself."""
         return self
 

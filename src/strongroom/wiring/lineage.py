@@ -1,0 +1,151 @@
+"""Whose copy a file is: the mark's master secret, every copy that was issued, the original, and the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from strongroom.access.identity import Identity
+from strongroom.access.policy import Question
+from strongroom.core.copy_errors import NoSuchCopy
+from strongroom.core.ids import CheckpointName
+from strongroom.core.secrets import Secret
+from strongroom.custody.copy_formats import IssuedCopy
+from strongroom.custody.housekeys import LINEAGE_MASTER
+from strongroom.custody.marked import ReaderTensors
+from strongroom.custody.vault import Purpose
+from strongroom.ledger.journal import Act, Detail
+from strongroom.lineage.codes import COMMON, biases, common_code, own_code
+from strongroom.lineage.decode import Candidate, Reading, Scheme, Verdict, decode
+from strongroom.lineage.evidence import Made, committed
+from strongroom.lineage.keys import checkpoint_keys, derive
+from strongroom.lineage.projections import find_projections
+from strongroom.lineage.readings import against_original, blind
+from strongroom.ports.marks import Progress, Tensors
+from strongroom.wiring.copies import copies_of, housekeys_of
+from strongroom.wiring.home import Home
+from strongroom.wiring.table import load
+
+GGUF: Final = b"GGUF"
+Watch = Callable[[str], AbstractContextManager[Progress | None]]
+"""Who is told of progress: called with what begins, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A verdict, what it was read off, and what was committed to for each copy of that checkpoint version."""
+
+    verdict: Verdict
+    version: int
+    readings: tuple[Reading, ...]
+    copies: Mapping[str, IssuedCopy]
+    made: Mapping[str, Made]
+
+
+def decode_file(home: Home, who: Identity, path: Path, against: CheckpointName, *, watch: Watch) -> Decoded:
+    """Say whose copy of `against` the file or folder at `path` was made from. Question and answer are in the ledger.
+
+    Every version that copies were issued of is looked at, each blind; the current one against its original as well.
+
+    Raises:
+        NotPermitted: the policy does not let `who` ask, or open the original.
+        NoSuchCopy: no copy of it was ever issued.
+        BadInput: the file can't be read as weights.
+        OtherShape: its weights have not the checkpoint's shape.
+
+    """
+    question = Question("lineage.decode", purpose=f"whose copy of {against}")
+    home.desk.require(who, question)
+    every = copies_of(home).all()
+    versions: dict[str, list[IssuedCopy]] = {}
+    for one in every:
+        if one.title == against:
+            versions.setdefault(one.checkpoint, []).append(one)
+    if not versions:
+        raise NoSuchCopy("no copy of it was ever issued", where=str(against))
+    master = housekeys_of(home).obtain(who, LINEAGE_MASTER, question)
+    tried = _Tried(copies=len(every), versions=len({one.checkpoint for one in every}))
+    with ExitStack() as stack:
+        suspect = stack.enter_context(open_suspect(path))
+        original = stack.enter_context(home.vault.open(who, against, Purpose(question.purpose, {"for": "decode"})))
+        current = home.vault.registry.current(against).checkpoint
+        whole = ReaderTensors(original)
+        found = [
+            _decode(master, suspect, copies, original=(whole, ident == current), tried=tried, watch=watch)
+            for ident, copies in versions.items()
+        ]
+    best = min(found, key=_rank)
+    _record(home, who, against, best)
+    return best
+
+
+def open_suspect(path: Path) -> AbstractContextManager[Tensors]:
+    """Open a GGUF file, a safetensors file, or a folder of them.
+
+    Raises:
+        BadInput: it is none.
+        MissingExtra: a GGUF file, and the package that reads it is not installed.
+
+    """
+    kind = "gguf" if _starts(path) == GGUF else "safetensors"
+    opener: Callable[[Path], AbstractContextManager[Tensors]] = load("suspects", kind)
+    return opener(path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    copies: int
+    versions: int
+
+
+def _decode(
+    master: Secret,
+    suspect: Tensors,
+    copies: Sequence[IssuedCopy],
+    *,
+    original: tuple[Tensors, bool],
+    tried: _Tried,
+    watch: Watch,
+) -> Decoded:
+    """Compare the suspect with the copies of one checkpoint version."""
+    checkpoint, segments = copies[0].checkpoint, copies[0].mark.segments
+    weights, is_current = original
+    keys, where = checkpoint_keys(master, checkpoint), find_projections(weights.infos())
+    with watch("reading the suspect") as progress:
+        readings = [blind(suspect, where, keys, segments=segments, progress=progress)]
+    if is_current:
+        readings.append(against_original(suspect, weights, where, keys=keys, segments=segments))
+    bias = biases(keys.biases, segments - COMMON)
+    candidates = [
+        Candidate(one.copy, one.recipient.name, own_code(derive(master, "code", one.copy), bias)) for one in copies
+    ]
+    verdict = decode(
+        readings, Scheme(bias, common_code(keys.common)), candidates, tried=tried.copies, versions=tried.versions
+    )
+    made = {one.copy: committed(master, checkpoint, one.copy, segments=segments) for one in copies}
+    return Decoded(verdict, copies[0].version, tuple(readings), {one.copy: one for one in copies}, made)
+
+
+def _rank(one: Decoded) -> tuple[int, float, float]:
+    order = {"match": 0, "inconclusive": 1, "no_match": 2}
+    return order[one.verdict.verdict], one.verdict.log10_p, one.verdict.checkpoint_log10_p
+
+
+def _starts(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(GGUF))
+    except OSError:  # a folder, or what can't be read: whoever opens it says so
+        return b""
+
+
+def _record(home: Home, who: Identity, against: CheckpointName, found: Decoded) -> None:
+    verdict = found.verdict
+    detail: Detail = {"verdict": verdict.verdict, "candidates": verdict.candidates, "tried": verdict.tried}
+    named = [one.copy for one in verdict.colluders] or ([verdict.copy] if verdict.copy else [])
+    if named:
+        detail["copies"] = ",".join(named)
+    home.journal.record(Act(who.label, "lineage.decode", f"checkpoint:{against}"), "done", detail=detail)
