@@ -45,9 +45,9 @@ def decode(call: Call, path: Path, *, against: str, evidence: Path | None, exper
         with call.progress(what, unit="weights") as step:
             yield step
 
-    found = decode_file(call.home, who, path, title, watch=watch)
+    found = decode_file(call.home, who, path, against=title, watch=watch)
     if evidence is not None and found.verdict.verdict == "match":
-        _write(evidence, write_evidence(call.home, who, title, found, expert=expert))
+        _write(evidence, write_evidence(call.home, who, found, against=title, expert=expert))
     document = _document(found.verdict) | {"version": found.version}
     if evidence is not None:
         document["evidence"] = str(evidence) if found.verdict.verdict == "match" else None

@@ -45,7 +45,7 @@ class Decoded:
     made: Mapping[str, Made]
 
 
-def decode_file(home: Home, who: Identity, path: Path, against: CheckpointName, *, watch: Watch) -> Decoded:
+def decode_file(home: Home, who: Identity, path: Path, *, against: CheckpointName, watch: Watch) -> Decoded:
     """Say whose copy of `against` the file or folder at `path` was made from. Question and answer are in the ledger.
 
     Every version that copies were issued of is looked at, each blind; the current one against its original as well.
@@ -67,18 +67,14 @@ def decode_file(home: Home, who: Identity, path: Path, against: CheckpointName, 
     if not versions:
         raise NoSuchCopy("no copy of it was ever issued", where=str(against))
     master = housekeys_of(home).obtain(who, LINEAGE_MASTER, question)
-    tried = _Tried(copies=len(every), versions=len({one.checkpoint for one in every}))
+    current = home.vault.registry.current(against).checkpoint
     with ExitStack() as stack:
         suspect = stack.enter_context(open_suspect(path))
         original = stack.enter_context(home.vault.open(who, against, Purpose(question.purpose, {"for": "decode"})))
-        current = home.vault.registry.current(against).checkpoint
-        whole = ReaderTensors(original)
-        found = [
-            _decode(master, suspect, copies, original=(whole, ident == current), tried=tried, watch=watch)
-            for ident, copies in versions.items()
-        ]
+        case = _Case(master, suspect, ReaderTensors(original), current, every)
+        found = [_decode(case, copies, watch) for copies in versions.values()]
     best = min(found, key=_rank)
-    _record(home, who, against, best)
+    _record(home, who, best, against=against)
     return best
 
 
@@ -96,36 +92,34 @@ def open_suspect(path: Path) -> AbstractContextManager[Tensors]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Tried:
-    copies: int
-    versions: int
+class _Case:
+    """What a suspect is compared with."""
+
+    master: Secret
+    suspect: Tensors
+    original: Tensors  # of the current version
+    current: str  # its id
+    every: Sequence[IssuedCopy]  # every copy of every checkpoint
 
 
-def _decode(
-    master: Secret,
-    suspect: Tensors,
-    copies: Sequence[IssuedCopy],
-    *,
-    original: tuple[Tensors, bool],
-    tried: _Tried,
-    watch: Watch,
-) -> Decoded:
+def _decode(case: _Case, copies: Sequence[IssuedCopy], watch: Watch) -> Decoded:
     """Compare the suspect with the copies of one checkpoint version."""
     checkpoint, segments = copies[0].checkpoint, copies[0].mark.segments
-    weights, is_current = original
-    keys, where = checkpoint_keys(master, checkpoint), find_projections(weights.infos())
+    keys, where = checkpoint_keys(case.master, checkpoint), find_projections(case.original.infos())
     with watch("reading the suspect") as progress:
-        readings = [blind(suspect, where, keys, segments=segments, progress=progress)]
-    if is_current:
-        readings.append(against_original(suspect, weights, where, keys=keys, segments=segments))
+        readings = [blind(case.suspect, where, keys, segments=segments, progress=progress)]
+    if checkpoint == case.current:
+        readings.append(against_original(case.suspect, case.original, where, keys=keys, segments=segments))
     bias = biases(keys.biases, segments - COMMON)
-    candidates = [
-        Candidate(one.copy, one.recipient.name, own_code(derive(master, "code", one.copy), bias)) for one in copies
-    ]
+    codes = {one.copy: own_code(derive(case.master, "code", one.copy), bias) for one in copies}
     verdict = decode(
-        readings, Scheme(bias, common_code(keys.common)), candidates, tried=tried.copies, versions=tried.versions
+        readings,
+        Scheme(bias, common_code(keys.common)),
+        [Candidate(one.copy, one.recipient.name, codes[one.copy]) for one in copies],
+        tried=len(case.every),
+        versions=len({one.checkpoint for one in case.every}),
     )
-    made = {one.copy: committed(master, checkpoint, one.copy, segments=segments) for one in copies}
+    made = {one.copy: committed(case.master, checkpoint, one.copy, segments=segments) for one in copies}
     return Decoded(verdict, copies[0].version, tuple(readings), {one.copy: one for one in copies}, made)
 
 
@@ -142,7 +136,7 @@ def _starts(path: Path) -> bytes:
         return b""
 
 
-def _record(home: Home, who: Identity, against: CheckpointName, found: Decoded) -> None:
+def _record(home: Home, who: Identity, found: Decoded, *, against: CheckpointName) -> None:
     verdict = found.verdict
     detail: Detail = {"verdict": verdict.verdict, "candidates": verdict.candidates, "tried": verdict.tried}
     named = [one.copy for one in verdict.colluders] or ([verdict.copy] if verdict.copy else [])

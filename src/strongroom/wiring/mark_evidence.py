@@ -64,9 +64,9 @@ class Checked:
 
 
 def write_evidence(
-    home: Home, who: Identity, against: CheckpointName, found: Decoded, *, expert: str | None = None
+    home: Home, who: Identity, found: Decoded, *, against: CheckpointName, expert: str | None = None
 ) -> bytes:
-    """Return the evidence of a match; with `expert`, the one named is shown the mark's secrets. The ledger says so first.
+    """Return the evidence of a match; whoever `expert` names is shown the mark's secrets. The ledger says so first.
 
     Raises:
         BadInput: nobody is named, so there is nothing to show.

@@ -31,7 +31,17 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
         "np": "strongroom.custody.tensors:as_numpy",
         "pt": "strongroom.engines.torch_tensors:make_tensor",
     },
-    "demo-model": {"smollm2": "strongroom.engines.demo_model:demo_model"},
+    "demo-model": {
+        "smollm2": "strongroom.engines.demo_model:demo_model",
+        "fine-tuned": "strongroom.engines.reference_host:fine_tuned",
+    },
+    "suspects": {
+        "safetensors": "strongroom.lineage.suspects:SafetensorsFiles",
+        "gguf": "strongroom.engines.gguf_weights:GgufTensors",
+    },
+    "measure": {"perplexity": "strongroom.engines.perplexity:paired_cost"},
+    "leak": {"gguf": "strongroom.engines.gguf_write:write_gguf"},
+    "attack": {"collude": "strongroom.attacks.collude:run"},
 }
 _KEYS: Final[Mapping[str, str]] = {"ledger": "ledger.store", "records": "records.store", "blobs": "custody.store"}
 
