@@ -133,7 +133,7 @@ def by_segment(sums: Sums, dealt: npt.NDArray[np.int32], segments: int) -> Sums:
     if dealt.shape != sums.counts.shape:
         raise BadInput(f"{dealt.size} hidden units are dealt, but {sums.counts.size} were read", where="segments")
     three = (sums.correlations, sums.energies, sums.counts)
-    return Sums(*(np.bincount(dealt, weights=one, minlength=segments) for one in three))
+    return Sums(*(np.bincount(dealt, weights=one, minlength=segments).astype(np.float64) for one in three))
 
 
 class _Lines:
