@@ -14,6 +14,7 @@ import pytest
 from strongroom.core.copy_errors import OtherShape
 from strongroom.core.errors import BadInput
 from strongroom.core.secrets import Secret
+from strongroom.lineage import elements
 from strongroom.lineage.chips import Chips
 from strongroom.lineage.correlate import Original, Sums, by_segment, differences, survey
 from strongroom.lineage.embed import Embedding, Streams
@@ -117,6 +118,35 @@ def test_differences_are_what_the_definition_says(dtype: str) -> None:
     where = find_projections(Held(before).infos())
     original = Original(Held(before), survey(Held(before), where, CHIPS).sigma)
     same(differences(Held(after), original, where, chips=CHIPS), naive(after, where, before))
+
+
+@pytest.mark.parametrize("read_bytes", [1, 30_000, 8 << 20])
+def test_tensors_larger_than_the_buffer_are_read_in_turns(monkeypatch: pytest.MonkeyPatch, read_bytes: int) -> None:
+    """The same sums whatever the buffer; and what fits it is read once, even if it is gone through twice."""
+    monkeypatch.setattr(elements, "_READ_BYTES", read_bytes)
+    monkeypatch.setattr(elements, "CHUNK", 4000)
+    before = gaussian(np.random.default_rng(15), layers=1, hidden=500, width=90)
+    after = {name: (one.astype(np.float32) * 1.01).astype(one.dtype) for name, one in before.items()}
+    where = find_projections(Held(before).infos())
+    counting = Counting(before)
+    found = survey(counting, where, CHIPS)
+    same(found.sums, naive(before, where))
+    times = 1 if read_bytes > 500 * 90 * 2 else 2
+    assert counting.elements == {name: 45_000 * (times if "down" in name else 1) for name in before}
+    original = Original(Held(before), found.sigma)
+    same(differences(Held(after), original, where, chips=CHIPS), naive(after, where, before))
+
+
+class Counting(Held):
+    """Counts what is read."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        super().__init__(arrays)
+        self.elements = dict.fromkeys(arrays, 0)
+
+    def read_into(self, name: str, first: int, buffer: memoryview) -> None:
+        self.elements[name] += len(buffer) // self.arrays[name].itemsize
+        super().read_into(name, first, buffer)
 
 
 def test_scaling_units_changes_nothing() -> None:
