@@ -20,6 +20,7 @@ import engine
 import custody
 import gateway
 import ledger
+import lineage
 import watermark
 
 HERE = Path(__file__).resolve().parent
@@ -30,6 +31,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "engine": engine.main,
     "gateway": gateway.main,
     "ledger": ledger.main,
+    "lineage": lineage.main,
     "watermark": watermark.main,
 }
 

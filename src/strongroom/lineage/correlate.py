@@ -113,8 +113,9 @@ def differences(
         lines, scale = _Lines(tensor, chips), _inverse(original.sigma[tensor.name])
         for (first, some), (_, base) in zip(now.chunks(), before.chunks(), strict=True):
             there = some != 0
-            np.subtract(some, base, out=some)
-            np.multiply(some, tensor.along(scale[tensor.lines_of(first, len(some))]), out=some)
+            with np.errstate(over="ignore"):  # cut below
+                np.subtract(some, base, out=some)
+                np.multiply(some, tensor.along(scale[tensor.lines_of(first, len(some))]), out=some)
             np.clip(some, -_CHANGE_CUT, _CHANGE_CUT, out=some)
             np.multiply(some, there, out=some)
             lines.add(first, some, there)
@@ -133,7 +134,7 @@ def by_segment(sums: Sums, dealt: npt.NDArray[np.int32], segments: int) -> Sums:
     if dealt.shape != sums.counts.shape:
         raise BadInput(f"{dealt.size} hidden units are dealt, but {sums.counts.size} were read", where="segments")
     three = (sums.correlations, sums.energies, sums.counts)
-    return Sums(*(np.bincount(dealt, weights=one, minlength=segments) for one in three))
+    return Sums(*(np.bincount(dealt, weights=one, minlength=segments).astype(np.float64) for one in three))
 
 
 class _Lines:

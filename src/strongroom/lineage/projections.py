@@ -165,7 +165,10 @@ def _blocks(infos: Mapping[str, TensorInfo]) -> dict[str, list[_Found]]:
     plain = {prefix: block for prefix, block in whole.items() if all(one.info.dtype in PLAIN for one in block)}
     if not plain:
         example = next(iter(whole.values()))[0].name
-        raise NothingToMark(f"its MLP projections are quantised ({', '.join(others)})", where=f"tensor {example!r}")
+        raise NothingToMark(
+            f"its MLP projections are quantised or not in 16 or 32 bits ({', '.join(others)})",
+            where=f"tensor {example!r}",
+        )
     return plain
 
 
