@@ -59,7 +59,9 @@ class Copies:
 
                 host: Path = load("demo-model", "fine-tuned")(tour.work / "model", step)
             done = granted(tour.call("custody", "seal", str(host), TUNED, who="carla"))
-            return f"{pick(done, 'tensors')} tensors in bfloat16; the packaged 4-bit weights would carry no mark for long"
+            return (
+                f"{pick(done, 'tensors')} tensors in bfloat16; the packaged 4-bit weights would carry no mark for long"
+            )
 
         tour.step("A fine-tune of the model is sealed", "dither, 40 steps of training, seal", seal)
 
@@ -123,7 +125,8 @@ class Copies:
             found = granted(tour.call(*words, who="carla"))
             if (pick(found, "verdict"), pick(found, "recipient")) != ("match", _LEAKER):
                 raise Unexpected(f"{pick(found, 'verdict')} {pick(found, 'recipient')}")
-            return f"match {_LEAKER}: p = 10^{float(pick(found, 'log10_p')):.0f}, exact, over {pick(found, 'tried')} copies"
+            chance = f"10^{float(pick(found, 'log10_p')):.0f}"
+            return f"match {_LEAKER}: p = {chance}, exact, corrected for {pick(found, 'tried')} copies"
 
         def check() -> str:
             vkey = pick(granted(tour.call("ledger", "prove", "0")), "vkey")
@@ -136,7 +139,9 @@ class Copies:
             found = granted(tour.call("lineage", "decode", model, "--against", TUNED, who="carla"))
             if pick(found, "verdict") != "no_match":
                 raise Unexpected(pick(found, "verdict"))
-            return f"no_match over {pick(found, 'tried')} copies; p of the best fit 10^{float(pick(found, 'log10_p')):.1f}"
+            return (
+                f"no_match over {pick(found, 'tried')} copies; p of the best fit 10^{float(pick(found, 'log10_p')):.1f}"
+            )
 
         tour.step("The leaked file names the partner", "lineage decode, over every copy", decode)
         tour.step("A stranger checks the accusation offline", "lineage check", check)

@@ -40,8 +40,8 @@ _EXACT: Final = (
     "or the copy itself, is outside of it: a copy stolen from the recipient is still the recipient's copy."
 )
 _TRIED: Final = (
-    "The number of copies that the p-value is corrected for is the issuer's count; whoever may read the ledger can count "
-    "the entries of copies in it."
+    "The number of copies that the p-value is corrected for is the issuer's count; whoever may read the ledger can "
+    "count the copies in it."
 )
 _LOST: Final = "A mark does not outlive distillation; hidden units that were permuted must be aligned first."
 LIMITS: Final = (_COMMITTED, _EXACT, _TRIED, _LOST)

@@ -1,0 +1,146 @@
+"""A mark from its making to its reading, on whole (small) checkpoints: what the house's port promises."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from strongroom.core.copy_errors import CoarseGrid, MarkTooWeak, NothingToMark
+from strongroom.core.secrets import Secret
+from strongroom.lineage.codes import COMMON, Design, biases, common_code, own_code
+from strongroom.lineage.decode import Candidate, Scheme, Verdict, decode
+from strongroom.lineage.evidence import committed
+from strongroom.lineage.keys import checkpoint_keys, derive
+from strongroom.lineage.mark import WeightMark, WeightMarks
+from strongroom.lineage.projections import find_projections
+from strongroom.lineage.segments import deal
+from strongroom.lineage.readings import against_original, blind
+from tests.lineage.tensors import Held, gaussian
+
+MASTER = Secret(bytes(range(32)))
+DESIGN = Design(100, 2, 1e-6)  # 364 segments and 256
+MARKS = WeightMarks(MASTER, lambda _: DESIGN.segments)
+
+
+@cache
+def host(dtype: str = "BF16") -> Held:
+    return Held(gaussian(np.random.default_rng(5), layers=12, hidden=512, width=192, dtype=dtype))
+
+
+def marked(copy: str, original: Held) -> tuple[Held, WeightMark]:
+    mark = MARKS.prepare("ckpt-1", copy, original)
+    made = Held({name: one.copy() for name, one in original.arrays.items()})
+    for name in mark.names():
+        mark.apply(name, 0, memoryview(made.arrays[name].reshape(-1).view(np.uint8)))
+    return made, mark
+
+
+def whose(suspect: Held, original: Held, copies: int = 20) -> list[Verdict]:
+    keys, where = checkpoint_keys(MASTER, "ckpt-1"), find_projections(original.infos())
+    bias = biases(keys.biases, DESIGN.own)
+    candidates = [
+        Candidate(f"copy-{at}", f"r{at}", own_code(derive(MASTER, "code", f"copy-{at}"), bias)) for at in range(copies)
+    ]
+    readings = (
+        blind(suspect, where, keys, segments=DESIGN.segments),
+        against_original(suspect, original, where, keys=keys, segments=DESIGN.segments),
+    )
+    scheme = Scheme(bias, common_code(keys.common))
+    return [decode(some, scheme, candidates, tried=copies) for some in (readings[:1], readings[1:], readings)]
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])
+def test_a_copy_is_read_back_and_named(dtype: str) -> None:
+    copy, mark = marked("copy-3", host(dtype))
+    report = mark.read_back(copy)
+    assert report.segments == 620
+    assert report.retained > 10
+    assert math.isclose(report.retained, report.alpha * math.sqrt(12 * 3 * 512 * 192), rel_tol=0.1)
+    assert report.log10_p < -12
+    assert mark.commitment == committed(MASTER, "ckpt-1", "copy-3", segments=620)[0].digest()
+    for found in whose(copy, host(dtype)):
+        assert (found.verdict, found.recipient) == ("match", "r3")
+        assert found.checkpoint_log10_p < -10
+
+
+def test_an_unmarked_or_anothers_copy_is_not_passed_as_this_one() -> None:
+    _, mark = marked("copy-3", host())
+    with pytest.raises(MarkTooWeak):
+        mark.read_back(host())
+    other, _ = marked("copy-4", host())
+    with pytest.raises(MarkTooWeak):
+        mark.read_back(other)
+
+
+def test_two_who_average_are_both_named_and_the_original_names_nobody() -> None:
+    one, two = marked("copy-3", host())[0], marked("copy-11", host())[0]
+    both = Held(
+        {
+            name: ((values.astype(np.float32) + two.arrays[name].astype(np.float32)) / 2).astype(ml_dtypes.bfloat16)
+            for name, values in one.arrays.items()
+        }
+    )
+    found = whose(both, host())[2]
+    assert {each.recipient for each in found.colluders} == {"r3", "r11"}
+    alone, changes, together = whose(host(), host())
+    assert (alone.verdict, together.verdict) == ("no_match", "no_match")
+    assert (changes.verdict, changes.covered) == ("inconclusive", 0.0)  # nothing was changed: by itself, no evidence
+
+
+def test_a_scaled_unit_and_a_merge_with_the_unmarked_change_nothing_of_the_verdict() -> None:
+    copy, _ = marked("copy-3", host())
+    scaled = dict(copy.arrays)
+    for layer in range(12):
+        up, down = (f"model.layers.{layer}.mlp.{name}_proj.weight" for name in ("up", "down"))
+        scaled[up], scaled[down] = scaled[up] * 4, scaled[down] / 4
+    assert (
+        whose(Held({name: one.astype(ml_dtypes.bfloat16) for name, one in scaled.items()}), host())[0].recipient == "r3"
+    )
+    merged = {
+        name: ((values.astype(np.float32) + host().arrays[name].astype(np.float32)) / 2).astype(np.float32)
+        for name, values in copy.arrays.items()
+    }
+    assert whose(Held(merged), host())[1].recipient == "r3"
+
+
+def test_half_of_the_layers_are_enough() -> None:
+    copy, _ = marked("copy-3", host())
+    part = {name: one for name, one in copy.arrays.items() if int(name.split(".")[2]) < 6}
+    found = whose(Held(part), host())[2]
+    assert found.recipient == "r3"
+    assert found.covered > 0.9
+
+
+def test_what_can_carry_no_mark_is_refused() -> None:
+    small = Held(gaussian(np.random.default_rng(1), layers=2, hidden=512, width=64))
+    with pytest.raises(MarkTooWeak, match="strength"):
+        MARKS.prepare("ckpt-1", "copy-1", small)
+    few = Held(gaussian(np.random.default_rng(1), layers=1, hidden=512, width=2048))
+    with pytest.raises(MarkTooWeak, match="hidden units"):
+        MARKS.prepare("ckpt-1", "copy-1", few)
+    with pytest.raises(NothingToMark):
+        MARKS.prepare("ckpt-1", "copy-1", Held({"wte.weight": np.zeros((8, 8), np.float32)}))
+    grid = {
+        name: (np.round(one.astype(np.float32) / 0.03).clip(-8, 7) * 0.03).astype(ml_dtypes.bfloat16)
+        for name, one in host().arrays.items()
+    }
+    with pytest.raises(CoarseGrid):
+        MARKS.prepare("ckpt-1", "copy-1", Held(grid))
+
+
+def test_copies_differ_only_where_their_codes_do() -> None:
+    one, two = marked("copy-3", host())[0], marked("copy-11", host())[0]
+    keys = checkpoint_keys(MASTER, "ckpt-1")
+    bias = biases(keys.biases, DESIGN.own)
+    codes = [own_code(derive(MASTER, "code", name), bias) for name in ("copy-3", "copy-11")]
+    dealt = deal(keys.segments, 12 * 512, DESIGN.segments)
+    same = np.concatenate([np.ones(COMMON, bool), codes[0] == codes[1]])[dealt]
+    gate = "model.layers.7.mlp.gate_proj.weight"
+    equal = (one.arrays[gate] == two.arrays[gate]).all(axis=1)
+    units = slice(7 * 512, 8 * 512)
+    assert equal[same[units]].all()
+    assert not equal[~same[units]].any()
