@@ -60,11 +60,13 @@ class Embedding:
         `sigma` is what the survey of the same weights found.
 
         Raises:
-            BadInput: there is not one finite amplitude for each hidden unit.
+            BadInput: there is not one finite amplitude for each hidden unit, or a tensor without its `sigma`.
 
         """
         if units.shape != (where.units,) or not np.isfinite(units).all():
             raise BadInput(f"a mark needs {where.units} finite amplitudes, one a hidden unit", where="amplitudes")
+        if not sigma.keys() >= {one.name for one in where.tensors}:
+            raise BadInput("the survey is of a part of the checkpoint: a mark needs all of it", where="sigma")
         self._streams = streams
         self._tensors = {one.name: one for one in where.tensors}
         self._gains: Mapping[str, F32] = {
