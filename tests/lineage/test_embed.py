@@ -161,3 +161,5 @@ def test_amplitudes_must_fit_the_units() -> None:
     for units in (np.ones(3), np.full(4, np.nan)):
         with pytest.raises(BadInput):
             Embedding(where, roots, units=units, streams=STREAMS)
+    with pytest.raises(BadInput, match="part of the checkpoint"):
+        Embedding(where, {UP: roots[UP]}, units=np.ones(4), streams=STREAMS)

@@ -33,6 +33,7 @@ _F16_MOST: Final = np.float32(65504)
 _F32_MOST: Final = np.finfo(np.float32).max
 _F16_NORMAL: Final = np.float32(2**-14)  # below, float16 has steps of 2^-24
 _F16_STEPS: Final = np.float32(2**24)
+_F16_EXPONENTS: Final = (127 - 15) << 10  # how far apart the zeros of the exponents are, in float16's steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +60,13 @@ class Embedding:
         `sigma` is what the survey of the same weights found.
 
         Raises:
-            BadInput: there is not one finite amplitude for each hidden unit.
+            BadInput: there is not one finite amplitude for each hidden unit, or a tensor without its `sigma`.
 
         """
         if units.shape != (where.units,) or not np.isfinite(units).all():
             raise BadInput(f"a mark needs {where.units} finite amplitudes, one a hidden unit", where="amplitudes")
+        if not sigma.keys() >= {one.name for one in where.tensors}:
+            raise BadInput("the survey is of a part of the checkpoint: a mark needs all of it", where="sigma")
         self._streams = streams
         self._tensors = {one.name: one for one in where.tensors}
         self._gains: Mapping[str, F32] = {
@@ -155,16 +158,19 @@ def _mark_f16(words: U16, delta: F32, dither: U16) -> None:
     value += delta
     np.clip(value, -_F16_MOST, _F16_MOST, out=value)
     small = np.flatnonzero(np.abs(value) < _F16_NORMAL)
-    low = value[small]
-    steps = np.abs(low) * _F16_STEPS
+    steps = np.abs(value[small]) * _F16_STEPS
     below = np.floor(steps)
     below += steps - below + dither[small].astype(np.float32) * np.float32(2**-16) >= 1
     bits = value.view(np.uint32)
     bits += dither >> 3
-    bits &= 0xFFFF_E000
-    value[small] = np.copysign(below / _F16_STEPS, low)
-    marked = value.astype("<f2").view("<u2")
-    np.copyto(words, marked, where=_markable(words, infinity=0x7C00))
+    signs = bits >> 16
+    signs &= 0x8000
+    bits &= 0x7FFF_FFFF
+    bits >>= 13
+    bits -= _F16_EXPONENTS  # now float16's own bits, without the sign
+    bits[small] = below  # as are these: that many steps
+    bits |= signs
+    np.copyto(words, bits, where=_markable(words, infinity=0x7C00), casting="unsafe")
 
 
 def _markable(words: U16, *, infinity: int) -> npt.NDArray[np.bool_]:
