@@ -17,8 +17,8 @@ from strongroom.lineage.evidence import committed
 from strongroom.lineage.keys import checkpoint_keys, derive
 from strongroom.lineage.mark import WeightMark, WeightMarks
 from strongroom.lineage.projections import find_projections
-from strongroom.lineage.segments import deal
 from strongroom.lineage.readings import against_original, blind
+from strongroom.lineage.segments import deal
 from tests.lineage.tensors import Held, gaussian
 
 MASTER = Secret(bytes(range(32)))

@@ -8,47 +8,21 @@ are known, say from a mark that was subtracted, say nothing about the others.
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.ciphers.modes import CTR
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from strongroom.core.canonical import encode
 from strongroom.core.secrets import Secret
-from strongroom.lineage.keys import KEY_BYTES, SCHEME
+from strongroom.lineage.keys import derive
+from strongroom.lineage.keystream import Keystream
 
-U8 = npt.NDArray[np.uint8]
 U16 = npt.NDArray[np.uint16]
 F32 = npt.NDArray[np.float32]
 
-_BLOCK: Final = 16
 _SIGNS: Final[F32] = (
     np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little").astype(np.float32) * 2 - 1
 )
-
-
-class Keystream:
-    """The bytes that AES-256-CTR makes under one derived key. Threads may share it."""
-
-    __slots__ = ("_key",)
-
-    def __init__(self, secret: Secret, use: Literal["tensor", "units"], name: str) -> None:
-        """Derive the key of the stream `name` from `secret`."""
-        hkdf = HKDF(SHA256(), KEY_BYTES, salt=SCHEME.encode(), info=encode([use, name]))
-        self._key = Secret(hkdf.derive(secret.reveal()))
-
-    def read(self, first: int, count: int) -> U8:
-        """Return `count` bytes of the stream from byte `first` on."""
-        block, skip = divmod(first, _BLOCK)
-        encryptor = Cipher(AES(self._key.reveal()), CTR(block.to_bytes(_BLOCK, "big"))).encryptor()
-        made = bytearray(skip + count + _BLOCK)
-        encryptor.update_into(bytes(skip + count), made)
-        return np.frombuffer(made, np.uint8, count, skip)
 
 
 class TensorStreams:
@@ -65,7 +39,7 @@ class TensorStreams:
         """Return the stream of the tensor `name`."""
         kept = self._streams.get(name)
         if kept is None:  # two threads may both derive it: the same key
-            kept = self._streams[name] = Keystream(self._secret, "tensor", name)
+            kept = self._streams[name] = Keystream(derive(self._secret, "tensor", name))
         return kept
 
 

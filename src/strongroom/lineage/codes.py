@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from strongroom.core.errors import BadInput
 from strongroom.core.secrets import Secret
-from strongroom.lineage.keystream import words
+from strongroom.lineage.keystream import Keystream
 
 I8 = npt.NDArray[np.int8]
 U16 = npt.NDArray[np.uint16]
@@ -63,20 +63,20 @@ class Design:
 
 def biases(secret: Secret, segments: int) -> U16:
     """Return each segment's bias in units of 2^-16, (segments,): arcsine law, cut off at 2 % on both sides."""
-    uniform = (words(secret, segments) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    uniform = (Keystream(secret).words(segments) >> np.uint64(11)).astype(np.float64) * 2.0**-53
     edge = math.asin(math.sqrt(_CUTOFF))
     return np.rint(np.sin(edge + uniform * (math.pi / 2 - 2 * edge)) ** 2 * _ONE).astype(np.uint16)
 
 
 def own_code(secret: Secret, bias: U16) -> I8:
     """Return a copy's code, (segments,) of ±1: +1 with probability ``bias / 2^16``."""
-    drawn = words(secret, len(bias)) >> np.uint64(48)
+    drawn = Keystream(secret).words(len(bias)) >> np.uint64(48)
     return np.where(drawn < bias, 1, -1).astype(np.int8)
 
 
 def common_code(secret: Secret) -> I8:
     """Return the checkpoint's code, (256,) of ±1, each with probability 1/2."""
-    return np.where(words(secret, COMMON) >> np.uint64(63), 1, -1).astype(np.int8)
+    return np.where(Keystream(secret).words(COMMON) >> np.uint64(63), 1, -1).astype(np.int8)
 
 
 def packed(code: I8) -> bytes:

@@ -19,7 +19,7 @@ from strongroom.core.secrets import Secret
 SCHEME: Final = "strongroom/weight-mark@1"
 KEY_BYTES: Final = 32
 
-Use = Literal["chips", "dither", "segments", "biases", "common", "code", "salt"]
+Use = Literal["chips", "dither", "segments", "biases", "common", "code", "salt", "tensor", "units"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def checkpoint_keys(master: Secret, checkpoint: str) -> CheckpointKeys:
 
 
 def derive(master: Secret, use: Use, ident: str) -> Secret:
-    """Return the 32-byte secret for one `use` of the checkpoint or copy `ident`.
+    """Return the 32-byte secret for one `use` of the checkpoint, copy, tensor … `ident`.
 
     Raises:
         BadInput: the master secret has less than 32 bytes, or `ident` is empty.

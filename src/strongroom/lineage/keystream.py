@@ -1,6 +1,7 @@
 """The one pseudo-random stream behind chips, dither, dealing and codes: AES-256 in counter mode (NIST SP 800-38A).
 
-A key serves one use (`lineage.keys` derives it), so the counter starts at zero; any range can be had by itself.
+A key serves one use (`lineage.keys` derives it), so the counter starts at zero; any range can be had by itself. A
+pseudo-random function, not a seeded generator: whoever learns a part of a stream knows nothing of the rest.
 """
 
 from __future__ import annotations
@@ -15,16 +16,28 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from strongroom.core.secrets import Secret
 
+U8 = npt.NDArray[np.uint8]
+
 _BLOCK: Final = 16
 
 
-def keystream(key: Secret, start: int, size: int) -> bytes:
-    """Return `size` bytes of the stream of the 32-byte `key`, from byte `start` on."""
-    first, skip = divmod(start, _BLOCK)
-    encryptor = Cipher(AES(key.reveal()), CTR(first.to_bytes(_BLOCK, "big"))).encryptor()
-    return encryptor.update(bytes(skip + size))[skip:]
+class Keystream:
+    """The stream of one 32-byte key. Threads may share it."""
 
+    __slots__ = ("_key",)
 
-def words(key: Secret, count: int) -> npt.NDArray[np.uint64]:
-    """Return the first `count` little-endian 64-bit words of the stream, (count,)."""
-    return np.frombuffer(keystream(key, 0, 8 * count), "<u8").astype(np.uint64)
+    def __init__(self, key: Secret) -> None:
+        """Take the key."""
+        self._key = key
+
+    def read(self, first: int, count: int) -> U8:
+        """Return `count` bytes of the stream from byte `first` on."""
+        block, skip = divmod(first, _BLOCK)
+        encryptor = Cipher(AES(self._key.reveal()), CTR(block.to_bytes(_BLOCK, "big"))).encryptor()
+        made = bytearray(skip + count + _BLOCK)
+        encryptor.update_into(bytes(skip + count), made)
+        return np.frombuffer(made, np.uint8, count, skip)
+
+    def words(self, count: int) -> npt.NDArray[np.uint64]:
+        """Return the first `count` little-endian 64-bit words of the stream, (count,)."""
+        return self.read(0, 8 * count).view("<u8").astype(np.uint64)

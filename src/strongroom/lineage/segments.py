@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 from strongroom.core.errors import BadInput
 from strongroom.core.secrets import Secret
-from strongroom.lineage.chips import Keystream
+from strongroom.lineage.keys import derive
+from strongroom.lineage.keystream import Keystream
 
 Dealt = npt.NDArray[np.int32]
 
@@ -24,7 +25,7 @@ def deal(secret: Secret, units: int, segments: int) -> Dealt:
     """
     if not 1 <= segments <= units:
         raise BadInput(f"{units} hidden units can't be dealt to {segments} segments", where="segments")
-    words = Keystream(secret, "units", "deal").read(0, 8 * units).view("<u8")
+    words = Keystream(derive(secret, "units", "deal")).words(units)
     dealt = np.empty(units, np.int32)
     dealt[np.argsort(words, kind="stable")] = np.arange(units, dtype=np.int64) % segments
     return dealt
