@@ -150,4 +150,3 @@ def _same(reader: SealedReader, entry: Content, plan: Source) -> bool:
             if not equal(ours[:length], theirs[:length]):
                 return False
     return True
-
