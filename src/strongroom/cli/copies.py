@@ -91,11 +91,11 @@ def ls(call: Call) -> None:
 @click.option("--embargo", metavar="DATE", help="YYYY-MM-DD: it opens only with the release share of that day.")
 @click.option("--expires", metavar="DATE", help="YYYY-MM-DD: honest clients open it until then.")
 @click.option("--tokens", type=click.IntRange(min=0), default=TOKENS, show_default=True,
-@click.command("issue", epilog="Example: strongroom custody issue chat:v1 --to lab --out ./lab --purpose evaluation")
+              help="Tokens to measure the mark's cost on, for a version's first copy; 0: measure nothing.")  # fmt: skip
 @click.option("--texts", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Texts to measure it on.")
 @common
 def issue(call: Call, name: str, **asked: Unpack[_Asked]) -> None:
-    """Issue a copy, marked for RECIPIENT and encrypted to their key. The first call leaves a request; then it works."""
+    """Issue a copy, marked and encrypted for RECIPIENT. The first call leaves a request; approved, it works, once."""
     title, who = CheckpointName.parse(name), call.identity()
     order = Order(
         recipient=asked["to"],

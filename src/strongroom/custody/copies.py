@@ -45,8 +45,10 @@ class Copies:
 
     def all(self) -> list[IssuedCopy]:
         """Return every copy, in the order of their deeds."""
-        found = (self._deeds.read(one, IssuedCopy) for one in self._deeds.subjects("copy:"))
-        return sorted((one for one in found if one is not None), key=lambda one: one.issued)
+        places = ((self._deeds.history(one), one) for one in self._deeds.subjects("copy:"))
+        ordered = sorted((chain[0].index, one) for chain, one in places if chain)
+        found = (self._deeds.read(one, IssuedCopy) for _, one in ordered)
+        return [one for one in found if one is not None]
 
     def of(self, name: CheckpointName) -> list[IssuedCopy]:
         """Return the copies of all versions of `name`."""
