@@ -145,7 +145,7 @@ class SealedTensors(Generic[T]):
         self._where: dict[str, tuple[int, Tensor]] = {}
         for entry in reader.contents.files:
             if entry.kind == "safetensors":
-                self._add(entry)
+                self._add(entry, read_header(reader, entry))
         reader.describe = self._describe
 
     def keys(self) -> list[str]:
@@ -240,8 +240,7 @@ class SealedTensors(Generic[T]):
         """Close."""
         self.close()
 
-    def _add(self, entry: Content) -> None:
-        header = read_header(self._reader, entry)
+    def _add(self, entry: Content, header: Header) -> None:
         if twice := self._where.keys() & header.tensors.keys():
             raise BadInput(f"tensor {min(twice)[:200]!r} is in another file as well", where=entry.path)
         self._headers[entry.file] = header
