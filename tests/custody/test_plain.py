@@ -12,7 +12,8 @@ import pytest
 
 from strongroom.core.errors import AlreadyExists, ApprovalAltered, BadInput, SegmentAltered
 from strongroom.custody import plain
-from strongroom.custody.plain import check_destination, write_plain
+from strongroom.custody.landing import check_destination
+from strongroom.custody.plain import write_plain
 from tests.custody.house import Sealed, folder, sealed
 
 

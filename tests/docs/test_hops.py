@@ -18,7 +18,7 @@ KINDS = {  # a function that only this way to the disk passes, and whether the s
     "a whole segment of a tensor": ("SealedTensors.get_tensor", False),
     "a segment that a tensor shares": ("SealedTensors.get_tensor", True),
     "the manifest": ("_small", False),
-    "a shard's header": ("SealedTensors._add", True),
+    "a shard's header": ("read_header", True),
     "the table of contents": ("SealedReader._read_contents", False),
 }
 

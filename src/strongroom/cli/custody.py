@@ -8,7 +8,9 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from strongroom.cli.copies import copies, issue, recipient, release
 from strongroom.cli.frame import Call, Group, Json, Place, common, moment, plain, table
+from strongroom.cli.receive import receive
 from strongroom.core.ids import CheckpointName
 from strongroom.custody.memory_files import run_with_model
 from strongroom.custody.registry import Registered
@@ -17,8 +19,11 @@ from strongroom.custody.vault import Purpose
 from strongroom.wiring.serving import rewrap as rewrap_all
 
 custody = Group("custody", help="Weights at rest, in memory, in transit.")
+for _one in (recipient, issue, receive, release, copies):
+    custody.add_command(_one)
 
-_ACCESSES = frozenset({"custody.open", "custody.export", "custody.exported"})
+_ACCESSES = frozenset({"custody.open", "custody.export", "custody.exported", "custody.issue", "custody.issued"})
+_WAYS_OUT = {"custody.exported": ("exported", "destination"), "custody.issued": ("issued", "path")}
 
 
 @custody.command("seal", epilog="Example: strongroom custody seal ./SmolLM2-135M chat:v1 --as carla")
@@ -86,9 +91,9 @@ def show(call: Call, name: str) -> None:
         if event.action in _ACCESSES:
             who = {"index": entry.index, "at": event.at, "who": event.who, "action": event.action}
             accesses.append({**who, "why": event.why, "outcome": event.outcome, "host": event.host})
-        if event.action == "custody.exported" and event.outcome == "done":
-            path = event.detail.get("destination", "")
-            locations.append({"kind": "exported", "path": path, "host": event.host})
+        if event.action in _WAYS_OUT and event.outcome == "done":
+            kind, place = _WAYS_OUT[event.action]
+            locations.append({"kind": kind, "path": event.detail.get(place, ""), "host": event.host})
     document: dict[str, Json] = {**_document(call, record), "locations": locations, "accesses": accesses}
     call.emit(document, lambda out: _show(document, out))
 

@@ -40,6 +40,14 @@ class HouseKey:
 MARK_MASTER: Final = HouseKey("mark-master", ("serving.run", "watermark.detect"))
 """What every account's watermark key is derived from."""
 
+LINEAGE_MASTER: Final = HouseKey("lineage-master", ("lineage.decode",))
+"""What the marks of issued copies are derived from."""
+
+RELEASE_MASTER: Final = HouseKey("release-master", ("custody.release",))
+"""What the release shares of copies under an embargo are derived from."""
+
+HOUSE_KEYS: Final = (MARK_MASTER, LINEAGE_MASTER, RELEASE_MASTER)
+
 
 class HouseKeys:
     """The keys of one house."""

@@ -55,6 +55,7 @@ class Expected:
     signer: str
     key: PublicKeys
     keys: Callable[[str], Sequence[PublicKeys]] | None = None
+    beside: tuple[str, ...] = ()  # files that the folder may hold beside the sealed ones
 
     def keys_of(self, signer: str) -> list[PublicKeys]:
         """Return the keys that `signer` is known to have or have had."""
@@ -157,8 +158,8 @@ def _judge_sizes(manifest: Manifest, *, where: str) -> None:
             )
 
 
-def judge_names(names: Sequence[str], manifest: Manifest) -> None:
-    """Return if the folder's `names` are the manifest's, no less and no more.
+def judge_names(names: Sequence[str], manifest: Manifest, *, beside: Sequence[str] = ()) -> None:
+    """Return if the folder's `names` are the manifest's, no less and, but for those `beside` them, no more.
 
     Raises:
         PayloadMissing: a sealed file is not there.
@@ -168,7 +169,7 @@ def judge_names(names: Sequence[str], manifest: Manifest) -> None:
     wanted = {file.name for file in manifest.files}
     for name in sorted(wanted.difference(names)):
         raise PayloadMissing("the sealed file is not there", where=f"{manifest.checkpoint}/{name}")
-    for name in sorted(set(names).difference(wanted, {MANIFEST, SIGNATURE})):
+    for name in sorted(set(names).difference(wanted, {MANIFEST, SIGNATURE}, beside)):
         raise PayloadExtended("the manifest names no such file", where=f"{manifest.checkpoint}/{name[:200]}")
 
 

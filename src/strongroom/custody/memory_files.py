@@ -25,7 +25,7 @@ from types import FrameType
 
 from strongroom.core.errors import BadInput
 from strongroom.custody.memory import advise, workers
-from strongroom.custody.read import Progress, SealedReader
+from strongroom.custody.read import Progress, Reader
 
 PLACEHOLDER = "{model}"
 _SECRETS = "STRONGROOM_"
@@ -35,7 +35,7 @@ _TYPED = frozenset({signal.SIGINT, signal.SIGQUIT})  # Ctrl-C and Ctrl-\ reach t
 _SHELL_SIGNAL = 128
 
 
-def run_with_model(reader: SealedReader, command: Sequence[str], *, progress: Progress | None = None) -> int:
+def run_with_model(reader: Reader, command: Sequence[str], *, progress: Progress | None = None) -> int:
     """Run `command`, whose ``{model}`` becomes the model's path, and return its exit status. `reader` is closed by it.
 
     The program gets the signals that this process gets (Ctrl-C once, from the terminal), dies with it, dumps no core,
@@ -60,7 +60,7 @@ def run_with_model(reader: SealedReader, command: Sequence[str], *, progress: Pr
 
 
 @contextmanager
-def _memory_file(reader: SealedReader, file: int, path: str, *, progress: Progress | None) -> Generator[int]:
+def _memory_file(reader: Reader, file: int, path: str, *, progress: Progress | None) -> Generator[int]:
     """Decrypt one file into a memory file; yield its descriptor."""
     size = reader.size(file)
     descriptor = os.memfd_create(path.rsplit("/", 1)[-1][:200], os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from threading import Lock
+from typing import Protocol
 
 from blake3 import blake3
 
@@ -42,7 +43,7 @@ from strongroom.custody.formats import (
 from strongroom.custody.judge import Expected, judge_manifest, judge_names, judge_start, whose_segment
 from strongroom.custody.keys import file_key
 from strongroom.custody.memory import Scratch, anonymous, wipe, workers
-from strongroom.ports.blobs import Blob, Blobs
+from strongroom.ports.blobs import Blob, Folders
 
 Progress = Callable[[int, int], None]
 _BATCH = 8  # segments that a thread takes at a time
@@ -59,7 +60,47 @@ class Verified:
     bytes: int
 
 
-def verify(blobs: Blobs, folder: str, *, expected: Expected, progress: Progress | None = None) -> Verified:
+class Reader(Protocol):
+    """An opened checkpoint: any range of any file, as plaintext. Threads may share it."""
+
+    @property
+    def describe(self) -> Callable[[int, int], str]:
+        """Return what says, for errors, what a segment of a file holds. Whoever knows the tensors sets a better one."""
+        ...
+
+    @describe.setter
+    def describe(self, describe: Callable[[int, int], str]) -> None: ...
+
+    @property
+    def contents(self) -> Contents:
+        """Return the table of contents."""
+        ...
+
+    @property
+    def layout(self) -> Layout:
+        """Return how files are cut into segments."""
+        ...
+
+    def size(self, file: int) -> int:
+        """Return the plaintext size of `file`."""
+        ...
+
+    def read_into(self, file: int, offset: int, target: memoryview) -> None:
+        """Fill `target` with the plaintext of `file` from `offset`."""
+        ...
+
+    def load_into(
+        self, file: int, target: memoryview, *, pool: ThreadPoolExecutor, progress: Progress | None = None
+    ) -> None:
+        """Fill `target` with the whole of `file`, on the threads of `pool`."""
+        ...
+
+    def close(self) -> None:
+        """Wipe keys and cached plaintext, close the files."""
+        ...
+
+
+def verify(blobs: Folders, folder: str, *, expected: Expected, progress: Progress | None = None) -> Verified:
     """Check every byte of `folder` against what the ledger expects. No key is needed, nothing is decrypted.
 
     Raises:
@@ -89,18 +130,18 @@ def verify(blobs: Blobs, folder: str, *, expected: Expected, progress: Progress 
     return Verified(manifest, segments, total)
 
 
-def _judged_manifest(blobs: Blobs, folder: str, expected: Expected) -> Manifest:
+def _judged_manifest(blobs: Folders, folder: str, expected: Expected) -> Manifest:
     """Fetch manifest, signature and names; judge them."""
     data = _small(blobs, folder, MANIFEST, limit=MANIFEST_LIMIT)
     if data is None:
         raise ManifestMissing("there is no manifest", where=f"{folder}/{MANIFEST}")
     signature = _small(blobs, folder, SIGNATURE, limit=SIGNATURE_LIMIT)
     manifest = judge_manifest(data, signature, expected)
-    judge_names(blobs.names(folder) or (), manifest)
+    judge_names(blobs.names(folder) or (), manifest, beside=expected.beside)
     return manifest
 
 
-def _small(blobs: Blobs, folder: str, name: str, *, limit: int) -> bytes | None:
+def _small(blobs: Folders, folder: str, name: str, *, limit: int) -> bytes | None:
     """Return a whole small file, cut one byte beyond its `limit`: longer ones then fail their check."""
     blob = blobs.open(folder, name)
     if blob is None:
@@ -110,7 +151,7 @@ def _small(blobs: Blobs, folder: str, name: str, *, limit: int) -> bytes | None:
         return bytes(buffer[: blob.read_into(0, memoryview(buffer))])
 
 
-def _opened(blobs: Blobs, folder: str, file: SealedFile) -> Blob:
+def _opened(blobs: Folders, folder: str, file: SealedFile) -> Blob:
     blob = blobs.open(folder, file.name)
     if blob is None:
         raise PayloadMissing("the sealed file is not there", where=f"{folder}/{file.name}")
@@ -146,7 +187,7 @@ def _batches(count: int, first: int = 0) -> Iterator[range]:
 class SealedReader:
     """An opened sealed checkpoint: any range of any file, checked and decrypted as it is read. Threads may share it."""
 
-    def __init__(self, blobs: Blobs, folder: str, *, expected: Expected, data_key: Secret) -> None:
+    def __init__(self, blobs: Folders, folder: str, *, expected: Expected, data_key: Secret) -> None:
         """Judge manifest, names, sizes and headers; decrypt the table of contents.
 
         Raises:

@@ -23,8 +23,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from strongroom.core.errors import BadInput
 from strongroom.core.safetensors_header import LENGTH_BYTES, Header, Tensor, header_length, parse_header
+from strongroom.custody.formats import Content
 from strongroom.custody.memory import anonymous, workers
-from strongroom.custody.read import Progress, SealedReader
+from strongroom.custody.read import Progress, Reader
 
 T = TypeVar("T")
 Array = NDArray[np.generic]
@@ -50,6 +51,22 @@ def as_numpy(area: memoryview, dtype: str, shape: tuple[int, ...]) -> Array:
     if dtype not in _NUMPY:
         raise BadInput("numpy has no such dtype", where=dtype)
     return np.frombuffer(area, dtype=_NUMPY[dtype]).reshape(shape)
+
+
+def read_header(reader: Reader, entry: Content) -> Header:
+    """Return the header of the safetensors file `entry`.
+
+    Raises:
+        TamperError: its segment was altered.
+        BadInput: it breaks a rule of safetensors.
+
+    """
+    file, path, total = entry.file, entry.path, entry.size
+    first = bytearray(min(LENGTH_BYTES, total))
+    reader.read_into(file, 0, memoryview(first))
+    raw = bytearray(header_length(bytes(first), total=total, where=path))
+    reader.read_into(file, LENGTH_BYTES, memoryview(raw))
+    return parse_header(bytes(raw), total=total, where=path)
 
 
 class _Indexable(Protocol):
@@ -113,7 +130,7 @@ def _leading(part: int | slice, length: int, *, where: str) -> tuple[int, int, i
 class SealedTensors(Generic[T]):
     """The tensors and files of an opened sealed checkpoint, made into `T` by the engine's own hand."""
 
-    def __init__(self, reader: SealedReader, make: Make[T]) -> None:
+    def __init__(self, reader: Reader, make: Make[T]) -> None:
         """Take over `reader` and read the header of every shard.
 
         Raises:
@@ -128,7 +145,7 @@ class SealedTensors(Generic[T]):
         self._where: dict[str, tuple[int, Tensor]] = {}
         for entry in reader.contents.files:
             if entry.kind == "safetensors":
-                self._add(entry.file, entry.path, entry.size)
+                self._add(entry, read_header(reader, entry))
         reader.describe = self._describe
 
     def keys(self) -> list[str]:
@@ -223,16 +240,11 @@ class SealedTensors(Generic[T]):
         """Close."""
         self.close()
 
-    def _add(self, file: int, path: str, total: int) -> None:
-        first = bytearray(min(LENGTH_BYTES, total))
-        self._reader.read_into(file, 0, memoryview(first))
-        raw = bytearray(header_length(bytes(first), total=total, where=path))
-        self._reader.read_into(file, LENGTH_BYTES, memoryview(raw))
-        header = parse_header(bytes(raw), total=total, where=path)
+    def _add(self, entry: Content, header: Header) -> None:
         if twice := self._where.keys() & header.tensors.keys():
-            raise BadInput(f"tensor {min(twice)[:200]!r} is in another file as well", where=path)
-        self._headers[file] = header
-        self._where.update({name: (file, tensor) for name, tensor in header.tensors.items()})
+            raise BadInput(f"tensor {min(twice)[:200]!r} is in another file as well", where=entry.path)
+        self._headers[entry.file] = header
+        self._where.update({name: (entry.file, tensor) for name, tensor in header.tensors.items()})
 
     def _find(self, name: str) -> tuple[int, Tensor]:
         try:
@@ -258,6 +270,6 @@ class SealedTensors(Generic[T]):
 class SealedCheckpoint(SealedTensors[Array]):
     """The tensors of an opened sealed checkpoint as numpy arrays."""
 
-    def __init__(self, reader: SealedReader) -> None:
+    def __init__(self, reader: Reader) -> None:
         """Take over `reader` and read the header of every shard."""
         super().__init__(reader, as_numpy)

@@ -25,24 +25,25 @@ from strongroom.core.errors import (
     NoSuchCheckpoint,
     RecordAltered,
     RefusedError,
-    StrongroomError,
     WrongKey,
 )
 from strongroom.core.ids import CheckpointName
 from strongroom.core.secrets import Secret
 from strongroom.custody import seal as sealing
+from strongroom.custody.failures import failures
 from strongroom.custody.journal import Identity as SealIdentity
 from strongroom.custody.judge import Expected
 from strongroom.custody.keys import rewrap_key, unwrap_key, wrap_key
+from strongroom.custody.landing import check_destination
 from strongroom.custody.lease import Lease, lease
-from strongroom.custody.plain import check_destination, write_plain
+from strongroom.custody.plain import write_plain
 from strongroom.custody.read import Progress, SealedReader, Verified, verify
 from strongroom.custody.registry import Held, Registered, Registry, subject
 from strongroom.ledger.journal import Act, Detail, Journal
 from strongroom.ports.blobs import Blobs
 
 # Whoever may do one of these holds an envelope. Owners may re-wrap, so that a person who is added later gets a key.
-_KEY_ACTIONS: tuple[CheckpointAction, ...] = ("custody.open", "custody.export", "custody.rewrap")
+_KEY_ACTIONS: tuple[CheckpointAction, ...] = ("custody.open", "custody.export", "custody.issue", "custody.rewrap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Vault:
         self._desk = desk
         self._journal = journal
         self._blobs = blobs
-        self._inside = inside
+        self.inside = inside
         self.registry = registry
 
     # ── seal ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -76,7 +77,7 @@ class Vault:
         """Seal `source` under `name`, in place of what the tag meant before; repeat the call to go on after a crash."""
         question = Question("custody.seal", name)
         self._desk.demand(who, question, Matter(detail={"source": str(source)[:400]}))
-        with self._failures(Act(who.label, "custody.seal", subject(name))):
+        with failures(self._journal, Act(who.label, "custody.seal", subject(name))):
             record = self._seal(who, source, name, progress=progress)
             now = self.registry.current(name)
             if now != record and now.version <= record.version:  # disabled, or new keys, at the last moment
@@ -140,7 +141,7 @@ class Vault:
     def verify(self, name: CheckpointName, *, who: str, progress: Progress | None = None) -> Verified:
         """Check every stored byte of `name` against the signed manifest. Needs no key."""
         act = Act(who, "custody.verify", subject(name))
-        with self._failures(act):
+        with failures(self._journal, act):
             record = self.registry.current(name)
             result = verify(self._blobs, record.checkpoint, expected=self._expected(record), progress=progress)
         self._journal.record(act, "done", detail={"digest": record.manifest, "segments": result.segments})
@@ -157,7 +158,7 @@ class Vault:
 
         """
         act, grant, record = self._granted(who, name, purpose)
-        with self._failures(act, {"grant": grant.index}), closing(self._unlocked(grant, record)) as reader:
+        with failures(self._journal, act, {"grant": grant.index}), closing(self.unlocked(grant, record)) as reader:
             yield reader
 
     def release(self, who: Identity, name: CheckpointName, purpose: Purpose) -> tuple[Lease, Secret]:
@@ -172,7 +173,7 @@ class Vault:
 
         """
         act, grant, record = self._granted(who, name, purpose)
-        with self._failures(act, {"grant": grant.index}):
+        with failures(self._journal, act, {"grant": grant.index}):
             return lease(self._expected(record)), self._key(grant, record)
 
     def _granted(self, who: Identity, name: CheckpointName, purpose: Purpose) -> tuple[Act, Grant, Registered]:
@@ -180,7 +181,7 @@ class Vault:
         question = Question("custody.open", name, purpose.why)
         self._desk.require(who, question, alone=False)
         act = Act(who.label, "custody.open", subject(name), purpose.why)
-        with self._failures(act):
+        with failures(self._journal, act):
             record = self.registry.current(name)
         return act, self._desk.demand(who, question, Matter(digest=record.manifest, detail=purpose.detail)), record
 
@@ -195,18 +196,24 @@ class Vault:
         question = Question("custody.export", name, why)
         self._desk.require(who, question, alone=False)
         act = Act(who.label, "custody.exported", subject(name), why)
-        with self._failures(act):
+        with failures(self._journal, act):
             record = self.registry.current(name)
-            target = check_destination(destination, outside=self._inside)
+            target = check_destination(destination, outside=self.inside)
         grant = self._desk.demand(who, question, Matter(digest=record.manifest, destination=str(target)))
         detail: Detail = {"digest": record.manifest, "destination": str(target), "request": grant.request}
-        with self._failures(act, detail), closing(self._unlocked(grant, record)) as reader:
+        with failures(self._journal, act, detail), closing(self.unlocked(grant, record)) as reader:
             write_plain(reader, target, single=record.single)
         self._journal.record(act, "done", detail=detail)
         return record, target
 
-    def _unlocked(self, grant: Grant, record: Registered) -> SealedReader:
-        """Release the key that `grant` stands for, and open the folder with it."""
+    def unlocked(self, grant: Grant, record: Registered) -> SealedReader:
+        """Release the key that `grant` stands for, and open the folder with it: for whoever holds a grant (rule 1).
+
+        Raises:
+            WrongKey: nobody wrapped this checkpoint to whom it was granted.
+            TamperError: the sealed folder is not what was sealed.
+
+        """
         key = self._key(grant, record)
         try:
             return SealedReader(self._blobs, record.checkpoint, expected=self._expected(record), data_key=key)
@@ -361,13 +368,3 @@ class Vault:
                 for action in _KEY_ACTIONS
             )
         ]
-
-    @contextmanager
-    def _failures(self, act: Act, detail: Detail | None = None) -> Generator[None]:
-        """Put into the ledger what went wrong after a grant: tampering above all."""
-        try:
-            yield
-        except StrongroomError as error:
-            said: Detail = {**(detail or {}), "code": error.code, "at": error.where}
-            self._journal.record_failure(act, "failed", detail=said)
-            raise

@@ -89,8 +89,8 @@ class Stage(Protocol):
         ...
 
 
-class Blobs(Protocol):
-    """A store of folders, each published once and never changed."""
+class Folders(Protocol):
+    """Folders that can be read, wherever they lie."""
 
     def names(self, folder: str) -> Sequence[str] | None:
         """Return the names in `folder`, sorted, whatever they are; None if there is no such folder."""
@@ -104,6 +104,10 @@ class Blobs(Protocol):
 
         """
         ...
+
+
+class Blobs(Folders, Protocol):
+    """A store of folders, each published once and never changed."""
 
     def stage(self, key: str) -> Stage:
         """Return the stage of that key, new or left by an earlier attempt.

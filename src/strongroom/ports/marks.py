@@ -43,6 +43,17 @@ class MarkReport(Record, frozen=True):
     log10_p: float  # of the copy's own code, by the decoder, before any correction
 
 
+class PerplexityCost(Record, frozen=True):
+    """What a mark of some strength costs the model, measured once for a checkpoint version."""
+
+    ratio: float  # the relative change of perplexity: 0.0003 is 0.03 %
+    low: float  # of its 95 % interval
+    high: float
+    tokens: int
+    texts: str  # hexadecimal SHA-256 of the texts
+    measured_on: str = ""  # the id of the copy that it was measured on: the first of its version and strength
+
+
 class Mark(Protocol):
     """The mark of one copy. Threads may share it."""
 

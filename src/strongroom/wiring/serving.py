@@ -11,7 +11,7 @@ from strongroom.access.identity import Identity
 from strongroom.access.policy import Question
 from strongroom.core.ids import CheckpointName
 from strongroom.core.secrets import Secret
-from strongroom.custody.housekeys import MARK_MASTER, HouseKeys
+from strongroom.custody.housekeys import HOUSE_KEYS, MARK_MASTER, HouseKeys
 from strongroom.serving.accounts import SERVING, Accounts
 from strongroom.serving.books import Books
 from strongroom.watermark.register import Register
@@ -59,5 +59,6 @@ def rewrap(home: Home, who: Identity, name: CheckpointName | None = None) -> tup
     """Bring all envelopes in line with people and policy: checkpoints', or those of `name`, and the house's keys."""
     changed, beyond = home.vault.rewrap(who, name)
     if name is None:
-        changed += HouseKeys(home.desk, home.journal, home.vault.registry).rewrap(who, MARK_MASTER)
+        housekeys = HouseKeys(home.desk, home.journal, home.vault.registry)
+        changed += sum(housekeys.rewrap(who, key) for key in HOUSE_KEYS)
     return changed, beyond

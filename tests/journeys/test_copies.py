@@ -1,0 +1,186 @@
+"""The journey of a copy, typed as custodian and recipient type it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from safetensors import safe_open
+
+from strongroom.core.clock import SystemClock
+from strongroom.custody.issue import Measure
+from strongroom.ports.marks import PerplexityCost
+from strongroom.wiring import copies as wired
+from tests.custody.issuing import model as mlp_model
+from tests.custody.marking import UlpMarks
+from tests.journeys.shell import Said, Shell
+
+
+@pytest.fixture
+def home(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """A home with a sealed checkpoint, a recipient, and a mark of the tests."""
+    monkeypatch.setattr(wired, "marks_of", lambda *_: UlpMarks())
+    monkeypatch.setattr(wired, "measure_of", _measure_of)
+    assert shell("custody", "seal", str(mlp_model(tmp_path / "model")), "chat:v1", who="carla").status == 0
+    made = shell("custody", "recipient", "keygen", "--out", str(tmp_path / "lab.key"))
+    assert made.json["public_key"] == (tmp_path / "lab.key.pub").read_text().strip()
+    words = ("custody", "recipient", "add", "lab", "--public-key", str(tmp_path / "lab.key.pub"), "--kind", "team")
+    added = shell(*words, who="carla")
+    assert added.json["recipient"] == "lab"
+    assert added.json["fingerprint"] == made.json["fingerprint"]
+    return shell
+
+
+def _measure_of(_home: object, measuring: wired.Measuring) -> Measure | None:
+    cost = PerplexityCost(ratio=0.0003, low=-0.0001, high=0.0007, tokens=measuring.tokens, texts="ab" * 32)
+    return (lambda _original, _copy: cost) if measuring.tokens else None
+
+
+def issue(shell: Shell, out: Path, *more: str, to: str = "lab") -> Said:
+    words = ("custody", "issue", "chat:v1", "--to", to, "--out", str(out), "--purpose", "evaluation", *more)
+    alone = shell(*words, who="carla")
+    assert (alone.status, alone.code) == (3, "access.approval_needed"), alone.out
+    assert not out.exists()
+    [waiting] = shell("access", "requests").json["requests"]
+    assert to in waiting["destination"]
+    assert shell("access", "approve", waiting["id"], who="carl").status == 0
+    return shell(*words, who="carla")
+
+
+def day(days: int) -> str:
+    return (SystemClock().now() + dt.timedelta(days=days)).strftime("%Y-%m-%d")
+
+
+def test_the_journey_of_a_copy(home: Shell, tmp_path: Path) -> None:
+    out, key = tmp_path / "out", str(tmp_path / "lab.key")
+    said = issue(home, out)
+    assert said.status == 0, said.out
+    issued = said.json
+    assert issued["recipient"] == "lab"
+    assert issued["retained_strength"] > 50
+    assert issued["perplexity_cost"] == 0.0003
+    assert issued["perplexity"]["measured_on"] == issued["copy"]
+    assert len(issued["commitment"]) == 64
+    assert issued["notes"] == []
+
+    [listed] = home("custody", "copies").json["copies"]
+    assert (listed["copy"], listed["status"]) == (issued["copy"], "issued")
+    assert home("custody", "copies", "chat:v1", who="ada").json["copies"] == [listed]
+    shown = home("custody", "show", "chat:v1").json
+    assert [one["kind"] for one in shown["locations"]] == ["sealed", "issued"]
+    assert home("ledger", "verify").status == 0
+
+    def receive(*words: str) -> Said:
+        return home("custody", "receive", *words)
+
+    home.home.rename(tmp_path / "gone")
+    verified = receive("verify", str(out), "--key", key).json
+    assert verified["verified"] is True
+    assert verified["key_fits"] is True
+    assert verified["fingerprint"] == issued["fingerprint"]
+    assert any("--issuer" in note for note in verified["notes"])
+    pinned = receive("verify", str(out), "--issuer", issued["fingerprint"]).json
+    assert (pinned["pinned"], pinned["key_fits"], pinned["notes"]) == (True, None, [])
+    assert receive("verify", str(out), "--issuer", "0" * 64).code == "custody.signature_invalid"
+
+    digests = receive("digest", str(out), "--key", key).json["tensors"]
+    plain = tmp_path / "plain"
+    assert receive("export", str(out), str(plain), "--key", key).status == 0
+    with (
+        safe_open(plain / "model.safetensors", "numpy") as opened,
+        safe_open(tmp_path / "model" / "model.safetensors", "numpy") as original,
+    ):
+        for name in opened.keys():  # noqa: SIM118 - a safe_open is no dictionary
+            assert hashlib.sha256(opened.get_tensor(name).tobytes()).hexdigest() == digests[name]
+            same = opened.get_tensor(name).tobytes() == original.get_tensor(name).tobytes()
+            assert same == ("mlp" not in name)
+    code = "import pathlib, sys; print(sorted(p.name for p in pathlib.Path(sys.argv[1]).iterdir()))"
+    words = ("custody", "receive", "exec", str(out), "--key", key, "--", sys.executable, "-c", code, "{model}")
+    ran = home.process(*words)
+    assert (ran.status, ran.out.strip()) == (0, "['config.json', 'model.safetensors']")
+
+
+def test_a_staged_release(home: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, key, share = tmp_path / "out", str(tmp_path / "lab.key"), tmp_path / "share"
+    soon, end = day(2), day(9)
+    issued = issue(home, out, "--embargo", soon, "--expires", end, "--tokens", "0").json
+    assert issued["perplexity_cost"] is None
+    assert len(issued["notes"]) == 3
+    assert home("custody", "copies").json["copies"][0]["status"] == "embargoed"
+    early = home("custody", "release", "chat:v1", "--embargo", soon, "--out", str(share), who="carl")
+    assert (early.status, early.code) == (3, "custody.embargoed")
+    shut = home("custody", "receive", "digest", str(out), "--key", key)
+    assert (shut.status, shut.code) == (3, "custody.embargoed")
+    assert home("custody", "receive", "verify", str(out), "--key", key).status == 0
+
+    moment = SystemClock().now() + dt.timedelta(days=3)
+    monkeypatch.setattr(SystemClock, "now", lambda _: moment)
+    assert home("custody", "release", "chat:v1", "--embargo", soon, "--out", str(share), who="carl").status == 0
+    opened = home("custody", "receive", "digest", str(out), "--key", key, "--share", str(share))
+    assert opened.status == 0, opened.out
+    moment += dt.timedelta(days=9)
+    assert home("custody", "receive", "digest", str(out), "--key", key, "--share", str(share)).code == (
+        "custody.copy_expired"
+    )
+    assert home("custody", "receive", "verify", str(out)).json["expired"] is True
+    assert home("custody", "copies").json["copies"][0]["status"] == "expired"
+
+
+def test_mistakes_are_told(home: Shell, tmp_path: Path) -> None:
+    key = tmp_path / "lab.key"
+    add = ("custody", "recipient", "add", "other", "--public-key")
+    wrong = home(*add, str(key), who="carla")
+    assert wrong.code == "usage.bad_input"
+    assert "secret key" in wrong.json["error"]["message"]
+    assert key.read_text().splitlines()[-1][30:60] not in wrong.out + wrong.err
+    again = home("custody", "recipient", "add", "lab", "--public-key", f"{key}.pub", who="carla")
+    assert again.code == "conflict.already_exists"
+    assert home("custody", "recipient", "keygen", "--out", str(key)).code == "conflict.already_exists"
+    assert home(*add, f"{key}.pub", who="rosa").code == "access.not_permitted"
+    assert [one["recipient"] for one in home("custody", "recipient", "ls").json["recipients"]] == ["lab"]
+    words = ("custody", "issue", "chat:v1", "--out", str(tmp_path / "o"), "--purpose", "p", "--to")
+    assert home(*words, "nobody", who="carla").code == "custody.no_such_recipient"
+    assert home(*words, "lab", who="rosa").code == "access.not_permitted"
+    assert home(*words, "lab", "--embargo", "soon", who="carla").code == "usage.bad_input"
+    assert home("custody", "copies", "other:v1").code == "custody.no_such_checkpoint"
+    assert home("custody", "receive", "verify", str(tmp_path / "model")).code == "custody.manifest_missing"
+    release = ("custody", "release", "chat:v1", "--embargo", "2020-01-01", "--out", str(tmp_path / "s"))
+    assert home(*release, who="carla").code == "custody.no_such_copy"
+
+
+def test_what_people_read(home: Shell, tmp_path: Path) -> None:
+    """Without --json: the fingerprint, and what binds nobody."""
+    out = tmp_path / "out"
+    issued = issue(home, out, "--expires", day(9)).json
+    said = home.process("custody", "receive", "verify", str(out), raw=True)
+    assert said.status == 0, said.err
+    assert issued["fingerprint"] in said.out
+    assert "honest client" in said.out
+    for words in (("custody", "copies"), ("custody", "recipient", "ls")):
+        listed = home.process(*words, "--home", str(home.home), raw=True)
+        assert listed.status == 0, listed.err
+        assert "lab" in listed.out
+
+
+def test_a_custodian_who_came_later_can_issue_after_a_rewrap(home: Shell, tmp_path: Path) -> None:
+    """Also under an embargo: the release master is a key of the house."""
+    issue(home, tmp_path / "one", "--embargo", day(2))
+    file = str(home.passphrase("cleo"))
+    assert home("access", "add", "cleo", "--role", "custodian", "--new-passphrase-file", file, who="owner").status == 0
+    assert home("custody", "rewrap", who="carla").status == 0
+    words = ("custody", "issue", "chat:v1", "--to", "lab", "--out", str(tmp_path / "two"), "--purpose", "p")
+    words = (*words, "--embargo", day(2), "--tokens", "0")
+    asked = home(*words, who="cleo")
+    assert home("access", "approve", asked.json["error"]["where"], who="carl").status == 0
+    assert home(*words, who="cleo").status == 0
+
+
+def test_the_deed_survives_as_a_document(home: Shell, tmp_path: Path) -> None:
+    issued = issue(home, tmp_path / "out").json
+    raw = (tmp_path / "out" / "copy.json").read_bytes()
+    assert hashlib.sha256(raw).hexdigest() == issued["digest"]
+    assert msgspec.json.decode(raw)["mark"]["commitment"] == issued["commitment"]
