@@ -74,7 +74,6 @@ class _Model(Protocol):
     """The part of a torch module that reading needs."""
 
     def float(self) -> _Model: ...
-    def eval(self) -> _Model: ...
     def __call__(self, input_ids: torch.Tensor, **options: object) -> Output: ...
 
 
@@ -125,7 +124,7 @@ def losses(source: WeightSource, ids: list[int], *, fast: bool = False, progress
     count = len(ids) // length
     if count < _LEAST:
         raise BadInput(f"{len(ids)} tokens are no {_LEAST} windows of {length}", where="text")
-    model, windows = cast("_Model", loaded).float().eval(), torch.tensor(ids[: count * length]).reshape(count, length)
+    model, windows = cast("_Model", loaded).float(), torch.tensor(ids[: count * length]).reshape(count, length)
     read: list[npt.NDArray[np.float32]] = []
     with torch.inference_mode(), autocast(fast=fast):
         for row in windows:
