@@ -105,6 +105,31 @@ def test_a_lost_tensor_and_an_unknown_type_are_refused(make_plain: Callable[...,
         write_like(start, {name: start.get_tensor(name) for name in start.keys()}, tmp_path / "new", dtype="int4")  # noqa: SIM118
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_the_type_is_the_one_asked_for(
+    make_plain: Callable[..., Path], ids: list[int], tmp_path: Path, dtype: str
+) -> None:
+    target = fine_tune(Folder(make_plain()), ids, tmp_path / "new", recipe=Recipe(steps=1, length=32, dtype=dtype))
+    assert Folder(target).get_tensor("model.norm.weight").dtype == getattr(torch, dtype)
+    with pytest.raises(BadInput):
+        fine_tune(Folder(make_plain()), ids, target, recipe=Recipe(steps=1, dtype="int8"))
+
+
+def test_a_source_is_left_as_it_was(make_plain: Callable[..., Path], ids: list[int], tmp_path: Path) -> None:
+    start = Folder(make_plain())
+    before = {name: start.get_tensor(name).clone() for name in start.keys()}  # noqa: SIM118 - a source
+    trained(start, ids, tmp_path / "none", recipe=RECIPE)
+    assert all(torch.equal(start.get_tensor(name), before[name]) for name in before)
+
+
+def test_a_state_that_cannot_be_kept_is_named(
+    make_plain: Callable[..., Path], ids: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "KEEP_EVERY", 1)
+    with pytest.raises(StoreUnavailable):
+        trained(Folder(make_plain()), ids, tmp_path / "absent" / "state", recipe=Recipe(steps=2, length=32))
+
+
 def test_a_place_that_cannot_be_written_is_named(make_plain: Callable[..., Path], tmp_path: Path) -> None:
     start = Folder(make_plain())
     (tmp_path / "file").touch()

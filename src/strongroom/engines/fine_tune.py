@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -19,7 +18,7 @@ import msgspec
 import numpy as np
 
 from strongroom.core.errors import BadInput, MissingExtra
-from strongroom.engines.folder import disk_error, write_like
+from strongroom.engines.folder import FLOATS, write_like, write_tensors
 from strongroom.engines.text_ids import TextIds
 from strongroom.engines.texts import training_texts
 from strongroom.engines.transformers_load import load_model
@@ -28,7 +27,6 @@ from strongroom.ports.weights import WeightSource
 try:
     import torch
     from safetensors import SafetensorError, safe_open
-    from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType] - `PathLike` without its argument
 except ModuleNotFoundError as missing:
     raise MissingExtra("training a model needs safetensors, not installed", where=str(missing.name)) from missing
 
@@ -49,6 +47,7 @@ class Recipe:
     seed: int = 0
     warm: int = 5
     fast: bool = True  # bfloat16 autocast: the weights stay float32
+    dtype: str = "bfloat16"  # of what `fine_tune` writes: float16, bfloat16 or float32
 
 
 class _Trained(Protocol):
@@ -89,18 +88,20 @@ class _Kept(Protocol):
 def fine_tune(
     source: WeightSource, ids: Sequence[int], target: Path, *, recipe: Recipe, progress: Progress | None = None
 ) -> Path:
-    """Train a copy of `source` on the token `ids` and write it to the folder `target` as bfloat16.
+    """Train a copy of `source` on the token `ids` and write it to the folder `target`, in the recipe's dtype.
 
     A file ``<target>.state`` keeps the state every 50 steps and is gone in the end; if there is one of the same recipe
     and text, training goes on from it.
 
     Raises:
-        BadInput: the checkpoint can't be loaded, or the text is shorter than one window.
+        BadInput: the checkpoint can't be loaded, the text is shorter than one window, or the dtype is unknown.
         StorageError: the disk said no.
 
     """
+    if recipe.dtype not in FLOATS:
+        raise BadInput(f"unknown dtype; one of {', '.join(FLOATS)}", where=recipe.dtype[:40])
     state = target.with_name(target.name + ".state")
-    write_like(source, trained(source, ids, state, recipe=recipe, progress=progress), target, dtype="bfloat16")
+    write_like(source, trained(source, ids, state, recipe=recipe, progress=progress), target, dtype=recipe.dtype)
     state.unlink(missing_ok=True)
     return target
 
@@ -170,14 +171,7 @@ class _Run:
         for moment in _MOMENTS:
             for name, weight in self._weights.items():
                 tensors[f"{moment}.{name}"] = self._optimizer.state[weight][moment]
-        partial = state.with_name(state.name + ".partial")
-        try:
-            save_file(tensors, partial, metadata={"step": str(step), "of": self._stamp})
-            with partial.open("rb") as stream:
-                os.fsync(stream.fileno())
-            partial.replace(state)
-        except OSError as error:
-            raise disk_error(error, state) from error
+        write_tensors(tensors, state, {"step": str(step), "of": self._stamp})
 
     def take_up(self, state: Path) -> int:
         """Take weights and moments from `state`, if it is one of this very run; return the next step's number."""

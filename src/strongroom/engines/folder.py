@@ -36,7 +36,7 @@ class _Reader(Protocol):
 
 
 class Folder:
-    """A `WeightSource` over a folder of safetensors files and what goes with them. Links are not looked at twice."""
+    """A `WeightSource` over a folder of safetensors files and what goes with them: no folders in it, no shard index."""
 
     def __init__(self, path: Path) -> None:
         """Open the safetensors files in `path`.
@@ -116,12 +116,37 @@ def write_like(source: WeightSource, tensors: Mapping[str, torch.Tensor], target
         for name in source.files():
             if not name.endswith((_SUFFIX, _INDEX)):
                 (target / name).write_bytes(_with_dtype(name, source.read_file(name), dtype))
-        save_file(kept, target / _WEIGHTS, metadata={"format": "pt"})
-        for path in target.iterdir():
-            with path.open("rb") as stream:
-                os.fsync(stream.fileno())
+                _sync(target / name)
     except OSError as error:
         raise disk_error(error, target) from error
+    write_tensors(kept, target / _WEIGHTS, {"format": "pt"})
+
+
+def write_tensors(tensors: Mapping[str, torch.Tensor], file: Path, metadata: dict[str, str]) -> None:
+    """Write one safetensors file, whole or not at all; it is on the disk when this returns.
+
+    Raises:
+        StorageError: the disk said no.
+
+    """
+    partial = file.with_name(file.name + ".partial")
+    try:
+        save_file(dict(tensors), partial, metadata=metadata)
+        _sync(partial)
+        partial.replace(file)
+    except SafetensorError as error:  # which tells of the system's error in words alone
+        kind = DiskFull if f"os error {_FULL}" in str(error) else StoreUnavailable
+        raise kind("the weights can't be written", where=str(file)) from error
+    except OSError as error:
+        raise disk_error(error, file) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file is on the disk."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
 
 
 def disk_error(error: OSError, place: Path) -> StorageError:
