@@ -1,1 +1,4 @@
-"""The machine room: the only code that runs a model. No code out of a model is ever run, and nothing is written."""
+"""The machine room: the only code that runs or trains a model. No code out of a model is ever run.
+
+What comes sealed is never written; what is trained here for figures and attacks is nobody's secret.
+"""

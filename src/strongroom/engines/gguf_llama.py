@@ -87,12 +87,17 @@ class Gguf:
         values = cast("npt.NDArray[np.float32]", dequantize(one.data, one.tensor_type))
         for part, count in (("attn_q", "head_count"), ("attn_k", "head_count_kv")):
             if f".{part}." in name:
-                values = _rows_back(values, self.number(f"llama.attention.{count}"))
-        return _name(name, where=self.where), values
+                values = rows_back(values, self.number(f"llama.attention.{count}"))
+        return transformers_name(name, where=self.where), values
 
 
-def _name(name: str, *, where: str) -> str:
-    """Return transformers' name of llama.cpp's tensor `name`."""
+def transformers_name(name: str, *, where: str) -> str:
+    """Return transformers' name of llama.cpp's tensor `name`.
+
+    Raises:
+        BadInput: Llama has no such tensor.
+
+    """
     if name in _OUTSIDE:
         return _OUTSIDE[name]
     match name.split("."):
@@ -102,10 +107,34 @@ def _name(name: str, *, where: str) -> str:
             raise BadInput("a tensor that Llama doesn't have", where=f"{where}: {name[:80]}")
 
 
-def _rows_back(values: npt.NDArray[np.float32], heads: int) -> npt.NDArray[np.float32]:
+def llama_name(name: str, *, where: str) -> str:
+    """Return llama.cpp's name of transformers' tensor `name`.
+
+    Raises:
+        BadInput: Llama has no such tensor.
+
+    """
+    outside = {theirs: ours for ours, theirs in _OUTSIDE.items()}
+    inside = {theirs: ours for ours, theirs in _INSIDE.items()}
+    if name in outside:
+        return outside[name]
+    match name.split("."):
+        case ["model", "layers", layer, *part, "weight"] if ".".join(part) in inside and layer.isdecimal():
+            return f"blk.{layer}.{inside['.'.join(part)]}.weight"
+        case _:
+            raise BadInput("a tensor that Llama doesn't have", where=f"{where}: {name[:80]}")
+
+
+def rows_back(values: npt.NDArray[np.float32], heads: int) -> npt.NDArray[np.float32]:
     """Undo llama.cpp's order of rows: it interleaves the two halves of each head, for its way of rotating them."""
     pairs = values.reshape(heads, values.shape[0] // heads // 2, 2, values.shape[1])
     return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(values.shape)
+
+
+def rows_interleaved(values: npt.NDArray[np.float32], heads: int) -> npt.NDArray[np.float32]:
+    """Return query or key weights, (rows, columns), in llama.cpp's order of rows: the inverse of `rows_back`."""
+    halves = values.reshape(heads, 2, values.shape[0] // heads // 2, values.shape[1])
+    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(values.shape)
 
 
 def config_document(source: Gguf) -> dict[str, object]:
