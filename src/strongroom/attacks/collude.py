@@ -1,7 +1,7 @@
 """Theft one against marked copies: recipients who put their copies together, and one who launders a copy alone.
 
-The guard is the mark of `custody issue`. Every row says what the attack cost the thief in perplexity, who is named, with
-which p, and how near the best of the innocent among 1,000 recipients came. The host is SmolLM2-135M, off its 4-bit
+The guard is the mark of `custody issue`. Every row says what the attack cost the thief in perplexity, who is named,
+with which p, and how near the best of the innocent among 1,000 recipients came. The host is SmolLM2-135M, off its 4-bit
 grid. Runs on models that it makes itself, in a folder of the caller's (rule 13).
 """
 

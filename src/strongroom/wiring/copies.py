@@ -18,11 +18,12 @@ from strongroom.custody.issue import Issuer, Measure
 from strongroom.custody.receive import Shelf
 from strongroom.custody.recipients import COPIES, RECIPIENTS, Recipients
 from strongroom.ports.blobs import Blobs
-from strongroom.ports.marks import Marks
+from strongroom.lineage.codes import Design
 from strongroom.wiring.home import Home
+from strongroom.wiring.marks import HouseMarks, measured
 from strongroom.wiring.table import load
 
-TOKENS: Final = 8192  # that perplexity is measured on, if nothing else is asked for
+TOKENS: Final = 100_000  # that perplexity is measured on, if nothing else is asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +52,15 @@ def premises_of(home: Home) -> Premises:
 
 def issuer_of(home: Home, who: Identity, measuring: Measuring) -> Issuer:
     """Return whoever issues copies of the checkpoints of `home` for `who`."""
-    return Issuer(premises_of(home), marks_of(home, who), measure=measure_of(home, measuring))
+    premises, asked = premises_of(home), home.settings.lineage
+    design = Design(asked.recipients, asked.colluders)
+    marks = HouseMarks(premises.housekeys, who, premises.copies, design=design)
+    return Issuer(premises, marks, measure=measure_of(measuring))
 
 
-def marks_of(home: Home, who: Identity) -> Marks:
-    """Return whoever marks the copies that `who` issues.
-
-    The lineage master is not obtained before `Marks.prepare` is called: by then two people have agreed.
-    """
-    make: Callable[[Home, Identity], Marks] = load("marks", "weights")
-    return make(home, who)
-
-
-def measure_of(home: Home, measuring: Measuring) -> Measure | None:
+def measure_of(measuring: Measuring) -> Measure | None:
     """Return whoever measures what a mark costs, or None where nothing is to be measured."""
-    if not measuring.tokens:
-        return None
-    make: Callable[[Home, Measuring], Measure] = load("measure", "perplexity")
-    return make(home, measuring)
+    return measured(measuring.tokens, measuring.texts) if measuring.tokens else None
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from strongroom.lineage.keys import checkpoint_keys, derive
 from strongroom.lineage.projections import find_projections
 from strongroom.lineage.readings import against_original, blind
 from strongroom.ports.marks import Progress, Tensors
-from strongroom.wiring.copies import copies_of, housekeys_of
+from strongroom.wiring.copies import premises_of
 from strongroom.wiring.home import Home
 from strongroom.wiring.table import load
 
@@ -59,14 +59,15 @@ def decode_file(home: Home, who: Identity, path: Path, *, against: CheckpointNam
     """
     question = Question("lineage.decode", purpose=f"whose copy of {against}")
     home.desk.require(who, question)
-    every = copies_of(home).all()
+    premises = premises_of(home)
+    every = premises.copies.all()
     versions: dict[str, list[IssuedCopy]] = {}
     for one in every:
         if one.title == against:
             versions.setdefault(one.checkpoint, []).append(one)
     if not versions:
         raise NoSuchCopy("no copy of it was ever issued", where=str(against))
-    master = housekeys_of(home).obtain(who, LINEAGE_MASTER, question)
+    master = premises.housekeys.obtain(who, LINEAGE_MASTER, question)
     current = home.vault.registry.current(against).checkpoint
     with ExitStack() as stack:
         suspect = stack.enter_context(open_suspect(path))

@@ -39,7 +39,7 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
         "safetensors": "strongroom.lineage.suspects:SafetensorsFiles",
         "gguf": "strongroom.engines.gguf_weights:GgufTensors",
     },
-    "measure": {"perplexity": "strongroom.engines.perplexity:paired_cost"},
+    "measure": {"perplexity": "strongroom.engines.mark_cost:mark_cost"},
     "leak": {"gguf": "strongroom.engines.gguf_write:write_gguf"},
     "attack": {"collude": "strongroom.attacks.collude:run"},
 }
