@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,12 @@ from tests.clock import StepClock
 
 @pytest.fixture
 def office(tmp_path: Path, clock: StepClock, quick_argon: None) -> Iterator[Office]:
+    with made_office(tmp_path, clock) as made:
+        yield made
+
+
+@contextmanager
+def made_office(tmp_path: Path, clock: StepClock) -> Generator[Office]:
     key = create_log_key(tmp_path / "key", "strongroom.local/test")
     ledger = Ledger.create(SqliteLog(tmp_path / "log.sqlite3"), key)
     records = SqliteRecords(tmp_path / "records.sqlite3")

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strongroom.access.identity import Identity
+from strongroom.access.policy import Question
 from strongroom.access.settle import settle
 from strongroom.core.canonical import encode
 from strongroom.core.copy_errors import Embargoed, MarkTooWeak, NoSuchCopy, NoSuchRecipient, NothingToMark
@@ -299,6 +300,30 @@ class _Nothing:
         return {}
 
 
+def test_a_mark_whose_words_no_recipient_could_read(desk: Desk) -> None:
+    desk.approve(desk.order())
+    real = desk.marks.prepare
+
+    def sloppy(*words: object, **more: object) -> UlpMark:
+        mark = real(*words, **more)  # type: ignore[arg-type]
+        mark.commitment = "no digest"
+        return mark
+
+    desk.marks.prepare = sloppy  # type: ignore[method-assign]
+    with pytest.raises(BadInput, match="commitment"):
+        desk.issuer().issue(desk.carla, NAME, desk.order())
+    assert desk.away == []
+
+
+def test_a_grant_opens_its_own_checkpoint_alone(desk: Desk) -> None:
+    other = CheckpointName("other", "v1")
+    desk.vault.seal(desk.carla, model(desk.root / "second", seed=3), other)
+    grant = desk.office.desk.demand(desk.carla, Question("custody.open", NAME))
+    with pytest.raises(NotPermitted, match="chat:v1"):
+        desk.vault.unlocked(grant, desk.vault.registry.current(other))
+    desk.vault.unlocked(grant, desk.vault.registry.current(NAME)).close()
+
+
 @pytest.mark.parametrize("action", ["custody.issue", "lineage.decode", "custody.entered"])
 def test_without_a_ledger_nothing_is_there(desk: Desk, monkeypatch: pytest.MonkeyPatch, action: str) -> None:
     desk.approve(desk.order())
@@ -438,7 +463,7 @@ def test_an_auditor_enters_no_deed(desk: Desk) -> None:
 def test_the_first_copy_is_measured_and_later_ones_carry_it(desk: Desk) -> None:
     calls: list[float] = []
 
-    def measure(original: Reader, marked: Reader) -> PerplexityCost:
+    def measure(original: Reader, marked: Reader, _progress: object) -> PerplexityCost:
         ours, theirs = SealedCheckpoint(original), SealedCheckpoint(marked)
         name = "layers.0.mlp.down.weight"
         calls.append(float(np.abs(ours.get_tensor(name) - theirs.get_tensor(name)).max()))

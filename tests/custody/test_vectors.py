@@ -1,7 +1,8 @@
-"""The files of sealed@1 that were written once: every later version reads the good ones and refuses the bad ones."""
+"""The files of sealed@1 and copy@1 that were written once: every later version reads the good ones, refuses the bad."""
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 import shutil
@@ -18,6 +19,9 @@ from strongroom.custody.formats import Envelope
 from strongroom.custody.judge import Expected
 from strongroom.custody.keys import unwrap_key
 from strongroom.custody.read import SealedReader, verify
+from strongroom.custody.receive import Shelf, receive
+from strongroom.custody.recipient_keys import read_public, read_seed
+from strongroom.custody.release import commitment, derive_share, read_share, released_key
 from strongroom.custody.tensors import SealedCheckpoint
 
 PLACE = Path(__file__).parent.parent / "vectors" / "sealed@1"
@@ -55,3 +59,38 @@ def test_a_bad_one(kind: str, tmp_path: Path) -> None:
     with pytest.raises(errors.TamperError) as caught:
         verify(placed(f"bad/{kind}", tmp_path), NOTE["checkpoint"], expected=EXPECTED)
     assert type(caught.value).__name__ == kind
+
+
+# ── copy@1 ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+COPY = PLACE.parent / "copy-1"
+COPY_NOTE = json.loads((COPY / "note.json").read_text())
+
+
+def test_the_copy_that_was_issued_once() -> None:
+    found = receive(Shelf(LocalBlobs(COPY), "good"), issuer=COPY_NOTE["issuer"])
+    assert found.verify().segments
+    assert (found.copy.copy, found.copy.manifest) == (COPY_NOTE["copy"], COPY_NOTE["manifest"])
+    seed, share = read_seed(COPY / "lab.key"), (COPY / "release.share").read_bytes()
+    assert read_public(COPY / "lab.key.pub") == Keyring("lab", seed).public
+    key = found.data_key(seed, share)
+    assert key is not None
+    assert key.reveal().hex() == COPY_NOTE["data_key"]
+    with SealedCheckpoint(found.open(seed, share, now=dt.datetime(2027, 2, 1, tzinfo=dt.UTC))) as ours:
+        tensors = {name: hashlib.sha256(ours.get_tensor(name).tobytes()).hexdigest() for name in ours.keys()}  # noqa: SIM118
+    assert tensors == COPY_NOTE["tensors"]
+
+
+def test_the_release_share_of_the_copy() -> None:
+    terms = receive(Shelf(LocalBlobs(COPY), "good")).copy
+    master = Secret(bytes.fromhex(COPY_NOTE["release_master"]))
+    assert terms.embargo is not None
+    share = derive_share(master, terms.checkpoint, terms.embargo)
+    assert commitment(share) == terms.share
+    assert read_share((COPY / "release.share").read_bytes(), terms, where="share") == share
+
+
+def test_the_derivations_of_copy_1() -> None:
+    told = COPY_NOTE["derived"]
+    share = derive_share(Secret(bytes(range(32))), "ckpt_vector", told["embargo"])
+    assert (share.reveal().hex(), commitment(share)) == (told["share"], told["commitment"])
+    assert released_key(Secret(bytes(range(32, 64))), share, "copy_vector").reveal().hex() == told["data_key"]

@@ -200,8 +200,7 @@ BIG = """
 import os, sys
 from pathlib import Path
 import numpy as np
-from strongroom.core import errors
-from tests.access.conftest import office as made
+from tests.access.conftest import made_office
 from tests.clock import StepClock
 from tests.custody import issuing
 from strongroom.custody.issue import Issuer
@@ -219,10 +218,10 @@ def model(place, seed=0, rows=0):
 
 issuing.model = model
 clock = StepClock()
-office = next(made.__wrapped__(place, clock, None)) if hasattr(made, "__wrapped__") else None
-desk = issuing.set_up(office, place, rows=rows)
-desk.issuer = lambda measure=None: Issuer(desk.premises, desk.marks)
-issued = desk.issue()
+with made_office(place, clock) as office:
+    desk = issuing.set_up(office, place, rows=rows)
+    desk.issuer = lambda measure=None: Issuer(desk.premises, desk.marks)
+    issued = desk.issue()
 assert issued.mark.retained > 1000
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """

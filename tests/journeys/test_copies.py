@@ -37,7 +37,7 @@ def home(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell
 
 def _measure_of(_home: object, measuring: wired.Measuring) -> Measure | None:
     cost = PerplexityCost(ratio=0.0003, low=-0.0001, high=0.0007, tokens=measuring.tokens, texts="ab" * 32)
-    return (lambda _original, _copy: cost) if measuring.tokens else None
+    return (lambda _original, _copy, _progress: cost) if measuring.tokens else None
 
 
 def issue(shell: Shell, out: Path, *more: str, to: str = "lab") -> Said:

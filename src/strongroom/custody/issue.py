@@ -19,7 +19,7 @@ import msgspec
 from strongroom.access.desk import Grant, Matter
 from strongroom.access.identity import Identity
 from strongroom.access.policy import Question
-from strongroom.core.canonical import encode
+from strongroom.core.canonical import decode, encode
 from strongroom.core.clock import stamp
 from strongroom.core.errors import BadInput
 from strongroom.core.ids import CheckpointName, new_id
@@ -58,7 +58,7 @@ from strongroom.ledger.journal import Act, Detail
 from strongroom.ports.blobs import Blob, Stage
 from strongroom.ports.marks import Mark, MarkReport, Marks, PerplexityCost
 
-Measure = Callable[[Reader, Reader], PerplexityCost]
+Measure = Callable[[Reader, Reader, Progress | None], PerplexityCost]
 """What tells, of the original and the finished copy, what the mark costs; both stay their owner's."""
 
 Watch = Callable[[str], AbstractContextManager[Progress | None]]
@@ -279,7 +279,11 @@ class Issuer:
             if self._measure is None:
                 return report, None
             known = self._premises.copies.measured(record.checkpoint, _mark(mark, report))
-            return report, known or msgspec.structs.replace(self._measure(source, copy), measured_on=draft.copy)
+            if known is not None:
+                return report, known
+            with watch("measuring what the mark costs") as progress:
+                cost = self._measure(source, copy, progress)
+            return report, msgspec.structs.replace(cost, measured_on=draft.copy)
 
     def _deed(self, document: Copy, job: _Job, *, request: str, log10_p: float) -> IssuedCopy:
         """Return what the ledger is told of the copy."""
@@ -346,8 +350,14 @@ def _document(draft: _Draft, manifest: bytes, *, mark: CopyMark, cost: Perplexit
 
 
 def _publish(draft: _Draft, document: Copy, files: list[SealedFile]) -> None:
-    """Make the folder whole and durable, in its private place beside the destination."""
+    """Make the folder whole and durable, in its private place beside the destination.
+
+    Raises:
+        BadInput: the document breaks its own rules, by what the mark says of itself: no recipient could read it.
+
+    """
     keyring, raw = draft.job.who.keyring, encode(document)
+    decode(raw, Copy, where=COPY)
     signature = CopySignature(signer=keyring.name, signature=keyring.sign(pae(COPY_TYPE, raw)))
     draft.stage.put(COPY, raw)
     draft.stage.put(COPY_SIGNATURE, encode(signature))

@@ -23,6 +23,7 @@ from strongroom.core.errors import (
     Busy,
     ConflictError,
     NoSuchCheckpoint,
+    NotPermitted,
     RecordAltered,
     RefusedError,
     WrongKey,
@@ -210,6 +211,7 @@ class Vault:
         """Release the key that `grant` stands for, and open the folder with it: for whoever holds a grant (rule 1).
 
         Raises:
+            NotPermitted: the grant is for another checkpoint.
             WrongKey: nobody wrapped this checkpoint to whom it was granted.
             TamperError: the sealed folder is not what was sealed.
 
@@ -222,6 +224,8 @@ class Vault:
 
     def _key(self, grant: Grant, record: Registered) -> Secret:
         """Take the data key that `grant` stands for out of its envelope."""
+        if grant.question.checkpoint != record.title:
+            raise NotPermitted(f"the grant is for {grant.question.checkpoint}", where=subject(record.title))
         who = grant.identity
         envelope = self.registry.envelope(record.checkpoint, who.name, who.keyring.public)
         if envelope is None:

@@ -1,0 +1,1 @@
+{"format":"strongroom/sealed-signature@1","signature":"DbGE0K+TVYrNwI70ZdTZW2/O3P0v8t11jdrrtZOawVroLnCImBQPlO/4zX2qpnpp332Sey9D/OaMsFAPyE96BA==","signer":"carla"}
