@@ -123,6 +123,7 @@ class MarkedReader:
 
     @describe.setter
     def describe(self, describe: Callable[[int, int], str]) -> None:
+        """Set the source's."""
         self._source.describe = describe
 
     def size(self, file: int) -> int:

@@ -69,7 +69,9 @@ class Reader(Protocol):
         ...
 
     @describe.setter
-    def describe(self, describe: Callable[[int, int], str]) -> None: ...
+    def describe(self, describe: Callable[[int, int], str]) -> None:
+        """Set it."""
+        ...
 
     @property
     def contents(self) -> Contents:
