@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 
 from strongroom.attacks.bench import RECIPIENTS, Array, Bench, Leaked, Patched, copy_name
+from strongroom.attacks.rows import Row
 from strongroom.attacks.transforms import COLLUSIONS, add_noise, colluded, merge, prune
 from strongroom.core.copy_errors import CoarseGrid
 from strongroom.core.errors import BadInput
@@ -40,24 +41,6 @@ TUNING: Final = Recipe(steps=300, rate=1e-4, batch=4, length=128, seed=3)
 TOKENS: Final = 16_384
 _SEED: Final = 20_261_123
 _ANOTHER: Final = Secret(bytes(range(32, 64)))  # the mark of an attacker who knows the scheme
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What one attack achieved."""
-
-    attack: str
-    host: str
-    holders: int  # recipients whose copies went into it; 0: none
-    perplexity: float | None  # of the result, relative to the unmarked host, less one
-    named: tuple[str, ...]  # blind and against the original
-    named_blind: tuple[str, ...]
-    innocent_named: int  # of either: 0, or the mark is worthless
-    log10_p: float  # of the surest, corrected for 1,000 recipients
-    log10_p_blind: float
-    checkpoint_log10_p: float
-    best_innocent_log10_p: float  # before correction, of either reading
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +74,8 @@ class _Lab:
         copy, target = (self.work / "collude" / f"{kind}-{self.dtype}" for kind in (copy_name(LEAKER), "fine-tuned"))
         if not target.is_dir():
             whole = self.bench.source
-            tensors = {name: whole.get_tensor(name) for name in whole.keys()} | dict(self.bench.whole_copy(LEAKER))
-            write_like(whole, tensors, copy, dtype=self.dtype)
+            tensors: dict[str, object] = {name: whole.get_tensor(name) for name in whole.keys()}  # noqa: SIM118 - no mapping
+            write_like(whole, tensors | dict(self.bench.whole_copy(LEAKER)), copy, dtype=self.dtype)
             source = Folder(copy)
             fine_tune(
                 source,
@@ -195,7 +178,7 @@ def _remarked(lab: _Lab) -> Tensors:
     copy = Leaked(lab.bench.whole_copy(LEAKER), lab.bench.dtype)
     mark = WeightMarks(_ANOTHER, lambda _: len(lab.bench.scheme.bias) + 256).prepare("theirs", "theirs", copy)
     for name, values in copy.arrays.items():
-        mark.apply(name, 0, memoryview(values.reshape(-1).view(np.uint8)))
+        mark.apply(name, 0, values.reshape(-1).view(np.uint8).data)
     return ((name, values.astype(np.float32)) for name, values in copy.arrays.items())
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import functools
 from pathlib import Path
 
 import click
@@ -13,7 +12,6 @@ from strongroom.core.errors import AlreadyExists, BadInput, InputTooLarge
 from strongroom.core.ids import CheckpointName
 from strongroom.lineage.decode import Verdict
 from strongroom.lineage.evidence import LIMITS
-from strongroom.ports.marks import Progress
 from strongroom.wiring.lineage import decode_file
 from strongroom.wiring.mark_evidence import LIMIT, check_evidence, write_evidence
 
@@ -40,11 +38,7 @@ def decode(call: Call, path: Path, *, against: str, evidence: Path | None, exper
         raise AlreadyExists("something stands there", where=str(evidence))
     title, who = CheckpointName.parse(against), call.identity()
 
-    @contextmanager
-    def watch(what: str) -> Iterator[Progress | None]:
-        with call.progress(what, unit="weights") as step:
-            yield step
-
+    watch = functools.partial(call.progress, unit="weights")
     found = decode_file(call.home, who, path, against=title, watch=watch)
     if evidence is not None and found.verdict.verdict == "match":
         _write(evidence, write_evidence(call.home, who, found, against=title, expert=expert))

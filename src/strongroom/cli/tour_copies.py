@@ -76,9 +76,9 @@ class Copies:
         def give() -> str:
             told = ""
             for name in PARTNERS:
-                refused(tour.call(*order(name), who="carla"), "access.approval_needed")
-                request = pick(tour.call("access", "requests"), "requests", 0, "id")
-                granted(tour.call("access", "approve", request, who="owner"))
+                alone = tour.call(*order(name), who="carla")
+                refused(alone, "access.approval_needed")
+                granted(tour.call("access", "approve", pick(alone, "error", "where"), who="owner"))
                 done = granted(tour.call(*order(name), who="carla"))
                 cost = float(pick(done, "perplexity_cost"))
                 told = f"strength {float(pick(done, 'retained_strength')):.1f}, perplexity {cost:+.3%}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from strongroom.core.errors import BadInput, DiskFull, MissingExtra, StorageError, StoreUnavailable
+from strongroom.engines.torch_tensors import as_tensor
 from strongroom.ports.weights import WeightSource
 
 try:
@@ -96,8 +97,8 @@ def _open(file: Path) -> _Reader:
         raise BadInput(f"not a safetensors file: {type(error).__name__}", where=file.name) from None
 
 
-def write_like(source: WeightSource, tensors: Mapping[str, torch.Tensor], target: Path, *, dtype: str) -> None:
-    """Write `tensors`, in `dtype`, into the folder `target`, with `source`'s config and tokenizer beside them.
+def write_like(source: WeightSource, tensors: Mapping[str, object], target: Path, *, dtype: str) -> None:
+    """Write `tensors`, torch's or numpy's, in `dtype` into the folder `target`, beside `source`'s config and tokenizer.
 
     Those are written that `source` has, so that tied tensors stay one. All files are on the disk when it returns.
 
@@ -110,7 +111,8 @@ def write_like(source: WeightSource, tensors: Mapping[str, torch.Tensor], target
         raise BadInput(f"unknown dtype; one of {', '.join(FLOATS)}", where=dtype[:40])
     if lost := [name for name in source.keys() if name not in tensors]:  # noqa: SIM118 - a source is no mapping
         raise BadInput("the trained model has lost a tensor", where=lost[0][:200])
-    kept = {name: tensors[name].detach().to(FLOATS[dtype]).contiguous() for name in source.keys()}  # noqa: SIM118
+    whole = {name: as_tensor(tensors[name], where=name) for name in source.keys()}  # noqa: SIM118
+    kept = {name: one.detach().to(FLOATS[dtype]).contiguous() for name, one in whole.items()}
     try:
         target.mkdir(parents=True, exist_ok=True)
         for name in source.files():

@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -79,6 +79,17 @@ class GgufTensors:
             rows = rows_back(rows, (stop - start) // group)
         wanted = rows.reshape(-1)[first - start * columns :][:count]
         buffer.cast("B")[:] = wanted.astype("<f4", copy=False).tobytes()
+
+    def close(self) -> None:
+        """Let go of the file, which is opened for each reading."""
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Close."""
+        self.close()
 
     def _group(self, name: str, entry: Entry) -> int:
         """Return how many rows belong together: those of a head, in queries and keys."""

@@ -11,7 +11,7 @@ from strongroom.ports.weights import WeightSource
 def mark_cost(
     original: WeightSource, marked: WeightSource, *, tokens: int, texts: str | None, progress: Progress | None = None
 ) -> PerplexityCost:
-    """Return what `marked` costs against `original`, in float32, on `tokens` of `texts` (None: those that Python ships).
+    """Return what `marked` costs against `original`, in float32, on `tokens` of `texts` (None: what Python ships).
 
     Raises:
         BadInput: a checkpoint can't be loaded as a language model, or the text is too short.

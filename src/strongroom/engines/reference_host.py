@@ -56,6 +56,11 @@ def reference_host(cache: Path, progress: Progress | None = None) -> Made:
     return _made(cache, "reference-host", HEALING, progress=progress)
 
 
+def fine_tuned(cache: Path, progress: Progress | None = None) -> Path:
+    """Return the reference host in bfloat16: the fine-tune that the tour issues copies of."""
+    return reference_host(cache, progress).bfloat16
+
+
 def reference_sibling(cache: Path, progress: Progress | None = None) -> Made:
     """Return the host's sibling, as `reference_host` does the host."""
     return _made(cache, "reference-sibling", SIBLING, progress=progress)

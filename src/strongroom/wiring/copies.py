@@ -17,8 +17,8 @@ from strongroom.custody.housekeys import HouseKeys
 from strongroom.custody.issue import Issuer, Measure
 from strongroom.custody.receive import Shelf
 from strongroom.custody.recipients import COPIES, RECIPIENTS, Recipients
-from strongroom.ports.blobs import Blobs
 from strongroom.lineage.codes import Design
+from strongroom.ports.blobs import Blobs
 from strongroom.wiring.home import Home
 from strongroom.wiring.marks import HouseMarks, measured
 from strongroom.wiring.table import load
