@@ -8,6 +8,7 @@ through tensor by tensor, so that eight copies of a model need the memory of eig
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
@@ -144,13 +145,30 @@ def jam(name: str, copies: Sequence[Array], chance: np.random.Generator) -> Arra
     return _piecewise(copies, noisy)
 
 
+def jam_units(name: str, copies: Sequence[Array], chance: np.random.Generator) -> Array:
+    """Jam as `jam` does, but with one sign for each hidden unit of a layer, along what its copies differ in.
+
+    Signs of single weights average out over a unit; these do not. Which units are in one segment, thieves can't know.
+    """
+    del chance  # a layer's projections must be jammed alike, whichever comes first
+    axis = 1 if _COLUMNS in name else 0
+    layer = hashlib.sha256(name.rsplit(".", 2)[0].encode()).digest()[:8]
+    drawn = np.random.default_rng(int.from_bytes(layer, "little"))
+    signs = np.where(_coins(copies[0].shape[axis], drawn), JAMMING, -JAMMING).astype(np.float32)
+    mean = average(name, copies, drawn)
+    half = (np.maximum.reduce(list(copies)) - np.minimum.reduce(list(copies))) / 2
+    along = np.sign(copies[0] - mean) * half
+    return mean + along * (signs[None, :] if axis else signs[:, None])
+
+
 COLLUSIONS: dict[str, Collusion] = {
     "average": average,
     "pick-weights": pick_weights,
     "pick-units": pick_units,
     "pick-tensors": pick_tensors,
     "majority": majority,
-    "jam": jam,
+    "noise": jam,
+    "noise-units": jam_units,
 }
 
 
