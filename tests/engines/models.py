@@ -87,6 +87,26 @@ def small_config(kind: str, *, tied: bool) -> object:
     )
 
 
+def write_wide(directory: Path) -> Path:
+    """Write a small Llama whose MLP is large enough to carry a mark: 7 million weights in bfloat16, off any grid."""
+    torch.manual_seed(11)
+    config = transformers.LlamaConfig(
+        hidden_size=96,
+        intermediate_size=1536,
+        num_hidden_layers=16,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=512,
+        vocab_size=len(WORDS),
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    model.to(torch.bfloat16).save_pretrained(directory)
+    (directory / "tokenizer.json").write_text(json.dumps(_tokenizer()))
+    return directory
+
+
 def write_plain(directory: Path, kind: str = "llama", *, tied: bool = True, dtype: str = "float32") -> Path:
     """Write a plain model directory: by architecture, tied or not, and type."""
     torch.manual_seed(7)

@@ -1,0 +1,133 @@
+"""A leaked copy names its recipient, and a stranger checks the accusation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rfc8785
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.engines.models import write_wide
+from tests.journeys.shell import Shell
+from tests.journeys.test_copies import issue, recipient
+
+NAMES = ("north", "south", "east")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_wide(tmp_path_factory.mktemp("wide") / "model")
+
+
+@pytest.fixture
+def issued(shell: Shell, tmp_path: Path, model: Path) -> Shell:
+    """A home with a copy for each of three."""
+    with (shell.home / "strongroom.toml").open("a") as settings:
+        settings.write("\n[lineage]\nrecipients = 100\ncolluders = 2\n")
+    assert shell("custody", "seal", str(model), "chat:v1", who="carla").status == 0
+    for name in NAMES:
+        recipient(shell, name, tmp_path / f"{name}.key")
+        assert issue(shell, tmp_path / name, to=name).status == 0
+    return shell
+
+
+def opened(shell: Shell, tmp_path: Path, name: str) -> Path:
+    """Return a recipient's copy as a plain file."""
+    plain = tmp_path / f"{name}.plain"
+    words = ("custody", "receive", "export", str(tmp_path / name), str(plain), "--key", str(tmp_path / f"{name}.key"))
+    assert shell(*words).status == 0
+    return plain / "model.safetensors"
+
+
+def test_a_leaked_copy_names_its_recipient(issued: Shell, tmp_path: Path, model: Path) -> None:
+    leaked, evidence = opened(issued, tmp_path, "south"), tmp_path / "evidence.json"
+    decode = ("lineage", "decode", str(leaked), "--against", "chat:v1")
+    found = issued(*decode, "--evidence", str(evidence), who="carla").json
+    assert (found["verdict"], found["recipient"], found["p_kind"]) == ("match", "south", "exact")
+    assert (found["candidates"], found["tried"], found["colluders"]) == (3, 3, [])
+    assert found["log10_p"] < -12
+    assert found["checkpoint_code"]["log10_p"] < -6
+    assert any("passed the copy on" in one for one in found["limits"])
+    assert issued(*decode, who="rosa").code == "access.not_permitted"
+    assert issued(*decode, "--evidence", str(evidence), who="carla").code == "conflict.already_exists"
+
+    vkey = issued("ledger", "prove", "0").json["vkey"]
+    issued.home.rename(tmp_path / "gone")
+    checked = issued("lineage", "check", str(evidence), "--vkey", vkey).json
+    assert (checked["recipient"], checked["expert"]) == ("south", None)
+    assert checked["log10_p"] == pytest.approx(found["log10_p"])
+    assert len(checked["entries"]) == 1
+
+    unmarked = tmp_path / "gone"
+    unmarked.rename(issued.home)
+    clean = issued("lineage", "decode", str(model), "--against", "chat:v1", who="carla").json
+    assert (clean["verdict"], clean["recipient"]) == ("no_match", None)
+    assert "evidence" not in clean
+
+
+def test_evidence_that_was_altered_is_refused(issued: Shell, tmp_path: Path) -> None:
+    leaked, evidence = opened(issued, tmp_path, "south"), tmp_path / "evidence.json"
+    words = ("lineage", "decode", str(leaked), "--against", "chat:v1", "--evidence", str(evidence))
+    assert issued(*words, "--expert", "Dr E", who="carla").status == 0
+    vkey = issued("ledger", "prove", "0").json["vkey"]
+    whole = json.loads(evidence.read_text())
+    assert whole["expert"] == "Dr E"
+    assert {"chips", "segments", "dither"} < whole["evidence"]["accused"][0]["shown"].keys()
+    changes = {
+        "recipient": lambda one: one["copies"][0]["deed"]["recipient"].update(name="north"),
+        "verdict": lambda one: one.update(log10_p=-900.0),
+        "tried": lambda one: one["evidence"].update(tried=1),
+        "proof": lambda one: one["copies"][0].update(proof=one["copies"][0]["proof"].replace("index", "index ")),
+        "commitment": lambda one: one["copies"][0]["deed"]["mark"].update(commitment="0" * 64),
+    }
+    for name, change in changes.items():
+        bad = json.loads(evidence.read_text())
+        change(bad)
+        file = tmp_path / f"{name}.json"
+        file.write_bytes(rfc8785.dumps(bad))
+        said = issued("lineage", "check", str(file), "--vkey", vkey)
+        assert (said.status, said.code) == (4, "ledger.proof_invalid"), (name, said.out)
+    (tmp_path / "no.json").write_text("{}")
+    assert issued("lineage", "check", str(tmp_path / "no.json"), "--vkey", vkey).code == "usage.bad_input"
+    entries = [one for one in issued("ledger", "tail").json["entries"] if one["action"] == "lineage.disclosed"]
+    assert [one["detail"]["expert"] for one in entries] == ["Dr E"]
+
+
+def test_two_who_put_their_copies_together_are_both_named(issued: Shell, tmp_path: Path) -> None:
+    one, two = (load_file(opened(issued, tmp_path, name)) for name in ("south", "east"))
+    mean = {name: ((values.float() + two[name].float()) / 2).to(torch.bfloat16) for name, values in one.items()}
+    save_file(mean, tmp_path / "mean.safetensors")
+    found = issued("lineage", "decode", str(tmp_path / "mean.safetensors"), "--against", "chat:v1", who="carla").json
+    assert {each["recipient"] for each in found["colluders"]} <= {"south", "east"}
+    assert found["recipient"] in {"south", "east", None}
+    assert found["checkpoint_code"]["log10_p"] < -6
+
+
+def test_an_older_version_is_recognised_after_a_newer_was_sealed(issued: Shell, tmp_path: Path, model: Path) -> None:
+    leaked = opened(issued, tmp_path, "north")
+    assert issued("custody", "seal", str(model), "chat:v1", who="carla").status == 0
+    found = issued("lineage", "decode", str(leaked), "--against", "chat:v1", who="carla").json
+    assert (found["verdict"], found["recipient"], found["version"]) == ("match", "north", 1)
+    assert [one["manner"] for one in found["strength"]] == ["blind"]
+
+
+def test_what_can_not_be_compared_is_told(issued: Shell, tmp_path: Path) -> None:
+    words = ("--against", "chat:v1")
+    (tmp_path / "text").write_text("no weights")
+    said = issued("lineage", "decode", str(tmp_path / "text"), *words, who="carla")
+    assert said.code == "limit.input_too_large"  # its first bytes, read as a length
+    (tmp_path / "none.gguf").write_bytes(b"GGUF" + bytes(40))
+    assert issued("lineage", "decode", str(tmp_path / "none.gguf"), *words, who="carla").code == "usage.bad_input"
+    other = {"model.layers.0.mlp.gate_proj.weight": torch.from_numpy(np.ones((4, 4), np.float32))}
+    save_file(other, tmp_path / "other.safetensors")
+    said = issued("lineage", "decode", str(tmp_path / "other.safetensors"), *words, who="carla")
+    assert said.code == "lineage.other_shape"
+    assert issued("custody", "seal", str(tmp_path / "other.safetensors"), "tiny:v1", who="carla").status == 0
+    never = issued("lineage", "decode", str(tmp_path / "text"), "--against", "tiny:v1", who="carla")
+    assert never.code == "custody.no_such_copy"
+    named = issued("lineage", "decode", str(tmp_path / "text"), *words, "--expert", "Dr E", who="carla")
+    assert named.code == "usage.bad_input"
