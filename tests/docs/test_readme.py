@@ -40,7 +40,7 @@ open(sys.argv[1] + "/tokenizer_config.json", "w").write(json.dumps({"eos_token":
 
 
 def _model(place: Path, *, hidden: int, units: int) -> Path:
-    """Make a model with so many hidden units in each of two layers: one that runs, where there is something to run it."""
+    """Make a model of two layers with `units` hidden units each: one that runs, where there is something to run it."""
     if not RUNS:
         model_folder(place)
         draw = np.random.default_rng(1)
