@@ -71,7 +71,13 @@ class UlpMark:
         if hits < self.least * total:
             raise MarkTooWeak(f"{hits} of {total} weights carry it", where="copy")
         return MarkReport(
-            scheme="test/ulp@1", segments=BLOCK, alpha=0.001, retained=float(np.sqrt(hits)), log10_p=-hits / 10
+            scheme="test/ulp@1",
+            segments=BLOCK,
+            units=BLOCK,
+            share=0.5,
+            alpha=0.001,
+            retained=float(np.sqrt(hits)),
+            log10_p=-hits / 10,
         )
 
 

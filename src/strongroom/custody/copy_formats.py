@@ -53,7 +53,9 @@ class CopyMark(Record, frozen=True, kw_only=True):
 
     scheme: Annotated[str, msgspec.Meta(max_length=100)]
     commitment: Hex32
-    segments: int
+    segments: Annotated[int, msgspec.Meta(ge=257, le=1 << 20)]
+    units: Annotated[int, msgspec.Meta(ge=1, le=1 << 40)]
+    share: Annotated[float, msgspec.Meta(gt=0, le=1)]  # of the weights of all matrices
     alpha: float
     retained: float
 

@@ -319,6 +319,8 @@ def _mark(mark: Mark, report: MarkReport) -> CopyMark:
         scheme=report.scheme,
         commitment=mark.commitment,
         segments=report.segments,
+        units=report.units,
+        share=report.share,
         alpha=report.alpha,
         retained=report.retained,
     )

@@ -13,14 +13,14 @@ model. Where it would be more than 0.8 %, it is cut there, and so is what can be
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from strongroom.core.copy_errors import MarkTooWeak
+from strongroom.core.copy_errors import MarkTooWeak, NothingToMark
 from strongroom.core.secrets import Secret
 from strongroom.lineage.codes import COMMON, biases, common_code, own_code
 from strongroom.lineage.correlate import by_segment, survey
@@ -32,7 +32,7 @@ from strongroom.lineage.keys import SCHEME, CheckpointKeys, checkpoint_keys, der
 from strongroom.lineage.projections import Projections, find_projections
 from strongroom.lineage.readings import blind
 from strongroom.lineage.segments import deal
-from strongroom.ports.marks import MarkReport, Progress, Tensors
+from strongroom.ports.marks import MarkReport, Progress, TensorInfo, Tensors
 
 F64 = npt.NDArray[np.float64]
 
@@ -40,6 +40,7 @@ SIGNAL: Final = 0.6
 HOST: Final = 0.8
 MOST_ALPHA: Final = 0.008  # of a unit's standard deviation: more would cost perplexity
 LEAST_RETAINED: Final = 10.0  # alpha times the square root of the marked weights
+LEAST_SHARE: Final = 0.2  # of the weights of all matrices; Gemma 3 270M, half of which are embeddings, has 0.26
 LEAST_LOG10_P: Final = -12.0  # a copy whose own code is found less surely would convince nobody
 _WHERE: Final = "checkpoint"
 
@@ -54,6 +55,7 @@ class Prepared:
     host: F64  # (segments,), what the chips find in the unmarked weights
     target: F64  # (segments,), what is added to it
     alpha: float
+    share: float  # of the weights of all matrices
 
     @property
     def segments(self) -> int:
@@ -98,7 +100,15 @@ class WeightMark:
                 f"{LEAST_RETAINED:.0f} and 10^{LEAST_LOG10_P:.0f}",
                 where=_WHERE,
             )
-        return MarkReport(SCHEME, made.segments, made.alpha, retained, found.log10_p)
+        return MarkReport(
+            scheme=SCHEME,
+            segments=made.segments,
+            units=made.where.units,
+            share=made.share,
+            alpha=made.alpha,
+            retained=retained,
+            log10_p=found.log10_p,
+        )
 
 
 class WeightMarks:
@@ -121,7 +131,9 @@ class WeightMarks:
             MarkTooWeak: it is too small for a mark.
 
         """
-        where = find_projections(weights.infos())
+        infos = weights.infos()
+        where = find_projections(infos)
+        share = _share(where, infos)
         refuse_grid(weights, where)
         segments = self._segments(checkpoint)
         alpha = _amplitude(where, segments)
@@ -135,8 +147,23 @@ class WeightMarks:
         target = scale * (SIGNAL * np.concatenate([scheme.common, code]) - HOST * sums.values)
         amplitude = target / np.sqrt(np.maximum(sums.counts, 1.0))
         embedding = Embedding(where, seen.sigma, units=amplitude[dealt], streams=streams)
-        prepared = Prepared(checkpoint, copy, where, sums.values, target, alpha)
+        prepared = Prepared(checkpoint, copy, where, sums.values, target, alpha, share)
         return WeightMark(self._master, prepared, embedding)
+
+
+def _share(where: Projections, infos: Mapping[str, TensorInfo]) -> float:
+    """Return which share of the weights of all matrices is marked.
+
+    Raises:
+        NothingToMark: too small a share: the rest would leave as it is, and may be worth stealing by itself.
+
+    """
+    share = where.weights / sum(math.prod(one.shape) for one in infos.values() if len(one.shape) > 1)
+    if share < LEAST_SHARE:
+        raise NothingToMark(
+            f"its MLP projections are {share:.0%} of its matrices' weights; it takes {LEAST_SHARE:.0%}", where=_WHERE
+        )
+    return share
 
 
 def _amplitude(where: Projections, segments: int) -> float:

@@ -161,15 +161,12 @@ def _blocks(infos: Mapping[str, TensorInfo]) -> dict[str, list[_Found]]:
     whole = {prefix: block for prefix, block in found.items() if _both_ways(block)}
     if not whole:
         raise NothingToMark(f"no MLP projections among its {len(infos)} tensors", where="checkpoint")
-    others = sorted({one.info.dtype for block in whole.values() for one in block} - PLAIN)
-    plain = {prefix: block for prefix, block in whole.items() if all(one.info.dtype in PLAIN for one in block)}
-    if not plain:
-        example = next(iter(whole.values()))[0].name
-        raise NothingToMark(
-            f"its MLP projections are quantised or not in 16 or 32 bits ({', '.join(others)})",
-            where=f"tensor {example!r}",
-        )
-    return plain
+    for block in whole.values():
+        for one in block:
+            if one.info.dtype not in PLAIN:  # a mark in the other blocks would leave this one as it is
+                message = f"its MLP projections are quantised or not in 16 or 32 bits ({one.info.dtype})"
+                raise NothingToMark(message, where=f"tensor {one.name!r}")
+    return whole
 
 
 def _both_ways(block: Iterable[_Found]) -> bool:

@@ -38,6 +38,8 @@ class MarkReport(Record, frozen=True):
 
     scheme: str  # strongroom/weight-mark@1
     segments: int
+    units: int  # hidden units that were dealt to them
+    share: float  # of the weights of all matrices in the checkpoint: so much of it is marked
     alpha: float  # the mark's amplitude, as a share of a unit's standard deviation
     retained: float  # alpha times the square root of the marked weights, as found in the file's own dtype
     log10_p: float  # of the copy's own code, by the decoder, before any correction
