@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import rfc8785
 import torch
 from safetensors.torch import load_file, save_file
 
+from strongroom.access.keys import Keyring, new_seed
+from strongroom.custody.formats import pae
+from strongroom.wiring.mark_evidence import TYPE
 from tests.engines.models import write_wide
 from tests.journeys.shell import Shell
 from tests.journeys.test_copies import issue, recipient
@@ -35,6 +39,10 @@ def issued(shell: Shell, tmp_path: Path, model: Path) -> Shell:
     return shell
 
 
+def b64(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()
+
+
 def opened(shell: Shell, tmp_path: Path, name: str) -> Path:
     """Return a recipient's copy as a plain file."""
     plain = tmp_path / f"{name}.plain"
@@ -57,10 +65,19 @@ def test_a_leaked_copy_names_its_recipient(issued: Shell, tmp_path: Path, model:
 
     vkey = issued("ledger", "prove", "0").json["vkey"]
     issued.home.rename(tmp_path / "gone")
-    checked = issued("lineage", "check", str(evidence), "--vkey", vkey).json
-    assert (checked["recipient"], checked["expert"]) == ("south", None)
+    check = ("lineage", "check", str(evidence), "--vkey", vkey)
+    checked = issued(*check, "--suspect", str(leaked)).json
+    assert (checked["recipient"], checked["expert"], checked["read_again"]) == ("south", None, False)
     assert checked["log10_p"] == pytest.approx(found["log10_p"])
     assert len(checked["entries"]) == 1
+    [issuer] = checked["issuers"]
+    assert (issuer["name"], checked["accuser"]["name"]) == ("carla", "carla")
+    assert len(checked["notes"]) == 2
+    pinned = issued(*check, "--issuer", issuer["fingerprint"], "--suspect", str(leaked))
+    assert len(pinned.json["notes"]) == 1
+    for more in (("--issuer", "0" * 64), ("--suspect", str(model / "model.safetensors"))):
+        assert issued(*check, *more).code == "ledger.proof_invalid"
+    assert evidence.stat().st_mode & 0o777 == 0o600
 
     unmarked = tmp_path / "gone"
     unmarked.rename(issued.home)
@@ -74,23 +91,36 @@ def test_evidence_that_was_altered_is_refused(issued: Shell, tmp_path: Path) -> 
     words = ("lineage", "decode", str(leaked), "--against", "chat:v1", "--evidence", str(evidence))
     assert issued(*words, "--expert", "Dr E", who="carla").status == 0
     vkey = issued("ledger", "prove", "0").json["vkey"]
-    whole = json.loads(evidence.read_text())
-    assert whole["expert"] == "Dr E"
-    assert {"chips", "segments", "dither"} < whole["evidence"]["accused"][0]["shown"].keys()
+    said = json.loads(evidence.read_text())["said"]
+    assert said["expert"] == "Dr E"
+    assert {"chips", "segments", "dither"} < said["evidence"]["accused"][0]["shown"].keys()
+    again = issued("lineage", "check", str(evidence), "--vkey", vkey, "--suspect", str(leaked))
+    assert (again.json["read_again"], again.json["expert"]) == (True, "Dr E")
     changes = {
         "recipient": lambda one: one["copies"][0]["deed"]["recipient"].update(name="north"),
+        "issuer": lambda one: one["copies"][0]["deed"]["issuer"].update(name="carl"),
         "verdict": lambda one: one.update(log10_p=-900.0),
         "tried": lambda one: one["evidence"].update(tried=1),
+        "readings": lambda one: one["evidence"].update(readings=one["evidence"]["readings"][:1]),
+        "suspect": lambda one: one.update(suspect="0" * 64),
         "proof": lambda one: one["copies"][0].update(proof=one["copies"][0]["proof"].replace("index", "index ")),
         "commitment": lambda one: one["copies"][0]["deed"]["mark"].update(commitment="0" * 64),
     }
+    mallory = Keyring("mallory", new_seed())
     for name, change in changes.items():
         bad = json.loads(evidence.read_text())
-        change(bad)
+        change(bad["said"])
         file = tmp_path / f"{name}.json"
         file.write_bytes(rfc8785.dumps(bad))
-        said = issued("lineage", "check", str(file), "--vkey", vkey)
-        assert (said.status, said.code) == (4, "ledger.proof_invalid"), (name, said.out)
+        refused = issued("lineage", "check", str(file), "--vkey", vkey)
+        assert (refused.status, refused.code) == (4, "ledger.proof_invalid"), (name, refused.out)
+        # signed anew, by somebody else: only what is the accuser's to say passes
+        keys = {"receive": b64(mallory.public.receive), "sign": b64(mallory.public.sign)}
+        bad["said"]["accuser"] = {"keys": keys, "name": "mallory"}
+        bad["signature"] = b64(mallory.sign(pae(TYPE, rfc8785.dumps(bad["said"]))))
+        file.write_bytes(rfc8785.dumps(bad))
+        forged = issued("lineage", "check", str(file), "--vkey", vkey, "--suspect", str(leaked))
+        assert (forged.status, forged.code) == (4, "ledger.proof_invalid"), (name, forged.out)
     (tmp_path / "no.json").write_text("{}")
     assert issued("lineage", "check", str(tmp_path / "no.json"), "--vkey", vkey).code == "usage.bad_input"
     entries = [one for one in issued("ledger", "tail").json["entries"] if one["action"] == "lineage.disclosed"]

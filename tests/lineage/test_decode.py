@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,8 @@ import pytest
 from strongroom.core.errors import ProofInvalid
 from strongroom.core.secrets import Secret
 from strongroom.lineage import evidence
-from strongroom.lineage.codes import COMMON, Design, biases, common_code, own_code
-from strongroom.lineage.decode import Candidate, Reading, Scheme, Verdict, decode
+from strongroom.lineage.codes import Design, own_code
+from strongroom.lineage.decode import Candidate, Reading, Verdict, decode, scheme_of
 from strongroom.lineage.keys import checkpoint_keys, derive
 from tests.lineage.simulated import Book, book, leaked, unmarked
 
@@ -107,36 +108,58 @@ DESIGN = Design(10, 2, 1e-6)
 
 def accused() -> tuple[tuple[Reading, Reading], Verdict, dict[str, evidence.Made]]:
     keys = checkpoint_keys(MASTER, "ckpt-1")
-    bias = biases(keys.biases, DESIGN.own)
+    scheme = scheme_of(keys.biases, keys.common, segments=DESIGN.segments)
     made = {
         f"copy-{at}": evidence.committed(MASTER, "ckpt-1", f"copy-{at}", segments=DESIGN.segments) for at in range(4)
     }
-    candidates = [Candidate(copy, f"of {copy}", own_code(derive(MASTER, "code", copy), bias)) for copy in made]
-    scheme = Scheme(bias, common_code(keys.common))
+    candidates = [Candidate(copy, f"of {copy}", own_code(derive(MASTER, "code", copy), scheme.bias)) for copy in made]
     whole = np.concatenate([scheme.common, candidates[2].code])[None].astype(float)
     readings = leaked(np.random.default_rng(4), whole, "average")
     return readings, decode(readings, scheme, candidates, tried=4), made
+
+
+def ledger(made: dict[str, evidence.Made]) -> dict[str, evidence.Commitment]:
+    return {
+        copy: evidence.Commitment(one[0].digest(), f"of {copy}", "ckpt-1", DESIGN.segments)
+        for copy, one in made.items()
+    }
 
 
 def test_a_stranger_recomputes_the_verdict() -> None:
     readings, found, made = accused()
     assert found.recipient == "of copy-2"
     shown = evidence.disclose(found, readings, made)
-    known = {copy: (one[0].digest(), f"of {copy}") for copy, one in made.items()}
-    again = evidence.replay(shown, known)
+    again = evidence.replay(shown, ledger(made))
     assert (again.verdict, again.copy, again.recipient) == ("match", "copy-2", "of copy-2")
     assert math.isclose(again.log10_p, found.log10_p, rel_tol=1e-12)
     with pytest.raises(ProofInvalid, match="not the one in the ledger"):
-        evidence.replay(shown, {"copy-2": ("0" * 64, "x")})
-    with pytest.raises(ProofInvalid, match="not the one in the ledger"):
         evidence.replay(shown, {})
+    known = ledger(made)["copy-2"]
+    for other in (replace(known, digest="0" * 64), replace(known, checkpoint="ckpt-2"), replace(known, segments=300)):
+        with pytest.raises(ProofInvalid):
+            evidence.replay(shown, {"copy-2": other})
+
+
+def test_the_same_copy_is_not_accused_twice() -> None:
+    readings, found, made = accused()
+    shown = evidence.disclose(found, readings, made)
+    twice = evidence.Evidence(shown.readings, shown.accused * 2, shown.tried, shown.versions)
+    with pytest.raises(ProofInvalid, match="different copies"):
+        evidence.replay(twice, ledger(made))
 
 
 def test_secrets_are_shown_to_an_expert_only() -> None:
     readings, found, made = accused()
-    assert set(evidence.disclose(found, readings, made).accused[0].shown) == {"biases", "common", "code"}
-    expert = evidence.disclose(found, readings, made, expert=True).accused[0].shown
-    assert expert["chips"].value == checkpoint_keys(MASTER, "ckpt-1").chips.reveal()
+    plain = evidence.disclose(found, readings, made)
+    assert set(plain.accused[0].shown) == {"biases", "common", "code"}
+    assert evidence.shown_keys(plain) is None
+    keys, shown = (
+        checkpoint_keys(MASTER, "ckpt-1"),
+        evidence.shown_keys(evidence.disclose(found, readings, made, expert=True)),
+    )
+    assert shown is not None
+    assert shown.chips.reveal() == keys.chips.reveal()
+    assert shown.segments.reveal() == keys.segments.reveal()
 
 
 @pytest.mark.parametrize("part", ["biases", "common", "code"])
@@ -145,9 +168,8 @@ def test_another_code_than_the_committed_one_is_refused(part: evidence.Part) -> 
     shown = evidence.disclose(found, readings, made)
     [one] = shown.accused
     opening = one.shown[part]
-    changed = bytes([opening.value[0] ^ 1]) + opening.value[1:]
     for bad in (
-        {**one.shown, part: evidence.Opening(changed, opening.salt)},
+        {**one.shown, part: evidence.Opening(bytes(32), opening.salt)},
         {**one.shown, part: evidence.Opening(opening.value, bytes(32))},
         {name: each for name, each in one.shown.items() if name != part},
     ):
@@ -155,15 +177,12 @@ def test_another_code_than_the_committed_one_is_refused(part: evidence.Part) -> 
             shown.readings, (evidence.Disclosure(one.committed, bad),), shown.tried, shown.versions
         )
         with pytest.raises(ProofInvalid):
-            evidence.replay(forged, {"copy-2": (one.committed.digest(), "x")})
+            evidence.replay(forged, ledger(made))
 
 
-def test_the_segments_of_another_design_do_not_fit() -> None:
+def test_readings_of_another_length_do_not_fit() -> None:
     readings, found, made = accused()
     shown = evidence.disclose(found, readings, made)
-    short = evidence.Evidence(
-        (evidence.Values("blind", readings[0].values[:-1].tobytes()),), shown.accused, shown.tried, shown.versions
-    )
+    short = (evidence.Values("blind", readings[0].values[:-1].tobytes()),)
     with pytest.raises(ProofInvalid, match="number of segments"):
-        evidence.replay(short, {"copy-2": (shown.accused[0].committed.digest(), "x")})
-    assert shown.accused[0].committed.segments == COMMON + DESIGN.own
+        evidence.replay(evidence.Evidence(short, shown.accused, shown.tried, shown.versions), ledger(made))

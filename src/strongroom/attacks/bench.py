@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from strongroom.core.secrets import Secret
 from strongroom.engines.folder import Folder
-from strongroom.lineage.codes import COMMON, Design, biases, common_code, own_code
-from strongroom.lineage.decode import Candidate, Reading, Scheme
+from strongroom.lineage.codes import Design, own_code
+from strongroom.lineage.decode import Candidate, Reading, Scheme, scheme_of
 from strongroom.lineage.keys import CheckpointKeys, checkpoint_keys, derive
 from strongroom.lineage.mark import WeightMark, WeightMarks
 from strongroom.lineage.projections import Projections, find_projections
@@ -95,7 +95,7 @@ class Bench:
     @cached_property
     def scheme(self) -> Scheme:
         """What all codes have in common."""
-        return Scheme(biases(self.keys.biases, Design().own), common_code(self.keys.common))
+        return scheme_of(self.keys.biases, self.keys.common, segments=self.segments)
 
     @cached_property
     def candidates(self) -> list[Candidate]:
@@ -125,12 +125,16 @@ class Bench:
         """Yield every projection of recipient `at`'s copy."""
         return ((name, self.copy(at, name)) for name in self.names)
 
+    @property
+    def segments(self) -> int:
+        """How many segments the codes have, the checkpoint's own among them."""
+        return Design().segments
+
     def read(self, leaked: Leaked) -> tuple[Reading, Reading]:
         """Return the leaked file's readings: blind, and against the host."""
-        segments = COMMON + Design().own
         return (
-            blind(leaked, self.where, self.keys, segments=segments),
-            against_original(leaked, self.files, self.where, keys=self.keys, segments=segments),
+            blind(leaked, self.where, self.keys, segments=self.segments),
+            against_original(leaked, self.files, self.where, keys=self.keys, segments=self.segments),
         )
 
     def _raw(self, name: str) -> bytearray:

@@ -7,6 +7,7 @@ grid. Runs on models that it makes itself, in a folder of the caller's (rule 13)
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +29,8 @@ from strongroom.engines.gguf_weights import round_trip
 from strongroom.engines.perplexity import Losses, compare, losses, token_ids
 from strongroom.engines.reference_host import reference_host, reference_sibling
 from strongroom.engines.texts import default_texts
-from strongroom.lineage.decode import Verdict, decode
+from strongroom.lineage.codes import Design
+from strongroom.lineage.decode import Verdict, best_p, decode
 from strongroom.lineage.mark import WeightMarks
 from strongroom.lineage.suspects import SafetensorsFiles
 
@@ -71,7 +73,8 @@ class _Lab:
 
     def tuned(self) -> Bench:
         """Return the leaker's copy after 300 steps of full fine-tuning, made once."""
-        copy, target = (self.work / "collude" / f"{kind}-{self.dtype}" for kind in (copy_name(LEAKER), "fine-tuned"))
+        made = self.work / "collude" / f"{self.dtype}-{self.bench.mark(LEAKER).commitment[:16]}-{_recipe()}"
+        copy, target = made / copy_name(LEAKER), made / "fine-tuned"
         if not target.is_dir():
             whole = self.bench.source
             tensors: dict[str, object] = {name: whole.get_tensor(name) for name in whole.keys()}  # noqa: SIM118 - no mapping
@@ -176,7 +179,7 @@ def _merged(lab: _Lab) -> Tensors:
 def _remarked(lab: _Lab) -> Tensors:
     """Put another mark of the same strength over the copy's own, by the same code under another secret."""
     copy = Leaked(lab.bench.whole_copy(LEAKER), lab.bench.dtype)
-    mark = WeightMarks(_ANOTHER, lambda _: len(lab.bench.scheme.bias) + 256).prepare("theirs", "theirs", copy)
+    mark = WeightMarks(_ANOTHER, lambda _: lab.bench.segments).prepare("theirs", "theirs", copy)
     for name, values in copy.arrays.items():
         mark.apply(name, 0, values.reshape(-1).view(np.uint8).data)
     return ((name, values.astype(np.float32)) for name, values in copy.arrays.items())
@@ -199,8 +202,7 @@ def _row(lab: _Lab, case: _Case) -> Row:
     both = decode((blind, original), bench.scheme, bench.candidates, tried=RECIPIENTS)
     alone = decode((blind,), bench.scheme, bench.candidates, tried=RECIPIENTS)
     guilty = {copy_name(at) for at in case.holders}
-    others = [one for one in bench.candidates if one.copy not in guilty]
-    innocent = [decode(some, bench.scheme, others, tried=1).log10_p for some in ((blind, original), (blind,))]
+    others = np.array([one.code for one in bench.candidates if one.copy not in guilty], np.int8)
     return Row(
         attack=case.name,
         host=bench.name,
@@ -212,7 +214,9 @@ def _row(lab: _Lab, case: _Case) -> Row:
         log10_p=both.log10_p,
         log10_p_blind=alone.log10_p,
         checkpoint_log10_p=both.checkpoint_log10_p,
-        best_innocent_log10_p=min(innocent),
+        best_innocent_log10_p=min(
+            best_p((blind, original), bench.scheme, others), best_p((blind,), bench.scheme, others)
+        ),
     )
 
 
@@ -220,13 +224,18 @@ def _packaged(work: Path) -> Row:
     """Try to mark the packaged 4-bit weights, which must be refused."""
     with SafetensorsFiles(demo_model(work)) as files:
         try:
-            WeightMarks(_ANOTHER, lambda _: 2811).prepare("packaged", "packaged", files)
+            WeightMarks(_ANOTHER, lambda _: Design().segments).prepare("packaged", "packaged", files)
         except CoarseGrid as refusal:
             said = f"refused: {refusal.message}"
         else:
             said = "NOT REFUSED"
     nobody: tuple[str, ...] = ()
     return Row("packaged", "packaged-4-bit", 0, None, nobody, nobody, 0, 0.0, 0.0, 0.0, 0.0, said)
+
+
+def _recipe() -> str:
+    """Return what a fine-tune in the cache was made by, in a word."""
+    return hashlib.sha256(repr(TUNING).encode()).hexdigest()[:8]
 
 
 def _named(verdict: Verdict) -> tuple[str, ...]:

@@ -81,8 +81,7 @@ def prove(call: Call, index: int, *, out: Path | None) -> None:
 @common
 def check(call: Call, bundle: Path, *, vkey: str) -> None:
     """Verify a proof bundle offline: no home is needed, only the file and the log's verifier key."""
-    key = vkey if "+" in vkey else _read(Path(vkey)).decode("utf-8", "replace").strip()
-    entry = verify_bundle(_read(bundle), key)
+    entry = verify_bundle(_read(bundle), read_vkey(vkey))
     call.emit({"verified": True, "entry": entry_document(entry)}, lambda out: show_entries([entry], out))
 
 
@@ -109,6 +108,11 @@ def witness(call: Call, directory: Path, *, accept_loss: bool) -> None:
         raise BadInput("a witness inside the home is rolled back with it", where=str(directory))
     seen = call.home.cosign(directory, accept_loss=accept_loss)
     call.emit({"witness": str(directory), "size": seen}, f"The witness has seen {seen} entries.")
+
+
+def read_vkey(given: str) -> str:
+    """Return a verifier key: given as it is, or as the file that holds it."""
+    return given if "+" in given else _read(Path(given)).decode("utf-8", "replace").strip()
 
 
 def entry_document(entry: Entry) -> dict[str, Json]:

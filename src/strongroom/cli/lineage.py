@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import click
 
 from strongroom.cli.frame import Call, Group, Json, Place, common, moment
+from strongroom.cli.ledger import read_vkey
 from strongroom.core.errors import AlreadyExists, BadInput, InputTooLarge
 from strongroom.core.ids import CheckpointName
 from strongroom.lineage.decode import Verdict
 from strongroom.lineage.evidence import LIMITS
 from strongroom.wiring.lineage import decode_file
-from strongroom.wiring.mark_evidence import LIMIT, check_evidence, write_evidence
+from strongroom.wiring.mark_evidence import LIMIT, Checked, Trust, check_evidence, write_evidence
 
 _READABLE = -6
 
@@ -40,25 +43,73 @@ def decode(call: Call, path: Path, *, against: str, evidence: Path | None, exper
 
     watch = functools.partial(call.progress, unit="weights")
     found = decode_file(call.home, who, path, against=title, watch=watch)
+    said = _words(found.verdict)
     if evidence is not None and found.verdict.verdict == "match":
-        _write(evidence, write_evidence(call.home, who, found, against=title, expert=expert))
+        _write(evidence, write_evidence(call.home, who, found, path=path, expert=expert))
+        said += f"\nThe evidence is in {evidence}."
+    elif evidence is not None:
+        said += "\nNobody is named, so no evidence was written."
     document = _document(found.verdict) | {"version": found.version}
     if evidence is not None:
         document["evidence"] = str(evidence) if found.verdict.verdict == "match" else None
-    call.emit(document, _words(found.verdict))
+    call.emit(document, said)
 
 
-@lineage.command("check", epilog="Example: strongroom lineage check evidence.json --vkey 'strongroom.local/…+…+…'")
+class _Trusted(TypedDict):
+    """The options of ``check``."""
+
+    vkey: str
+    issuer: str | None
+    witness: tuple[str, ...]
+    suspect: Path | None
+
+
+@lineage.command("check", epilog="Example: strongroom lineage check evidence.json --vkey log.vkey --issuer 9f2c…")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--vkey", required=True, help="The log's verifier key: `strongroom ledger prove` prints it.")
+@click.option("--vkey", required=True, help="The log's verifier key, or a file that holds it.")
+@click.option("--issuer", metavar="FINGERPRINT", help="Whose deeds alone count: 64 hexadecimal digits.")
+@click.option("--witness", multiple=True, metavar="VKEY", help="A witness that must have cosigned. May be given again.")
+@click.option(
+    "--suspect",
+    type=click.Path(exists=True, path_type=Path),
+    help="The accused file: its digest is compared, and an expert's evidence is read off it again.",
+)
 @common
-def check(call: Call, file: Path, *, vkey: str) -> None:
-    """Recompute a verdict from its evidence, offline: no home is needed, only the file and the log's verifier key."""
-    found = check_evidence(_read(file), vkey)
+def check(call: Call, file: Path, **trusted: Unpack[_Trusted]) -> None:
+    """Recompute a verdict from its evidence, offline: no home is needed, only the file and what the stranger trusts."""
+    trust = Trust(read_vkey(trusted["vkey"]), trusted["witness"], trusted["issuer"])
+    found = check_evidence(_read(file), trust, suspect=trusted["suspect"])
+    said = found.said
     entries: list[Json] = [{"index": one.index, "at": one.event.at} for one in found.entries]
-    when = "; ".join(f"entry {one.index} of {moment(one.event.at)}" for one in found.entries)
-    document = _document(found.verdict) | {"entries": entries, "expert": found.expert}
-    call.emit(document, f"{_words(found.verdict)}\n  committed to in the ledger: {when}")
+    issuers: list[Json] = [{"name": one.name, "fingerprint": one.keys.fingerprint()} for one in found.issuers]
+    notes = _notes(found, pinned=trust.issuer is not None, compared=trusted["suspect"] is not None)
+    told: list[Json] = [*notes]
+    document = _document(found.verdict) | {
+        "entries": entries,
+        "issuers": issuers,
+        "accuser": {"name": said.accuser.name, "fingerprint": said.accuser.keys.fingerprint()},
+        "made": said.made,
+        "suspect": said.suspect,
+        "expert": said.expert,
+        "read_again": found.read_again,
+        "notes": told,
+    }
+    when = "; ".join(f"entry {one.index}, {moment(one.event.at)} by the home's clock" for one in found.entries)
+    who = ", ".join(f"{one.name} ({one.keys.fingerprint()})" for one in found.issuers)
+    lines = [_words(found.verdict), f"  committed to in the ledger: {when}", f"  issued by {who}"]
+    call.emit(document, "\n".join([*lines, *(f"  - {one}" for one in notes)]))
+
+
+def _notes(found: Checked, *, pinned: bool, compared: bool) -> list[str]:
+    """Return what this check, in particular, did not look at."""
+    notes: list[str] = []
+    if not pinned:
+        notes.append("No issuer was given: compare the fingerprint with the issuer's own, and give it with --issuer.")
+    if not compared:
+        notes.append("The accused file was not looked at: give it with --suspect.")
+    elif not found.read_again:
+        notes.append("The file is the accused one; its values were not read again, which takes an expert's evidence.")
+    return notes
 
 
 def _document(found: Verdict) -> dict[str, Json]:
@@ -101,8 +152,10 @@ def _chance(log10: float) -> str:
 
 
 def _write(file: Path, raw: bytes) -> None:
+    """Write evidence for its owner alone: an expert's holds the mark's secrets."""
     try:
-        with file.open("xb") as stream:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
             stream.write(raw)
     except OSError as error:
         raise BadInput(f"the evidence can't be written ({error.strerror})", where=str(file)) from None

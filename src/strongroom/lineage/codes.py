@@ -77,21 +77,3 @@ def own_code(secret: Secret, bias: U16) -> I8:
 def common_code(secret: Secret) -> I8:
     """Return the checkpoint's code, (256,) of ±1, each with probability 1/2."""
     return np.where(Keystream(secret).words(COMMON) >> np.uint64(63), 1, -1).astype(np.int8)
-
-
-def packed(code: I8) -> bytes:
-    """Return a code as bytes: bit i of byte i // 8, least first, is 1 where the code is +1."""
-    return np.packbits(code > 0, bitorder="little").tobytes()
-
-
-def unpacked(raw: bytes, length: int) -> I8:
-    """Return the code of that length that `packed` made `raw` of.
-
-    Raises:
-        BadInput: it has another length.
-
-    """
-    if len(raw) != -(-length // 8):
-        raise BadInput(f"{len(raw)} bytes are no code of {length} segments", where="code")
-    bits = np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little")[:length]
-    return np.where(bits, 1, -1).astype(np.int8)

@@ -15,7 +15,8 @@ from typing import Final, Literal
 
 import numpy as np
 
-from strongroom.lineage.codes import COMMON, I8, U16
+from strongroom.core.secrets import Secret
+from strongroom.lineage.codes import COMMON, I8, U16, biases, common_code
 from strongroom.lineage.score import F64, Found, channel, log_common, log_evidence, log_mean
 
 SCORER: Final = "likelihood-ratios@1"
@@ -34,6 +35,11 @@ class Scheme:
 
     bias: U16  # (segments,), in units of 2^-16
     common: I8  # (256,)
+
+
+def scheme_of(bias: Secret, common: Secret, *, segments: int) -> Scheme:
+    """Return the scheme that a checkpoint's two secrets make, of so many segments in all."""
+    return Scheme(biases(bias, segments - COMMON), common_code(common))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +114,11 @@ def decode(
 
     """
     tried = max(tried, len(candidates), 1)
-    strength, found, common = list[Strength](), list[Found](), list[float]()
-    for one in readings:
-        through = channel(one.values[:COMMON], scheme.common)
-        strength.append(Strength(one.manner, through.signal, through.noise))
-        found.append(Found(one.values[COMMON:], scheme.bias / 65536, through))
-        common.append(log_common(one.values[:COMMON], scheme.common))
+    found = [_found(one, scheme) for one in readings]
+    strength = [
+        Strength(one.manner, each.through.signal, each.through.noise) for one, each in zip(readings, found, strict=True)
+    ]
+    common = [log_common(one.values[:COMMON], scheme.common) for one in readings]
     covered = float(max(np.mean(np.isfinite(one.values)) for one in readings))
     of_checkpoint = min(0.0, min(common) + math.log(len(readings) * versions))
     accused, best = _name(found, candidates, tried=tried)
@@ -130,10 +135,27 @@ def decode(
         versions=versions,
         colluders=accused if len(accused) > 1 else (),
         checkpoint_log10_p=of_checkpoint / math.log(10),
-        strength=tuple(strength),
+        strength=strength,
         covered=covered,
         reason=reason,
     )
+
+
+def best_p(readings: Sequence[Reading], scheme: Scheme, codes: I8) -> float:
+    """Return the base-10 logarithm of the smallest p-value of the `codes` (n, segments), before any correction."""
+    found = [_found(one, scheme) for one in readings]
+    return min(0.0, -float(_log_evidence(found, codes, named=codes[:0]).max()) / math.log(10))
+
+
+def _found(reading: Reading, scheme: Scheme) -> Found:
+    """Return what a reading tells of the copies' segments, by what it tells of the checkpoint's."""
+    through = channel(reading.values[:COMMON], scheme.common)
+    return Found(reading.values[COMMON:], scheme.bias / 65536, through)
+
+
+def _log_evidence(found: Sequence[Found], codes: I8, *, named: I8) -> F64:
+    """Return ln of the mean of the readings' E for each code."""
+    return log_mean(np.stack([log_evidence(one, codes, named=named) for one in found], axis=1))
 
 
 def _name(
@@ -144,7 +166,7 @@ def _name(
     left, named, accused = list(range(len(candidates))), list[int](), list[Accused]()
     best: Accused | None = None
     while left and len(named) < ROUNDS:
-        logs = log_mean(np.stack([log_evidence(one, codes[left], named=codes[named]) for one in found], axis=1))
+        logs = _log_evidence(found, codes[left], named=codes[named])
         order = [int(one) for one in np.argsort(-logs)]
         ranked = [_accused(candidates[left[at]], float(logs[at]), tried=tried) for at in order]
         best = best or ranked[0]

@@ -1,12 +1,13 @@
 """What is committed to before a copy leaves, and what is shown when somebody is accused.
 
-A commitment is one SHA-256 over a list of salted leaves: chips, dither and segments (the secrets that the weights were
-marked by), the biases, the checkpoint's code, the copy's code, and, in the clear, the design and the scorer. So each
-part can be shown by itself. By default an accusation shows values, biases and codes, from which anybody recomputes the
-p-value; whoever is named as an expert is shown the secrets too, and can read the values off the file.
+A commitment is one SHA-256 over a list of salted leaves, one for each of the secrets that a mark is made by, and, in
+the clear, the number of segments and the scorer. So each secret can be shown by itself. By default an accusation shows
+three: those of the biases, of the checkpoint's code and of the copy's. From these anybody draws the codes again, as the
+format says, and recomputes the p-value from the values that were read off the file. Whoever is named as an expert is
+shown those of chips, dither and segments too, and can read the values off the file themselves.
 
-A commitment shows that nobody fitted the code to the file afterwards. It does not show that the recipient leaked: the
-one who issued the copy had it, too.
+A commitment shows that nobody fitted the code to a file that came up after it. It does not show that the recipient
+leaked: the one who issued the copy had it, too.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -22,41 +24,48 @@ import numpy as np
 from strongroom.core.canonical import Record, encode
 from strongroom.core.errors import ProofInvalid
 from strongroom.core.secrets import Secret
-from strongroom.lineage.codes import COMMON, biases, common_code, own_code, packed, unpacked
-from strongroom.lineage.decode import SCORER, Candidate, Manner, Reading, Scheme, Verdict, decode
+from strongroom.lineage.codes import COMMON, own_code
+from strongroom.lineage.decode import SCORER, Candidate, Manner, Reading, Verdict, decode, scheme_of
 from strongroom.lineage.keys import SCHEME, CheckpointKeys, checkpoint_keys, derive
 
 _LEAF: Final = b"strongroom/weight-mark@1 leaf\n"
 _COMMITMENT: Final = b"strongroom/weight-mark@1 commitment\n"
-_MOST: Final = 1 << 20
+_MOST: Final = 1 << 16  # segments: 16 colluders of a million take 35,000
+_MOST_COPIES: Final = 1 << 30
+_MOST_ACCUSED: Final = 100
 
 _COMMITTED: Final = (
-    "The commitment stood in the ledger before the copy left: nobody chose the code to fit the file. It does not show "
-    "who passed the copy on. Whoever issued it, or could open the original and held the mark's master secret, could "
-    "have made the same file."
+    "The commitments stand in the ledger since the entries named: nobody chose a code to fit a file that came up later."
+    " When that was, the home's clock says, and witnesses of the log bound. It does not show who passed the copy on: "
+    "whoever issued it, or could open the original and held the mark's master secret, could have made the same file."
 )
 _EXACT: Final = (
     "The p-value is exact for every file made without knowledge of the accused copy's code. Whoever learnt that code, "
     "or the copy itself, is outside of it: a copy stolen from the recipient is still the recipient's copy."
+)
+_READ: Final = (
+    "The values are the accuser's reading of the file whose SHA-256 is named. Only somebody who is shown the mark's "
+    "secrets, as an expert, can read them off the file again."
 )
 _TRIED: Final = (
     "The number of copies that the p-value is corrected for is the issuer's count; whoever may read the ledger can "
     "count the copies in it."
 )
 _LOST: Final = "A mark does not outlive distillation; hidden units that were permuted must be aligned first."
-LIMITS: Final = (_COMMITTED, _EXACT, _TRIED, _LOST)
+LIMITS: Final = (_COMMITTED, _EXACT, _READ, _TRIED, _LOST)
 
 Part = Literal["chips", "dither", "segments", "biases", "common", "code"]
 SECRETS: Final[tuple[Part, ...]] = ("chips", "dither", "segments")
 SHOWN: Final[tuple[Part, ...]] = ("biases", "common", "code")
+_Key32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 _Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class Opening(Record, frozen=True):
-    """One part of a commitment, shown: its value and the salt that hid it."""
+    """One part of a commitment, shown: its secret and the salt that hid it."""
 
-    value: bytes
-    salt: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+    value: _Key32
+    salt: _Key32
 
 
 class Committed(Record, frozen=True):
@@ -88,29 +97,44 @@ class Values(Record, frozen=True):
     """One reading: little-endian float64, NaN where the file holds nothing of a segment."""
 
     manner: Manner
-    values: bytes
+    values: Annotated[bytes, msgspec.Meta(max_length=8 * _MOST)]
 
 
 class Evidence(Record, frozen=True):
     """What lets a stranger recompute a verdict."""
 
-    readings: tuple[Values, ...]
-    accused: tuple[Disclosure, ...]
-    tried: Annotated[int, msgspec.Meta(ge=1, le=_MOST)]
-    versions: Annotated[int, msgspec.Meta(ge=1, le=_MOST)]
+    readings: Annotated[tuple[Values, ...], msgspec.Meta(min_length=1, max_length=2)]
+    accused: Annotated[tuple[Disclosure, ...], msgspec.Meta(min_length=1, max_length=_MOST_ACCUSED)]
+    tried: Annotated[int, msgspec.Meta(ge=1, le=_MOST_COPIES)]
+    versions: Annotated[int, msgspec.Meta(ge=1, le=_MOST_COPIES)]
+
+
+@dataclass(frozen=True, slots=True)
+class Commitment:
+    """What the ledger holds of a copy, as far as evidence is checked by it."""
+
+    digest: str
+    recipient: str
+    checkpoint: str
+    segments: int
 
 
 def committed(master: Secret, checkpoint: str, copy: str, *, segments: int) -> Made:
     """Return what is committed to for a copy of so many `segments`, and all openings: secrets until they are shown."""
     keys = checkpoint_keys(master, checkpoint)
-    bias = biases(keys.biases, segments - COMMON)
-    values = _values(keys, bias.astype("<u2").tobytes(), packed(own_code(derive(master, "code", copy), bias)))
+    secrets: dict[Part, Secret] = {
+        "chips": keys.chips,
+        "dither": keys.dither,
+        "segments": keys.segments,
+        "biases": keys.biases,
+        "common": keys.common,
+        "code": derive(master, "code", copy),
+    }
     openings: dict[Part, Opening] = {
-        part: Opening(value, derive(master, "salt", f"{copy}/{part}").reveal()) for part, value in values.items()
+        part: Opening(one.reveal(), derive(master, "salt", f"{copy}/{part}").reveal()) for part, one in secrets.items()
     }
     leaves: dict[Part, _Digest] = {part: _leaf(part, one) for part, one in openings.items()}
-    whole = Committed(SCHEME, checkpoint, copy, segments, SCORER, leaves)
-    return whole, openings
+    return Committed(SCHEME, checkpoint, copy, segments, SCORER, leaves), openings
 
 
 def disclose(
@@ -127,36 +151,48 @@ def disclose(
     )
 
 
-def replay(evidence: Evidence, commitments: Mapping[str, tuple[str, str]]) -> Verdict:
-    """Recompute the verdict from what was shown. The ledger holds the `commitments`, and recipients, by copy.
+def replay(evidence: Evidence, commitments: Mapping[str, Commitment]) -> Verdict:
+    """Recompute the verdict from what was shown. The ledger holds the `commitments`, by copy.
 
     Raises:
         ProofInvalid: a part is not what was committed to, or the commitment is not the ledger's.
 
     """
-    if not evidence.accused:
-        raise ProofInvalid("nobody is accused in it", where="evidence")
-    if not evidence.readings or any(len(one.values) % 8 for one in evidence.readings):
-        raise ProofInvalid("its readings are no numbers", where="evidence")
-    readings = [Reading(one.manner, np.frombuffer(one.values, "<f8")) for one in evidence.readings]
-    candidates, schemes = list[Candidate](), list[tuple[bytes, bytes]]()
     for one in evidence.accused:
-        where = one.committed.copy
-        known, recipient = commitments.get(where, ("", ""))
-        _check(one, known)
-        own = one.committed.segments - COMMON
-        schemes.append((one.shown["biases"].value, one.shown["common"].value))
-        candidates.append(Candidate(where, recipient, unpacked(one.shown["code"].value, own)))
-        if len(schemes[-1][0]) != 2 * own or any(len(each.values) != own + COMMON for each in readings):
-            raise ProofInvalid("its parts have not the committed number of segments", where=where)
-    if len(set(schemes)) != 1:
-        raise ProofInvalid("the accused copies are not of one checkpoint", where="evidence")
-    bias, common = schemes[0]
-    scheme = Scheme(np.frombuffer(bias, "<u2").astype(np.uint16), unpacked(common, COMMON))
+        _check(one, commitments.get(one.committed.copy))
+    first = evidence.accused[0].committed
+    common = {(one.committed.checkpoint, one.committed.segments, *_shared(one)) for one in evidence.accused}
+    if len(common) != 1 or len({one.committed.copy for one in evidence.accused}) != len(evidence.accused):
+        raise ProofInvalid("the accused are not different copies of one checkpoint", where="evidence")
+    if any(len(one.values) != 8 * first.segments for one in evidence.readings):
+        raise ProofInvalid("its readings have not the committed number of segments", where="evidence")
+    scheme = scheme_of(*(Secret(secret) for secret in _shared(evidence.accused[0])), segments=first.segments)
+    candidates = [
+        Candidate(
+            copy=one.committed.copy,
+            recipient=commitments[one.committed.copy].recipient,
+            code=own_code(Secret(one.shown["code"].value), scheme.bias),
+        )
+        for one in evidence.accused
+    ]
+    readings = [Reading(one.manner, np.frombuffer(one.values, "<f8")) for one in evidence.readings]
     return decode(readings, scheme, candidates, tried=evidence.tried, versions=evidence.versions)
 
 
-def _check(one: Disclosure, known: str) -> None:
+def shown_keys(evidence: Evidence) -> CheckpointKeys | None:
+    """Return the checkpoint's secrets, if the evidence shows them: it is an expert's, and was replayed before."""
+    shown = evidence.accused[0].shown
+    if not set(SECRETS) <= shown.keys():
+        return None
+    return CheckpointKeys(**{part: Secret(shown[part].value) for part in (*SECRETS, "biases", "common")})
+
+
+def _shared(one: Disclosure) -> tuple[bytes, bytes]:
+    """Return the secrets of biases and of the checkpoint's code."""
+    return one.shown["biases"].value, one.shown["common"].value
+
+
+def _check(one: Disclosure, known: Commitment | None) -> None:
     """Return if what is shown is what the ledger's commitment binds.
 
     Raises:
@@ -164,8 +200,10 @@ def _check(one: Disclosure, known: str) -> None:
 
     """
     where = one.committed.copy
-    if not hmac.compare_digest(one.committed.digest(), known):
+    if known is None or not hmac.compare_digest(one.committed.digest(), known.digest):
         raise ProofInvalid("the commitment is not the one in the ledger", where=where)
+    if (one.committed.checkpoint, one.committed.segments) != (known.checkpoint, known.segments):
+        raise ProofInvalid("checkpoint or segments are not those of the deed", where=where)
     if not set(SHOWN) <= one.shown.keys():
         raise ProofInvalid("biases and codes are not shown", where=where)
     for part, opening in one.shown.items():
@@ -179,17 +217,6 @@ def _shown(made: Made, parts: Sequence[Part]) -> Disclosure:
     return Disclosure(whole, shown)
 
 
-def _values(keys: CheckpointKeys, bias: bytes, code: bytes) -> dict[Part, bytes]:
-    return {
-        "chips": keys.chips.reveal(),
-        "dither": keys.dither.reveal(),
-        "segments": keys.segments.reveal(),
-        "biases": bias,
-        "common": packed(common_code(keys.common)),
-        "code": code,
-    }
-
-
 def _leaf(part: Part, opening: Opening) -> str:
-    """Return a leaf: the SHA-256 of a format line, the part's name, its 32-byte salt and its value."""
+    """Return a leaf: the SHA-256 of a format line, the part's name, its 32-byte salt and its 32-byte secret."""
     return hashlib.sha256(_LEAF + part.encode() + b"\n" + opening.salt + opening.value).hexdigest()

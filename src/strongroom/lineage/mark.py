@@ -22,9 +22,9 @@ import numpy.typing as npt
 
 from strongroom.core.copy_errors import MarkTooWeak, NothingToMark
 from strongroom.core.secrets import Secret
-from strongroom.lineage.codes import COMMON, biases, common_code, own_code
+from strongroom.lineage.codes import I8, own_code
 from strongroom.lineage.correlate import by_segment, survey
-from strongroom.lineage.decode import Candidate, Scheme, decode
+from strongroom.lineage.decode import Candidate, Scheme, decode, scheme_of
 from strongroom.lineage.embed import Embedding, Streams
 from strongroom.lineage.evidence import committed
 from strongroom.lineage.grid import refuse_grid
@@ -185,6 +185,6 @@ def _amplitude(where: Projections, segments: int) -> float:
     return alpha
 
 
-def _codes(master: Secret, keys: CheckpointKeys, copy: str, *, segments: int) -> tuple[Scheme, npt.NDArray[np.int8]]:
-    bias = biases(keys.biases, segments - COMMON)
-    return Scheme(bias, common_code(keys.common)), own_code(derive(master, "code", copy), bias)
+def _codes(master: Secret, keys: CheckpointKeys, copy: str, *, segments: int) -> tuple[Scheme, I8]:
+    scheme = scheme_of(keys.biases, keys.common, segments=segments)
+    return scheme, own_code(derive(master, "code", copy), scheme.bias)

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+
+import numpy as np
 
 from strongroom.access.identity import Identity
 from strongroom.access.policy import Question
-from strongroom.core.copy_errors import NoSuchCopy
+from strongroom.core.copy_errors import NoSuchCopy, NothingToMark
 from strongroom.core.ids import CheckpointName
 from strongroom.core.secrets import Secret
 from strongroom.custody.copy_formats import IssuedCopy
@@ -18,18 +19,17 @@ from strongroom.custody.housekeys import LINEAGE_MASTER
 from strongroom.custody.marked import ReaderTensors
 from strongroom.custody.vault import Purpose
 from strongroom.ledger.journal import Act, Detail
-from strongroom.lineage.codes import COMMON, biases, common_code, own_code
-from strongroom.lineage.decode import Candidate, Reading, Scheme, Verdict, decode
+from strongroom.lineage.codes import own_code
+from strongroom.lineage.decode import Candidate, Reading, Verdict, decode, scheme_of
 from strongroom.lineage.evidence import Made, committed
-from strongroom.lineage.keys import checkpoint_keys, derive
+from strongroom.lineage.keys import CheckpointKeys, checkpoint_keys, derive
 from strongroom.lineage.projections import find_projections
 from strongroom.lineage.readings import against_original, blind
 from strongroom.ports.marks import Progress, Tensors
 from strongroom.wiring.copies import premises_of
 from strongroom.wiring.home import Home
-from strongroom.wiring.table import load
+from strongroom.wiring.suspects import open_suspect
 
-GGUF: Final = b"GGUF"
 Watch = Callable[[str], AbstractContextManager[Progress | None]]
 """Who is told of progress: called with what begins, in words."""
 
@@ -71,51 +71,37 @@ def decode_file(home: Home, who: Identity, path: Path, *, against: CheckpointNam
     current = home.vault.registry.current(against).checkpoint
     with ExitStack() as stack:
         suspect = stack.enter_context(open_suspect(path))
-        original = stack.enter_context(home.vault.open(who, against, Purpose(question.purpose, {"for": "decode"})))
-        case = _Case(master, suspect, ReaderTensors(original), current, every)
-        found = [_decode(case, copies, watch) for copies in versions.values()]
+        original: Tensors | None = None
+        if current in versions:
+            opened = home.vault.open(who, against, Purpose(question.purpose, {"for": "decode"}))
+            original = ReaderTensors(stack.enter_context(opened))
+        case = _Case(master, suspect, every, watch)
+        found = [_decode(case, copies, original if ident == current else None) for ident, copies in versions.items()]
     best = min(found, key=_rank)
     _record(home, who, best, against=against)
     return best
 
 
-def open_suspect(path: Path) -> AbstractContextManager[Tensors]:
-    """Open a GGUF file, a safetensors file, or a folder of them.
-
-    Raises:
-        BadInput: it is none.
-        MissingExtra: a GGUF file, and the package that reads it is not installed.
-
-    """
-    kind = "gguf" if _starts(path) == GGUF else "safetensors"
-    opener: Callable[[Path], AbstractContextManager[Tensors]] = load("suspects", kind)
-    return opener(path)
-
-
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """What a suspect is compared with."""
+    """A suspect, and what all of its comparisons share."""
 
     master: Secret
     suspect: Tensors
-    original: Tensors  # of the current version
-    current: str  # its id
     every: Sequence[IssuedCopy]  # every copy of every checkpoint
+    watch: Watch
 
 
-def _decode(case: _Case, copies: Sequence[IssuedCopy], watch: Watch) -> Decoded:
-    """Compare the suspect with the copies of one checkpoint version."""
+def _decode(case: _Case, copies: Sequence[IssuedCopy], original: Tensors | None) -> Decoded:
+    """Compare the suspect with the copies of one checkpoint version; its weights are at hand only if it is current."""
     checkpoint, segments = copies[0].checkpoint, copies[0].mark.segments
-    keys, where = checkpoint_keys(case.master, checkpoint), find_projections(case.original.infos())
-    with watch("reading the suspect") as progress:
-        readings = [blind(case.suspect, where, keys, segments=segments, progress=progress)]
-    if checkpoint == case.current:
-        readings.append(against_original(case.suspect, case.original, where, keys=keys, segments=segments))
-    bias = biases(keys.biases, segments - COMMON)
-    codes = {one.copy: own_code(derive(case.master, "code", one.copy), bias) for one in copies}
+    keys = checkpoint_keys(case.master, checkpoint)
+    readings = _readings(case, copies[0], original, keys=keys)
+    scheme = scheme_of(keys.biases, keys.common, segments=segments)
+    codes = {one.copy: own_code(derive(case.master, "code", one.copy), scheme.bias) for one in copies}
     verdict = decode(
         readings,
-        Scheme(bias, common_code(keys.common)),
+        scheme,
         [Candidate(one.copy, one.recipient.name, codes[one.copy]) for one in copies],
         tried=len(case.every),
         versions=len({one.checkpoint for one in case.every}),
@@ -124,17 +110,29 @@ def _decode(case: _Case, copies: Sequence[IssuedCopy], watch: Watch) -> Decoded:
     return Decoded(verdict, copies[0].version, tuple(readings), {one.copy: one for one in copies}, made)
 
 
+def _readings(case: _Case, copy: IssuedCopy, original: Tensors | None, *, keys: CheckpointKeys) -> list[Reading]:
+    """Read the suspect's segments: by the original's table of tensors, or, of an older version, by the suspect's own.
+
+    An older version's weights are not at hand. A suspect that is not whole, or of another shape, can't be read as a
+    copy of it then: its segments have no values, which makes the verdict inconclusive.
+    """
+    segments = copy.mark.segments
+    try:
+        where = find_projections((original or case.suspect).infos())
+    except NothingToMark:
+        where = None
+    if where is None or where.units != copy.mark.units:
+        return [Reading("blind", np.full(segments, np.nan))]
+    with case.watch("reading the suspect") as progress:
+        found = [blind(case.suspect, where, keys, segments=segments, progress=progress)]
+    if original is not None:
+        found.append(against_original(case.suspect, original, where, keys=keys, segments=segments))
+    return found
+
+
 def _rank(one: Decoded) -> tuple[int, float, float]:
     order = {"match": 0, "inconclusive": 1, "no_match": 2}
     return order[one.verdict.verdict], one.verdict.log10_p, one.verdict.checkpoint_log10_p
-
-
-def _starts(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(len(GGUF))
-    except OSError:  # a folder, or what can't be read: whoever opens it says so
-        return b""
 
 
 def _record(home: Home, who: Identity, found: Decoded, *, against: CheckpointName) -> None:
