@@ -19,7 +19,7 @@ from strongroom.lineage.mark import WeightMark, WeightMarks
 from strongroom.lineage.projections import find_projections
 from strongroom.lineage.readings import against_original, blind
 from strongroom.lineage.segments import deal
-from tests.lineage.tensors import Held, gaussian
+from tests.lineage.tensors import DTYPES, Held, gaussian
 
 MASTER = Secret(bytes(range(32)))
 DESIGN = Design(100, 2, 1e-6)  # 364 segments and 256
@@ -130,6 +130,17 @@ def test_what_can_carry_no_mark_is_refused() -> None:
     }
     with pytest.raises(CoarseGrid):
         MARKS.prepare("ckpt-1", "copy-1", Held(grid))
+
+
+@pytest.mark.parametrize(("kept", "true"), [("F32", "BF16"), ("F32", "F16"), ("F16", "BF16")])
+def test_what_is_kept_in_a_wider_dtype_can_not_be_snapped_back(kept: str, true: str) -> None:
+    """A copy of bfloat16 kept in float32 is itself bfloat16: rounding it to bfloat16 does nothing to it."""
+    original = Held({name: one.astype(DTYPES[true]).astype(DTYPES[kept]) for name, one in host("F32").arrays.items()})
+    copy, mark = marked("copy-3", original)
+    assert mark.read_back(copy).retained > 10
+    for name, one in copy.arrays.items():
+        snapped = one.astype(DTYPES[true]).astype(DTYPES[kept])
+        assert np.mean(snapped == one) > 0.998, name  # below 2^-17, float16 can't hold all of bfloat16
 
 
 def test_copies_differ_only_where_their_codes_do() -> None:
