@@ -1,9 +1,9 @@
 """What weights truly are: bfloat16 kept in float32 or float16, float16 kept in float32, or what they are kept in.
 
-A mark that moves such weights off the values of their true dtype is gone as soon as somebody rounds them back. By chance
-one float16 in eight is a bfloat16, one float32 in 8,192 a float16 and one in 65,536 a bfloat16: a small sample tells. The
-share that it takes, a half, matters little: a weight that is not of the narrower dtype is rounded as what it is kept in,
-whatever its tensor is.
+A mark that moves such weights off the values of their true dtype is gone as soon as somebody rounds them back. By
+chance one float16 in eight is a bfloat16, one float32 in 8,192 a float16 and one in 65,536 a bfloat16: a small sample
+tells. The share that it takes, a half, matters little: a weight that is not of the narrower dtype is rounded as what it
+is kept in, whatever its tensor is.
 """
 
 from __future__ import annotations
