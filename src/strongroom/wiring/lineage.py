@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from typing import Final
 from strongroom.access.identity import Identity
 from strongroom.access.policy import Question
 from strongroom.core.copy_errors import NoSuchCopy
+from strongroom.core.errors import BadInput
 from strongroom.core.ids import CheckpointName
 from strongroom.core.secrets import Secret
 from strongroom.custody.copy_formats import IssuedCopy
@@ -130,11 +133,25 @@ def _rank(one: Decoded) -> tuple[int, float, float]:
 
 
 def _starts(path: Path) -> bytes:
+    """Return the first bytes of a regular file; nothing of a folder, or of what can't be read: its opener says so.
+
+    Raises:
+        BadInput: it is neither a file nor a folder. A pipe is not waited for.
+
+    """
     try:
-        with path.open("rb") as stream:
-            return stream.read(len(GGUF))
-    except OSError:  # a folder, or what can't be read: whoever opens it says so
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
         return b""
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise BadInput("no regular file", where=str(path))
+        return os.read(descriptor, len(GGUF)) if stat.S_ISREG(mode) else b""
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
 
 
 def _record(home: Home, who: Identity, found: Decoded, *, against: CheckpointName) -> None:
