@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from strongroom.core.copy_errors import CoarseGrid, MarkTooWeak, NothingToMark
+from strongroom.core.copy_errors import CoarseGrid, MarkTooWeak, NothingToMark, OtherShape
 from strongroom.core.secrets import Secret
 from strongroom.lineage.codes import COMMON, Design, biases, common_code, own_code
 from strongroom.lineage.decode import Candidate, Scheme, Verdict, decode
@@ -113,6 +113,41 @@ def test_half_of_the_layers_are_enough() -> None:
     found = whose(Held(part), host())[2]
     assert found.recipient == "r3"
     assert found.covered > 0.9
+
+
+def test_tensors_that_do_not_fit_hide_nothing_of_the_others() -> None:
+    copy, _ = marked("copy-3", host())
+    names = list(copy.arrays)
+    padded = copy.arrays | {
+        names[0]: np.pad(copy.arrays[names[0]], ((0, 1), (0, 0))),
+        names[1]: copy.arrays[names[1]].reshape(-1),
+        names[2]: copy.arrays[names[2]].astype(np.int8),
+    }
+    for found in whose(Held(padded), host()):
+        assert (found.verdict, found.recipient) == ("match", "r3")
+    absent = {name: one for name, one in copy.arrays.items() if name not in names[:3]}
+    assert whose(Held(padded), host()) == whose(Held(absent), host())
+
+
+def test_a_file_of_which_nothing_fits_is_of_another_shape() -> None:
+    name = "model.layers.3.mlp.up_proj.weight"
+    for other in (np.zeros((4, 4), np.float32), np.zeros((512, 192), np.int8)):
+        with pytest.raises(OtherShape, match="none of its 1 projections fits") as caught:
+            whose(Held({name: other}), host())
+        assert name in caught.value.where
+    assert whose(Held({"wte.weight": np.zeros((4, 4), np.float32)}), host())[0].verdict == "inconclusive"
+
+
+def test_values_have_three_decimals() -> None:
+    copy, _ = marked("copy-3", host())
+    keys, where = checkpoint_keys(MASTER, "ckpt-1"), find_projections(host().infos())
+    for reading in (
+        blind(copy, where, keys, segments=DESIGN.segments),
+        against_original(copy, host(), where, keys=keys, segments=DESIGN.segments),
+    ):
+        assert np.array_equal(reading.values, np.round(reading.values, 3), equal_nan=True)
+        assert not np.signbit(reading.values[reading.values == 0]).any()
+        assert len(set(reading.values.tolist())) > 100
 
 
 def test_what_can_carry_no_mark_is_refused() -> None:
