@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -190,6 +191,30 @@ def test_hostile_claims_are_refused_at_once(tmp_path: Path, blob: bytes) -> None
     (tmp_path / "x.gguf").write_bytes(blob)
     with pytest.raises(BadInput):
         GgufTensors(tmp_path / "x.gguf")
+
+
+def test_names_and_texts_of_16_mib_together_are_held_and_no_more(tmp_path: Path) -> None:
+    """A key and a text of 64 KiB each, over and over: what 131,072 of them take is 16 GiB."""
+
+    def pairs(count: int) -> bytes:
+        every = (
+            string(b"%07d" % at + bytes(65529)) + struct.pack("<I", 8) + string(bytes(65536)) for at in range(count)
+        )
+        return HEAD + struct.pack("<QQ", 0, count) + b"".join(every)
+
+    path = tmp_path / "x.gguf"
+    path.write_bytes(pairs(127))
+    assert len(read_header(path).metadata) == 127
+    path.write_bytes(pairs(129))
+    with pytest.raises(BadInput, match="over 16 MiB together"):
+        read_header(path)
+
+
+def test_a_pipe_or_a_folder_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(BadInput):
+            read_header(path)
 
 
 def small(tmp_path: Path, kind: int, name: bytes, columns: int = 32, metadata: bytes = b"") -> Path:

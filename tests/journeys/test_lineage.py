@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -149,7 +150,10 @@ def test_what_can_not_be_compared_is_told(issued: Shell, tmp_path: Path) -> None
     words = ("--against", "chat:v1")
     (tmp_path / "text").write_text("no weights")
     said = issued("lineage", "decode", str(tmp_path / "text"), *words, who="carla")
-    assert said.code == "limit.input_too_large"  # its first bytes, read as a length
+    assert (said.code, "neither GGUF nor safetensors" in said.out) == ("usage.bad_input", True)
+    os.mkfifo(tmp_path / "pipe")
+    said = issued("lineage", "decode", str(tmp_path / "pipe"), *words, who="carla")
+    assert (said.code, "no regular file" in said.out) == ("usage.bad_input", True)
     (tmp_path / "none.gguf").write_bytes(b"GGUF" + bytes(40))
     assert issued("lineage", "decode", str(tmp_path / "none.gguf"), *words, who="carla").code == "usage.bad_input"
     other = {"model.layers.0.mlp.gate_proj.weight": torch.from_numpy(np.ones((4, 4), np.float32))}

@@ -131,6 +131,69 @@ def test_every_word_is_rounded_to_one_of_its_two_neighbours(dtype: str) -> None:
     assert np.array_equal(got[on_grid], exact[sure][on_grid].astype(np.float64))
 
 
+KEPT = [("F32", "BF16"), ("F32", "F16"), ("F16", "BF16")]
+
+
+def kept(host: npt.NDArray[np.generic], sigma: float, amplitude: float, *, true: str) -> Embedding:
+    """Return a mark for weights of the dtype `true`, kept in that of `host`."""
+    where = pair(host.shape[0], host.shape[1], host.dtype)
+    roots = {name: np.full(host.shape[0], sigma, np.float32) for name in (UP, DOWN)}
+    units = np.full(host.shape[0], amplitude)
+    return Embedding(where, roots, units=units, streams=STREAMS, dtypes={UP: true, DOWN: true})
+
+
+@pytest.mark.parametrize(("container", "true"), KEPT)
+@pytest.mark.parametrize("alpha", [0.3, 0.005, 1e-4])
+def test_weights_kept_in_a_wider_dtype_are_marked_as_what_they_are(container: str, true: str, alpha: float) -> None:
+    """Bit for bit what the mark makes of the narrower file: there is no finer grid to be snapped back from."""
+    narrow = (np.random.default_rng(6).normal(size=(256, 512)) * 0.05).astype(DTYPES[true])
+    narrow[np.abs(narrow.astype(np.float32)) < 1e-4] = 0.01  # what float16 can hold of bfloat16; see below
+    wide = narrow.astype(DTYPES[container])
+    assert np.array_equal(wide.astype(np.float64), narrow.astype(np.float64))
+    embedding(narrow, 0.05, alpha).apply(UP, 0, octets(narrow))
+    kept(wide, 0.05, alpha, true=true).apply(UP, 0, octets(wide))
+    same = np.abs(narrow.astype(np.float64)) >= 2**-17
+    assert same.mean() > 0.999
+    assert np.array_equal(wide.astype(np.float64)[same], narrow.astype(np.float64)[same])
+
+
+@pytest.mark.parametrize(("container", "true"), KEPT)
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 3e-5])  # the last reaches where float16's steps are the larger
+def test_rounding_as_what_they_are_takes_nothing_of_the_mark(container: str, true: str, scale: float) -> None:
+    host = (np.random.default_rng(7).normal(size=(512, 2048)) * 0.05 * scale).astype(DTYPES[true])
+    host = host.astype(DTYPES[container])
+    host[host == 0] = DTYPES[container].type(2.0**-15)
+    sigma, alpha = float(np.float32(0.05 * scale)), 0.003
+    marked = host.copy()
+    kept(host, sigma, alpha, true=true).apply(UP, 0, octets(marked))
+    change = marked.astype(np.float64) - host.astype(np.float64)
+    found = change * STREAMS.chips.signs(UP, 0, host.size).reshape(host.shape) / (sigma * alpha)
+    assert abs(found.mean() - 1) < 5 * found.std() / host.size**0.5 + 1e-3
+    fine = np.abs(marked.astype(np.float32)) >= 2**-14
+    assert np.array_equal(marked[fine].astype(DTYPES[true]).astype(DTYPES[container]), marked[fine])
+
+
+@pytest.mark.parametrize(("container", "true"), KEPT)
+@pytest.mark.parametrize("sigma", [1e-6, 0.05, 3e4, 1e38])
+def test_a_weight_that_is_not_of_the_tensors_true_dtype_is_rounded_as_it_is_kept(
+    container: str, true: str, sigma: float
+) -> None:
+    """Every word: zeros and what is not finite stay, nothing overflows, and strangers get their own steps."""
+    host = words_of(container)
+    marked, plain = host.copy(), host.copy()
+    kept(host, sigma, 1.0, true=true).apply(UP, 0, octets(marked))
+    embedding(host, sigma, 1.0).apply(UP, 0, octets(plain))
+    as_f32 = host.astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        own = host.astype(DTYPES[true]).astype(np.float32) == as_f32
+    stays = (as_f32 == 0) | ~np.isfinite(as_f32)
+    word = np.uint32 if container == "F32" else np.uint16
+    assert np.array_equal(marked.view(word)[stays], host.view(word)[stays])
+    assert np.isfinite(marked.astype(np.float32)[~stays]).all()
+    assert np.array_equal(marked.view(word)[~own], plain.view(word)[~own])
+    assert (~own & ~stays).any()
+
+
 def test_units_without_spread_or_amplitude_are_not_touched() -> None:
     host = np.random.default_rng(3).normal(size=(4, 64)).astype(ml_dtypes.bfloat16)
     where = pair(4, 64, host.dtype)

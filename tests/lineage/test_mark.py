@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from strongroom.core.copy_errors import CoarseGrid, MarkTooWeak, NothingToMark
+from strongroom.core.copy_errors import CoarseGrid, MarkTooWeak, NothingToMark, OtherShape
 from strongroom.core.secrets import Secret
 from strongroom.lineage.codes import COMMON, Design, biases, common_code, own_code
 from strongroom.lineage.decode import Candidate, Scheme, Verdict, decode
@@ -19,7 +19,7 @@ from strongroom.lineage.mark import WeightMark, WeightMarks
 from strongroom.lineage.projections import find_projections
 from strongroom.lineage.readings import against_original, blind
 from strongroom.lineage.segments import deal
-from tests.lineage.tensors import Held, gaussian
+from tests.lineage.tensors import DTYPES, Held, gaussian
 
 MASTER = Secret(bytes(range(32)))
 DESIGN = Design(100, 2, 1e-6)  # 364 segments and 256
@@ -115,6 +115,41 @@ def test_half_of_the_layers_are_enough() -> None:
     assert found.covered > 0.9
 
 
+def test_tensors_that_do_not_fit_hide_nothing_of_the_others() -> None:
+    copy, _ = marked("copy-3", host())
+    names = list(copy.arrays)
+    padded = copy.arrays | {
+        names[0]: np.pad(copy.arrays[names[0]], ((0, 1), (0, 0))),
+        names[1]: copy.arrays[names[1]].reshape(-1),
+        names[2]: copy.arrays[names[2]].astype(np.int8),
+    }
+    for found in whose(Held(padded), host()):
+        assert (found.verdict, found.recipient) == ("match", "r3")
+    absent = {name: one for name, one in copy.arrays.items() if name not in names[:3]}
+    assert whose(Held(padded), host()) == whose(Held(absent), host())
+
+
+def test_a_file_of_which_nothing_fits_is_of_another_shape() -> None:
+    name = "model.layers.3.mlp.up_proj.weight"
+    for other in (np.zeros((4, 4), np.float32), np.zeros((512, 192), np.int8)):
+        with pytest.raises(OtherShape, match="none of its 1 projections fits") as caught:
+            whose(Held({name: other}), host())
+        assert name in caught.value.where
+    assert whose(Held({"wte.weight": np.zeros((4, 4), np.float32)}), host())[0].verdict == "inconclusive"
+
+
+def test_values_have_three_decimals() -> None:
+    copy, _ = marked("copy-3", host())
+    keys, where = checkpoint_keys(MASTER, "ckpt-1"), find_projections(host().infos())
+    for reading in (
+        blind(copy, where, keys, segments=DESIGN.segments),
+        against_original(copy, host(), where, keys=keys, segments=DESIGN.segments),
+    ):
+        assert np.array_equal(reading.values, np.round(reading.values, 3), equal_nan=True)
+        assert not np.signbit(reading.values[reading.values == 0]).any()
+        assert len(set(reading.values.tolist())) > 100
+
+
 def test_what_can_carry_no_mark_is_refused() -> None:
     small = Held(gaussian(np.random.default_rng(1), layers=2, hidden=512, width=64))
     with pytest.raises(MarkTooWeak, match="strength"):
@@ -130,6 +165,17 @@ def test_what_can_carry_no_mark_is_refused() -> None:
     }
     with pytest.raises(CoarseGrid):
         MARKS.prepare("ckpt-1", "copy-1", Held(grid))
+
+
+@pytest.mark.parametrize(("kept", "true"), [("F32", "BF16"), ("F32", "F16"), ("F16", "BF16")])
+def test_what_is_kept_in_a_wider_dtype_can_not_be_snapped_back(kept: str, true: str) -> None:
+    """A copy of bfloat16 kept in float32 is itself bfloat16: rounding it to bfloat16 does nothing to it."""
+    original = Held({name: one.astype(DTYPES[true]).astype(DTYPES[kept]) for name, one in host("F32").arrays.items()})
+    copy, mark = marked("copy-3", original)
+    assert mark.read_back(copy).retained > 10
+    for name, one in copy.arrays.items():
+        snapped = one.astype(DTYPES[true]).astype(DTYPES[kept])
+        assert np.mean(snapped == one) > 0.998, name  # below 2^-17, float16 can't hold all of bfloat16
 
 
 def test_copies_differ_only_where_their_codes_do() -> None:

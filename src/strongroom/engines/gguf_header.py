@@ -1,7 +1,7 @@
 """The header of a GGUF file from anywhere, read with every length checked against the file before it is believed.
 
 The gguf package's own reader makes objects of whatever counts a file claims, and never ends on some of them: it is for
-files that are known. Here arrays are passed over, and nothing is held that is longer than a name
+files that are known. Here arrays are passed over, and names and texts of 64 KiB each and 16 MiB together are held
 (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, little-endian).
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ _MAGIC, _VERSIONS = b"GGUF", {2, 3}
 _FIXED = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
 _NAME_LIMIT = 1 << 16  # bytes of a name or of a text that is kept
+_HELD_LIMIT = 1 << 24  # bytes of all names and texts that are kept
 _COUNT_LIMIT = 1 << 17  # metadata, and tensors
 _TEXTS_LIMIT = 1 << 22  # texts in arrays, all together: the largest vocabularies have a quarter of a million
 _DIMENSIONS = range(1, 5)
@@ -63,10 +65,17 @@ def read_header(path: Path) -> GgufHeader:
 
     """
     try:
-        with path.open("rb") as stream:
+        with open(path, "rb", opener=_without_waiting) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise BadInput("no regular file", where=path.name)
             return _Walk(stream, path.name).header()
     except OSError as error:
         raise BadInput(f"can't be read: {os.strerror(error.errno or 0)}", where=path.name) from None
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open `path`, but wait for nobody at a pipe's other end."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 class _Walk:
@@ -76,6 +85,7 @@ class _Walk:
         self._stream, self._where = stream, where
         self._total = os.fstat(stream.fileno()).st_size
         self._texts = 0
+        self._held = 0
 
     def header(self) -> GgufHeader:
         """Return all of it."""
@@ -147,6 +157,9 @@ class _Walk:
         """Return the next text; with `skip`, an empty one in place of a long one."""
         size = self._number("<Q")
         if size <= _NAME_LIMIT:
+            self._held += size
+            if self._held > _HELD_LIMIT:
+                raise self._bad(f"names and texts of over {_HELD_LIMIT >> 20} MiB together")
             return self._take(size).decode("utf-8", errors="replace")
         if not skip:
             raise self._bad("a name that is too long")

@@ -29,6 +29,8 @@ _DTYPES: Final[dict[str, np.dtype[np.generic]]] = {
     "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
     "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
 }
+FLOATS: Final = frozenset(_DTYPES)
+"""The safetensors dtypes that weights can be read from."""
 
 
 def dtype_of(name: str, *, where: str) -> np.dtype[np.generic]:
@@ -60,7 +62,7 @@ class Rows:
 
         """
         if info.shape != where.shape:
-            message = f"the tensor is {_shown(info.shape)}, the checkpoint's is {_shown(where.shape)}"
+            message = f"the tensor is {shown(info.shape)}, the checkpoint's is {shown(where.shape)}"
             raise OtherShape(message, where=f"tensor {where.name!r}")
         self.shape = where.shape
         self._weights, self._name = weights, where.name
@@ -123,5 +125,6 @@ def _finite_f16(words: npt.NDArray[np.int16]) -> F32:
     return made
 
 
-def _shown(shape: tuple[int, ...]) -> str:
+def shown(shape: tuple[int, ...]) -> str:
+    """Return a shape in words: 576x1536."""
     return "x".join(map(str, shape)) or "a single number"

@@ -5,12 +5,15 @@ stochastic, with a keyed dither: a weight between two values of its dtype become
 makes it right on average, and over the many weights of a segment the mark is there in full. The dither is common to all
 copies of a checkpoint: two copies differ only where their marks do.
 
+Weights may be kept in a wider dtype than they were made in: bfloat16 in float32, say. They are rounded as what they
+are (`lineage.dtypes`): a mark between the values of the narrower dtype would be gone once somebody rounds to it.
+
 Exact zeros stay (they are padding, or pruned), as does what is not finite; nothing overflows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -30,6 +33,8 @@ F64 = npt.NDArray[np.float64]
 
 _BF16_MOST: Final = np.array(0x7F7F_0000, np.uint32).view(np.float32)
 _F16_MOST: Final = np.float32(65504)
+_BOTH_MOST: Final = np.float32(65280)  # the largest number that both have
+_BOTH_NORMAL: Final = np.float32(2**-17)  # from here on every bfloat16 up to that is a float16, too
 _F32_MOST: Final = np.finfo(np.float32).max
 _F16_NORMAL: Final = np.float32(2**-14)  # below, float16 has steps of 2^-24
 _F16_STEPS: Final = np.float32(2**24)
@@ -52,12 +57,21 @@ class Streams:
 class Embedding:
     """One mark, ready to be put into weights. Threads may share it."""
 
-    __slots__ = ("_gains", "_streams", "_tensors")
+    __slots__ = ("_dtypes", "_gains", "_streams", "_tensors")
 
-    def __init__(self, where: Projections, sigma: Sigma, *, units: F64, streams: Streams) -> None:
+    def __init__(
+        self,
+        where: Projections,
+        sigma: Sigma,
+        *,
+        units: F64,
+        streams: Streams,
+        dtypes: Mapping[str, str] | None = None,
+    ) -> None:
         """Take the amplitude of each hidden unit, that of its segment (`units`, (units,)), as a share of `sigma`.
 
-        `sigma` is what the survey of the same weights found.
+        `sigma` is what the survey of the same weights found, `dtypes` what each tensor's weights truly are; a tensor
+        that is not in it is what it is kept in.
 
         Raises:
             BadInput: there is not one finite amplitude for each hidden unit, or a tensor without its `sigma`.
@@ -69,6 +83,7 @@ class Embedding:
             raise BadInput("the survey is of a part of the checkpoint: a mark needs all of it", where="sigma")
         self._streams = streams
         self._tensors = {one.name: one for one in where.tensors}
+        self._dtypes = {name: (dtypes or {}).get(name, one.dtype) for name, one in self._tensors.items()}
         self._gains: Mapping[str, F32] = {
             name: (sigma[name] * one.per_line(units)).astype(np.float32) for name, one in self._tensors.items()
         }
@@ -107,13 +122,11 @@ class Embedding:
         delta *= tensor.along(self._gains[tensor.name][part])
         flat = delta.reshape(-1)
         with np.errstate(over="ignore", invalid="ignore"):  # what was not finite, and is put back
-            if tensor.dtype == "F32":
+            if (tensor.dtype, self._dtypes[tensor.name]) == ("F32", "F32"):
                 _mark_f32(np.frombuffer(raw, "<f4"), flat)
             else:
-                words = np.frombuffer(raw, "<u2")
-                (_mark_bf16 if tensor.dtype == "BF16" else _mark_f16)(
-                    words, flat, self._streams.dither.words(tensor.name, at, count)
-                )
+                dither = self._streams.dither.words(tensor.name, at, count)
+                _MARKERS[tensor.dtype, self._dtypes[tensor.name]](raw, flat, dither)
 
 
 def _runs(first: int, count: int, width: int) -> Iterator[tuple[int, int, int]]:
@@ -171,6 +184,61 @@ def _mark_f16(words: U16, delta: F32, dither: U16) -> None:
     bits[small] = below  # as are these: that many steps
     bits |= signs
     np.copyto(words, bits, where=_markable(words, infinity=0x7C00), casting="unsafe")
+
+
+def _bf16(raw: memoryview, delta: F32, dither: U16) -> None:
+    _mark_bf16(np.frombuffer(raw, "<u2"), delta, dither)
+
+
+def _f16(raw: memoryview, delta: F32, dither: U16) -> None:
+    _mark_f16(np.frombuffer(raw, "<u2"), delta, dither)
+
+
+def _bf16_in_f32(raw: memoryview, delta: F32, dither: U16) -> None:
+    """Round to bfloat16 those float32 in `raw` that are bfloat16, the others to float32."""
+    weights = np.frombuffer(raw, "<f4")
+    bits = weights.view(np.uint32)
+    exact = bits & 0xFFFF == 0
+    words = (bits >> 16).astype(np.uint16)
+    _mark_bf16(words, delta, dither)
+    _mark_f32(weights, delta)
+    np.copyto(bits, words.astype(np.uint32) << 16, where=exact)
+
+
+def _f16_in_f32(raw: memoryview, delta: F32, dither: U16) -> None:
+    """Round to float16 those float32 in `raw` that are float16, the others to float32."""
+    weights = np.frombuffer(raw, "<f4")
+    narrow = weights.astype(np.float16)
+    exact = narrow.astype(np.float32) == weights
+    _mark_f16(narrow.view(np.uint16), delta, dither)
+    _mark_f32(weights, delta)
+    np.copyto(weights, narrow.astype(np.float32), where=exact & np.isfinite(weights))
+
+
+def _bf16_in_f16(raw: memoryview, delta: F32, dither: U16) -> None:
+    """Round to bfloat16 those float16 in `raw` that are bfloat16, the others to float16.
+
+    Below 2^-17 the steps of float16 are the larger: there, its own are all that can be kept.
+    """
+    words = np.frombuffer(raw, "<u2")
+    value = words.view("<f2").astype(np.float32)
+    bits = value.view(np.uint32)
+    narrow = (bits >> 16).astype(np.uint16)
+    marked = np.abs(value + delta)
+    kept = (bits & 0xFFFF == 0) & (marked >= _BOTH_NORMAL) & (value != 0) & np.isfinite(value)
+    _mark_bf16(narrow, delta, dither)
+    _mark_f16(words, delta, dither)
+    wide = np.clip((narrow.astype(np.uint32) << 16).view(np.float32), -_BOTH_MOST, _BOTH_MOST)
+    np.copyto(words, wide.astype(np.float16).view(np.uint16), where=kept)
+
+
+_MARKERS: Final[Mapping[tuple[str, str], Callable[[memoryview, F32, U16], None]]] = {
+    ("BF16", "BF16"): _bf16,
+    ("F16", "F16"): _f16,
+    ("F16", "BF16"): _bf16_in_f16,
+    ("F32", "BF16"): _bf16_in_f32,
+    ("F32", "F16"): _f16_in_f32,
+}  # what it is kept in, and what it is
 
 
 def _markable(words: U16, *, infinity: int) -> npt.NDArray[np.bool_]:

@@ -25,6 +25,7 @@ from strongroom.core.secrets import Secret
 from strongroom.lineage.codes import I8, own_code
 from strongroom.lineage.correlate import by_segment, survey
 from strongroom.lineage.decode import Candidate, Scheme, decode, scheme_of
+from strongroom.lineage.dtypes import true_dtypes
 from strongroom.lineage.embed import Embedding, Streams
 from strongroom.lineage.evidence import committed
 from strongroom.lineage.grid import refuse_grid
@@ -146,7 +147,8 @@ class WeightMarks:
         scale = alpha / math.sqrt(segments / where.weights)
         target = scale * (SIGNAL * np.concatenate([scheme.common, code]) - HOST * sums.values)
         amplitude = target / np.sqrt(np.maximum(sums.counts, 1.0))
-        embedding = Embedding(where, seen.sigma, units=amplitude[dealt], streams=streams)
+        dtypes = true_dtypes(weights, where)
+        embedding = Embedding(where, seen.sigma, units=amplitude[dealt], streams=streams, dtypes=dtypes)
         prepared = Prepared(checkpoint, copy, where, sums.values, target, alpha, share)
         return WeightMark(self._master, prepared, embedding)
 

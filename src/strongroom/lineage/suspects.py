@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from strongroom.core.errors import BadInput
+from strongroom.core.errors import BadInput, InputTooLarge
 from strongroom.core.safetensors_header import LENGTH_BYTES, Header, Tensor, header_length, parse_header
 from strongroom.ports.marks import TensorInfo
 
 _SUFFIX: Final = ".safetensors"
+_GGUF: Final = ".gguf"
 _FILES_LIMIT: Final = 10_000
+_HEADERS_LIMIT: Final = 1 << 28  # bytes of all headers together: what a folder's shards name is held while it is read
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +34,11 @@ class SafetensorsFiles:
 
         Raises:
             BadInput: no safetensors file, or one that breaks a rule of the format; a tensor that is there twice.
-            InputTooLarge: a header beyond its limits.
+            InputTooLarge: a header beyond its limits, or over 256 MiB of headers.
 
         """
         self._descriptors: list[int] = []
+        self._headers = 0  # bytes so far
         self._places: dict[str, _Place] = {}
         try:
             for file in _files(path):
@@ -84,18 +87,34 @@ class SafetensorsFiles:
     def _add(self, file: Path) -> None:
         descriptor, total = _open(file)
         self._descriptors.append(descriptor)
-        header = _header(descriptor, total, where=file.name)
+        header = self._header(descriptor, total, where=file.name)
         for name, tensor in header.tensors.items():
             if name in self._places:
                 raise BadInput(f"tensor {name[:200]!r} is in another file as well", where=file.name)
             self._places[name] = _Place(descriptor, tensor, file.name)
+
+    def _header(self, descriptor: int, total: int, *, where: str) -> Header:
+        first = bytearray(min(LENGTH_BYTES + 1, total))
+        _fill(descriptor, memoryview(first), 0, where=where)
+        if bytes(first[LENGTH_BYTES:]) != b"{":  # before a text's first letters are taken for a length
+            raise BadInput("neither GGUF nor safetensors", where=where)
+        length = header_length(bytes(first), total=total, where=where)
+        self._headers += length
+        if self._headers > _HEADERS_LIMIT:
+            raise InputTooLarge(f"headers of over {_HEADERS_LIMIT >> 20} MiB together", where=where)
+        raw = bytearray(length)
+        _fill(descriptor, memoryview(raw), LENGTH_BYTES, where=where)
+        return parse_header(bytes(raw), total=total, where=where)
 
 
 def _files(path: Path) -> list[Path]:
     """Return the safetensors files at `path`."""
     if not path.is_dir():
         return [path]
-    found = sorted(one for one in path.iterdir() if one.name.endswith(_SUFFIX))
+    names = list(path.iterdir())
+    found = sorted(one for one in names if one.name.endswith(_SUFFIX))
+    if not found and any(one.name.endswith(_GGUF) for one in names):
+        raise BadInput("a folder with GGUF files and no safetensors: name the .gguf file", where=str(path))
     if not found or len(found) > _FILES_LIMIT:
         raise BadInput(f"{len(found)} safetensors files in the folder", where=str(path))
     return found
@@ -112,14 +131,6 @@ def _open(file: Path) -> tuple[int, int]:
         os.close(descriptor)
         raise BadInput("no regular file", where=str(file))
     return descriptor, status.st_size
-
-
-def _header(descriptor: int, total: int, *, where: str) -> Header:
-    first = bytearray(min(LENGTH_BYTES, total))
-    _fill(descriptor, memoryview(first), 0, where=where)
-    raw = bytearray(header_length(bytes(first), total=total, where=where))
-    _fill(descriptor, memoryview(raw), LENGTH_BYTES, where=where)
-    return parse_header(bytes(raw), total=total, where=where)
 
 
 def _fill(descriptor: int, buffer: memoryview, offset: int, *, where: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -50,8 +52,22 @@ def _digest(file: Path) -> str:
 
 
 def _starts(path: Path) -> bytes:
+    """Return the first bytes of a regular file; nothing of a folder, or of what can't be read: its opener says so.
+
+    Raises:
+        BadInput: it is neither a file nor a folder. A pipe is not waited for.
+
+    """
     try:
-        with path.open("rb") as stream:
-            return stream.read(len(_GGUF))
-    except OSError:  # a folder, or what can't be read: whoever opens it says so
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
         return b""
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise BadInput("no regular file", where=str(path))
+        return os.read(descriptor, len(_GGUF)) if stat.S_ISREG(mode) else b""
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
