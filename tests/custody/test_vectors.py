@@ -80,6 +80,11 @@ def test_the_copy_that_was_issued_once() -> None:
     assert tensors == COPY_NOTE["tensors"]
 
 
+def test_the_mark_of_the_copy() -> None:
+    mark = receive(Shelf(LocalBlobs(COPY), "good")).copy.mark
+    assert {name: getattr(mark, name) for name in type(mark).__struct_fields__} == COPY_NOTE["mark"]
+
+
 def test_the_release_share_of_the_copy() -> None:
     terms = receive(Shelf(LocalBlobs(COPY), "good")).copy
     master = Secret(bytes.fromhex(COPY_NOTE["release_master"]))

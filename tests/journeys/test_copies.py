@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import math
 import sys
 from pathlib import Path
 
@@ -71,6 +72,12 @@ def test_the_journey_of_a_copy(home: Shell, tmp_path: Path, model: Path) -> None
     assert issued["recipient"] == "lab"
     assert issued["retained_strength"] > 10
     assert issued["segments"] == 620
+    assert issued["units"] > 620
+    with safe_open(model / "model.safetensors", "pt") as whole:
+        shapes = {name: whole.get_slice(name).get_shape() for name in whole.keys()}  # noqa: SIM118 - as below
+    sizes = {name: math.prod(shape) for name, shape in shapes.items() if len(shape) > 1}
+    marked = sum(size for name, size in sizes.items() if "mlp" in name)
+    assert issued["marked_share"] == pytest.approx(marked / sum(sizes.values()))
     assert abs(issued["perplexity_cost"]) < 0.001  # of a model with random weights
     cost = issued["perplexity"]
     assert cost["measured_on"] == issued["copy"]
