@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -30,7 +31,9 @@ from strongroom.core.errors import (
     SelfApproval,
 )
 from strongroom.core.ids import CheckpointName
+from strongroom.custody.companions import check_companions
 from strongroom.custody.copies import status
+from strongroom.custody.formats import Content
 from strongroom.custody.housekeys import HOUSE_KEYS, LINEAGE_MASTER, RELEASE_MASTER
 from strongroom.custody.issue import Order
 from strongroom.custody.marked import MarkedReader, ReaderTensors
@@ -298,6 +301,48 @@ def test_a_checkpoint_without_an_mlp(desk: Desk, tmp_path: Path) -> None:
 class _Nothing:
     def infos(self) -> dict[str, object]:
         return {}
+
+
+STRAYS = ("model.gguf", "tf_model.h5", "flax_model.msgpack", "model.onnx", "x.safetensors.bak", "weights.SAFETENSORS",
+          "LICENSE.gguf", "weights", ".json", "sub/model.onnx", "config.json.bak")  # fmt: skip
+
+
+@pytest.mark.parametrize("stray", STRAYS)
+def test_unmarked_weights_do_not_leave_in_a_marked_copy(desk: Desk, stray: str) -> None:
+    folder = model(desk.root / "more", seed=7)
+    (folder / stray).parent.mkdir(exist_ok=True)
+    (folder / stray).write_bytes(b"the same weights, unmarked")
+    desk.vault.seal(desk.carla, folder, NAME)
+    desk.approve(desk.order())
+    asked = list[object]()
+    desk.marks.prepare = lambda *words, **_: asked.append(words)  # type: ignore[method-assign,assignment]
+    with pytest.raises(BadInput, match="without a mark") as refused:
+        desk.issuer().issue(desk.carla, NAME, desk.order())
+    assert refused.value.where == stray
+    assert "Seal a folder without it" in refused.value.advice
+    assert (asked, desk.away) == ([], [])
+
+
+def test_what_leaves_beside_the_weights(desk: Desk) -> None:
+    names = ("tokenizer.model", "vocab.json", "merges.txt", "chat_template.jinja", "README", "LICENSE", "LICENSE-MIT",
+             ".gitattributes", "modeling.py", "sub/config.yaml")  # fmt: skip
+    folder = model(desk.root / "more", seed=7)
+    (folder / "sub").mkdir()
+    for name in names:
+        (folder / name).write_text(name)
+    desk.vault.seal(desk.carla, folder, NAME)
+    found = desk.received(desk.issue())
+    with SealedCheckpoint(found.open(desk.seed(), None, now=desk.office.journal.now())) as ours:
+        for name in names:
+            assert ours.read_file(name) == name.encode()
+
+
+def test_what_leaves_beside_the_weights_is_small() -> None:
+    for path in ("tokenizer.model", "tokenizer.json", "LICENSE"):
+        fits = Content(path=path, size=64 << 20, file=1, kind="other")
+        check_companions([fits, Content(path="w.safetensors", size=1 << 40, file=2, kind="safetensors")])
+        with pytest.raises(BadInput, match="67,108,865 bytes"):
+            check_companions([msgspec.structs.replace(fits, size=fits.size + 1)])
 
 
 def test_a_mark_whose_words_no_recipient_could_read(desk: Desk) -> None:

@@ -24,6 +24,7 @@ from strongroom.core.clock import stamp
 from strongroom.core.errors import BadInput
 from strongroom.core.ids import CheckpointName, new_id
 from strongroom.core.secrets import Secret
+from strongroom.custody.companions import check_companions
 from strongroom.custody.copies import ISSUED, Premises
 from strongroom.custody.copy_formats import (
     COPY,
@@ -149,6 +150,7 @@ class Issuer:
             ApprovalNeeded: a request is left; its id is in ``where``.
             NoSuchRecipient: nobody of that name receives copies.
             AlreadyExists: something stands at the destination; nothing is asked of anybody then.
+            BadInput: the order makes no sense, or a file of the checkpoint may not leave without a mark.
             MarkTooWeak: the mark can't be read back from the copy, so it does not leave.
             LedgerUnavailable: the ledger can't be written, so it does not leave (rule 1).
 
@@ -193,30 +195,28 @@ class Issuer:
 
     # ── after the grant ──────────────────────────────────────────────────────────────────────────────────────────────
     def _issue(self, grant: Grant, job: _Job, watch: Watch) -> IssuedCopy:
-        vault, copy = self._premises.vault, new_id("copy")
-        with (
-            closing(self._keys(job, copy)) as keys,
-            closing(vault.unlocked(grant, job.record)) as source,
-            landing(job.target, what="copy") as parent,
-        ):
-            with watch("finding the mark's place") as progress:
-                mark = self._marks.prepare(job.record.checkpoint, copy, ReaderTensors(source), progress=progress)
-            with self._staged(parent, job.target, copy) as (stage, held_in):
-                created = stamp(self._premises.journal.clock.now())
-                draft = _Draft(copy=copy, created=created, job=job, stage=stage, keys=keys)
-                files, manifest = self._seal(draft, MarkedReader(source, mark), watch)
-                report, cost = self._read_back(draft, (files, manifest), source=source, mark=mark, watch=watch)
-                document = _document(draft, manifest, mark=_mark(mark, report), cost=cost, home=self._premises.home)
-                _publish(draft, document, files)
-                self._premises.desk.require(  # all that took long: may they still?
-                    job.who, Question("custody.issue", job.record.title, job.order.purpose), alone=False
-                )
-                issued = self._deed(document, job, request=grant.request, log10_p=report.log10_p)
-                self._premises.copies.enter(job.who, issued)
-                check_place(parent, job.target.parent)
-                take_place(copy, job.target, parent, held_in=held_in)
-                os.fsync(parent)
-            remove(partial_name(job.target), parent)
+        copy = new_id("copy")
+        with closing(self._premises.vault.unlocked(grant, job.record)) as source:
+            check_companions(source.contents.files)  # before a key is drawn, or anything is written
+            with closing(self._keys(job, copy)) as keys, landing(job.target, what="copy") as parent:
+                with watch("finding the mark's place") as progress:
+                    mark = self._marks.prepare(job.record.checkpoint, copy, ReaderTensors(source), progress=progress)
+                with self._staged(parent, job.target, copy) as (stage, held_in):
+                    created = stamp(self._premises.journal.clock.now())
+                    draft = _Draft(copy=copy, created=created, job=job, stage=stage, keys=keys)
+                    files, manifest = self._seal(draft, MarkedReader(source, mark), watch)
+                    report, cost = self._read_back(draft, (files, manifest), source=source, mark=mark, watch=watch)
+                    document = _document(draft, manifest, mark=_mark(mark, report), cost=cost, home=self._premises.home)
+                    _publish(draft, document, files)
+                    self._premises.desk.require(  # all that took long: may they still?
+                        job.who, Question("custody.issue", job.record.title, job.order.purpose), alone=False
+                    )
+                    issued = self._deed(document, job, request=grant.request, log10_p=report.log10_p)
+                    self._premises.copies.enter(job.who, issued)
+                    check_place(parent, job.target.parent)
+                    take_place(copy, job.target, parent, held_in=held_in)
+                    os.fsync(parent)
+                remove(partial_name(job.target), parent)
         return issued
 
     def _keys(self, job: _Job, copy: str) -> _Keys:
