@@ -498,8 +498,9 @@ def test_a_deed_put_in_anothers_place_is_refused(desk: Desk) -> None:
 
 def test_an_auditor_enters_no_deed(desk: Desk) -> None:
     issued = desk.issue()
+    other = msgspec.structs.replace(issued, copy="copy_other")
     with pytest.raises(NotPermitted):
-        desk.premises.copies.enter(desk.office.add("ada", "auditor"), issued)
+        desk.premises.copies.enter(desk.office.add("ada", "auditor"), other)
     with pytest.raises(NoSuchCopy):
         desk.premises.copies.find("copy_unheard")
 

@@ -13,9 +13,10 @@ from typing import Final
 from strongroom.core.errors import BadInput
 from strongroom.custody.formats import Content
 
-SUFFIXES: Final = frozenset(
-    ".json .jsonl .txt .md .model .jinja .py .yaml .yml .toml .tiktoken .vocab .merges".split(" ")
-)
+SUFFIXES: Final = frozenset({
+    *(".json", ".jsonl", ".txt", ".md", ".model", ".jinja", ".py", ".yaml", ".yml", ".toml"),
+    *(".tiktoken", ".vocab", ".merges"),
+})  # fmt: skip
 NAMES: Final = ("LICENSE", "NOTICE", "README", "COPYING")  # and what begins so, without a suffix
 MOST: Final = 64 << 20  # bytes
 _REMEDY: Final = "Seal a folder without it, and issue that."

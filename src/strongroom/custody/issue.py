@@ -21,11 +21,11 @@ from strongroom.access.identity import Identity
 from strongroom.access.policy import Question
 from strongroom.core.canonical import decode, encode
 from strongroom.core.clock import stamp
-from strongroom.core.errors import BadInput
+from strongroom.core.errors import BadInput, NotPermitted
 from strongroom.core.ids import CheckpointName, new_id
 from strongroom.core.secrets import Secret
 from strongroom.custody.companions import check_companions
-from strongroom.custody.copies import ISSUED, Premises
+from strongroom.custody.copies import ISSUE, ISSUED, Premises
 from strongroom.custody.copy_formats import (
     COPY,
     COPY_SIGNATURE,
@@ -40,6 +40,7 @@ from strongroom.custody.copy_formats import (
     CopyTerms,
     IssuedCopy,
     check_licence,
+    destination,
     read_day,
     sealed_and_beside,
 )
@@ -92,12 +93,17 @@ class _Job:
 
     @property
     def destination(self) -> str:
-        """What is approved, in one line; the path comes last, since it alone may hold anything."""
-        order, to = self.order, self.recipient
-        return (
-            f"{to.name} ({to.kind}, key {to.keys.fingerprint()[:16]}), licence {order.licence}, "
-            f"embargo {order.embargo or 'none'}, expires {order.expires or 'never'}, at {self.target}"
+        """What is approved, in one line."""
+        order = self.order
+        return destination(
+            self.to, licence=order.licence, embargo=order.embargo, expires=order.expires, path=self.target
         )
+
+    @property
+    def to(self) -> CopyRecipient:
+        """The recipient, as a copy names them."""
+        one = self.recipient
+        return CopyRecipient(name=one.name, kind=one.kind, key=one.keys.fingerprint())
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +154,7 @@ class Issuer:
 
         Raises:
             ApprovalNeeded: a request is left; its id is in ``where``.
+            NotPermitted: the policy does not let `who` issue, or lets them do it alone.
             NoSuchRecipient: nobody of that name receives copies.
             AlreadyExists: something stands at the destination; nothing is asked of anybody then.
             BadInput: the order makes no sense, or a file of the checkpoint may not leave without a mark.
@@ -155,12 +162,14 @@ class Issuer:
             LedgerUnavailable: the ledger can't be written, so it does not leave (rule 1).
 
         """
-        question = Question("custody.issue", name, order.purpose)
+        question = Question(ISSUE, name, order.purpose)
         desk, journal = self._premises.desk, self._premises.journal
         desk.require(who, question, alone=False)
         desk.require(who, Question("lineage.decode", purpose=order.purpose))  # the right to sign its deed
         act = Act(who.label, ISSUED, subject(name), order.purpose)
         with failures(journal, act):
+            if not desk.may(who, question):  # whatever the policy says: a deed without an approval does not count
+                raise NotPermitted("a copy takes a second person, and the policy asks for none", where=subject(name))
             job = self._job(who, name, order)
         if order.embargo:
             desk.require(who, Question("custody.release", purpose=order.purpose))
@@ -209,7 +218,7 @@ class Issuer:
                     document = _document(draft, manifest, mark=_mark(mark, report), cost=cost, home=self._premises.home)
                     _publish(draft, document, files)
                     self._premises.desk.require(  # all that took long: may they still?
-                        job.who, Question("custody.issue", job.record.title, job.order.purpose), alone=False
+                        job.who, Question(ISSUE, job.record.title, job.order.purpose), alone=False
                     )
                     issued = self._deed(document, job, request=grant.request, log10_p=report.log10_p)
                     self._premises.copies.enter(job.who, issued)
@@ -336,7 +345,7 @@ def _document(draft: _Draft, manifest: bytes, *, mark: CopyMark, cost: Perplexit
         name=record.name,
         tag=record.tag,
         version=record.version,
-        recipient=CopyRecipient(name=to.name, kind=to.kind, key=to.keys.fingerprint()),
+        recipient=job.to,
         licence=job.order.licence,
         purpose=job.order.purpose,
         issued=draft.created,

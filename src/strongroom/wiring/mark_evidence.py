@@ -26,6 +26,7 @@ from strongroom.ledger.journal import Act, Detail
 from strongroom.ledger.proofs import verify_bundle
 from strongroom.lineage.decode import Verdict
 from strongroom.lineage.evidence import LIMITS, Evidence, disclose, replay
+from strongroom.wiring.copies import premises_of
 from strongroom.wiring.home import Home
 from strongroom.wiring.lineage import Decoded
 
@@ -110,8 +111,7 @@ def check_evidence(raw: bytes, vkey: str) -> Checked:
 
 def _proof(home: Home, copy: str) -> str:
     """Return the proof bundle of the entry that made the copy's deed count."""
-    entry = next(home.ledger.find(action=COPIES.entered, object=f"copy:{copy}"))
-    return home.ledger.prove(entry.index).decode()
+    return home.ledger.prove(premises_of(home).copies.entry(copy).index).decode()
 
 
 def _check_deed(one: AccusedCopy, vkey: str) -> Entry:
