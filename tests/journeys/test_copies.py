@@ -130,6 +130,39 @@ def test_the_journey_of_a_copy(home: Shell, tmp_path: Path, model: Path) -> None
     )
 
 
+def test_what_should_be_known_is_told_before_the_program_runs(home: Shell, tmp_path: Path) -> None:
+    out, key = tmp_path / "out", str(tmp_path / "lab.key")
+    issued = issue(home, out, "--expires", day(9)).json
+    command = ("--", sys.executable, "-c", "import sys; print('ran'); print('began', file=sys.stderr)", "{model}")
+    for words, told in (
+        (("exec", str(out), "--key", key, *command), "ran\n"),
+        (("digest", str(out), "--key", key), None),
+        (("export", str(out), str(tmp_path / "plain"), "--key", key), None),
+    ):
+        ran = home.process("custody", "receive", *words, raw=True)
+        assert ran.status == 0, ran.err
+        assert told in {None, ran.out}
+        notes, _, rest = ran.err.partition("began")
+        assert (rest == "\n") == (words[0] == "exec")
+        for note in ("--issuer", "honest client", "was not measured"):
+            assert note in notes
+    pinned = ("--issuer", issued["fingerprint"])
+    ran = home.process("custody", "receive", "exec", str(out), "--key", key, *pinned, *command, raw=True)
+    assert "--issuer" not in ran.err
+    assert "honest client" in ran.err
+    said = home("custody", "receive", "digest", str(out), "--key", key)
+    assert len(said.json["notes"]) == 3  # one document on standard output, with or without notes beside it
+
+
+def test_a_share_that_nothing_is_done_with(home: Shell, tmp_path: Path) -> None:
+    issue(home, tmp_path / "out")
+    (tmp_path / "share").write_text("{}")
+    words = ("custody", "receive", "verify", str(tmp_path / "out"), "--share", str(tmp_path / "share"))
+    said = home(*words)
+    assert (said.code, said.json["error"]["where"]) == ("usage.bad_input", "--share")
+    assert home(*words, "--key", str(tmp_path / "lab.key")).json["error"]["where"] != "--share"
+
+
 def test_a_staged_release(home: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, key, share = tmp_path / "out", str(tmp_path / "lab.key"), tmp_path / "share"
     soon, end = day(2), day(9)
