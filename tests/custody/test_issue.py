@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import importlib
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -31,6 +33,7 @@ from strongroom.core.errors import (
     SelfApproval,
 )
 from strongroom.core.ids import CheckpointName
+from strongroom.core.secrets import Secret
 from strongroom.custody.companions import check_companions
 from strongroom.custody.copies import status
 from strongroom.custody.formats import Content
@@ -343,6 +346,56 @@ def test_what_leaves_beside_the_weights_is_small() -> None:
         check_companions([fits, Content(path="w.safetensors", size=1 << 40, file=2, kind="safetensors")])
         with pytest.raises(BadInput, match="67,108,865 bytes"):
             check_companions([msgspec.structs.replace(fits, size=fits.size + 1)])
+
+
+def kept_secrets(monkeypatch: pytest.MonkeyPatch) -> list[Secret]:
+    """Keep every secret that custody draws, obtains or derives from now on."""
+    kept = list[Secret]()
+    for place, name in (
+        ("issue", "new_data_key"), ("issue", "derive_share"), ("issue", "released_key"), ("release", "derive_share"),
+        ("housekeys", "unwrap_key"), ("housekeys", "Secret"),
+    ):  # fmt: skip
+        module = importlib.import_module(f"strongroom.custody.{place}")
+        real = getattr(module, name)
+
+        def spied(*words: object, _real: Callable[..., Secret] = real, **more: object) -> Secret:
+            kept.append(_real(*words, **more))
+            return kept[-1]
+
+        monkeypatch.setattr(module, name, spied)
+    return kept
+
+
+def test_the_keys_of_an_issue_are_wiped(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = kept_secrets(monkeypatch)
+    desk.issue(desk.order(embargo="2031-01-01"))
+    assert len(kept) == 5  # the data key, what its envelope holds, the share; the master, drawn and obtained
+    assert [one.reveal() for one in kept] == [b""] * 5
+
+
+@pytest.mark.parametrize("what", ["derive_share", "released_key", "commitment", "_document"])
+def test_the_keys_of_an_issue_that_failed_are_wiped(desk: Desk, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    order = desk.order(embargo="2031-01-01")
+    desk.approve(order)
+    kept = kept_secrets(monkeypatch)
+    monkeypatch.setattr(f"strongroom.custody.issue.{what}", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        desk.issuer().issue(desk.carla, NAME, order)
+    assert len(kept) >= 3
+    assert [one.reveal() for one in kept] == [b""] * len(kept)
+
+
+def test_the_master_of_a_release_that_failed_is_wiped(
+    desk: Desk, clock: StepClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = (clock.now() + dt.timedelta(days=2)).strftime("%Y-%m-%d")
+    desk.issue(desk.order(embargo=day))
+    clock.step(days=3)
+    kept = kept_secrets(monkeypatch)
+    monkeypatch.setattr("strongroom.custody.release._share", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        release(desk.premises, desk.carla, NAME, embargo=day, out=desk.root / "chat.share")
+    assert [one.reveal() for one in kept] == [b""]
 
 
 def test_a_mark_whose_words_no_recipient_could_read(desk: Desk) -> None:

@@ -233,11 +233,25 @@ class Issuer:
         wrapped, embargo = new_data_key(), job.order.embargo
         if embargo is None:
             return _Keys(Secret(wrapped.reveal()), wrapped, None)
+        try:
+            share = self._share(job, embargo)
+            try:
+                named = commitment(share)
+                return _Keys(released_key(wrapped, share, copy), wrapped, named)
+            finally:
+                share.wipe()
+        except BaseException:
+            wrapped.wipe()
+            raise
+
+    def _share(self, job: _Job, embargo: str) -> Secret:
+        """Return the release share of the version and the day; the master that it is derived from is wiped."""
         question = Question("custody.release", purpose=f"a copy of {job.record.title} under {embargo}")
         master = self._premises.housekeys.obtain(job.who, RELEASE_MASTER, question)
-        share = derive_share(master, job.record.checkpoint, embargo)
-        master.wipe()
-        return _Keys(released_key(wrapped, share, copy), wrapped, commitment(share))
+        try:
+            return derive_share(master, job.record.checkpoint, embargo)
+        finally:
+            master.wipe()
 
     @contextmanager
     def _staged(self, parent: int, target: Path, copy: str) -> Generator[tuple[Stage, int]]:
