@@ -27,19 +27,23 @@ from strongroom.core.errors import (
     ApprovalAltered,
     ApprovalNeeded,
     BadInput,
+    Busy,
     LedgerUnavailable,
     NotPermitted,
     RecordAltered,
     SelfApproval,
+    StrongroomError,
 )
 from strongroom.core.ids import CheckpointName
 from strongroom.core.secrets import Secret
 from strongroom.custody.companions import check_companions
 from strongroom.custody.copies import status
+from strongroom.custody.copy_formats import IssuedCopy
 from strongroom.custody.formats import Content
 from strongroom.custody.housekeys import HOUSE_KEYS, LINEAGE_MASTER, RELEASE_MASTER
 from strongroom.custody.issue import Order
 from strongroom.custody.marked import MarkedReader, ReaderTensors
+from strongroom.custody.plain import write_plain
 from strongroom.custody.read import Reader
 from strongroom.custody.recipients import Recipient
 from strongroom.custody.release import derive_share, release
@@ -468,6 +472,64 @@ def test_a_link_swapped_in_after_the_approval(desk: Desk) -> None:
     with pytest.raises(ApprovalAltered):
         desk.issuer().issue(desk.carla, NAME, desk.order())
     assert list(elsewhere.iterdir()) == list((desk.root / "moved").iterdir()) == []
+
+
+def test_an_issue_to_a_place_that_is_being_written_to(desk: Desk) -> None:
+    """Whoever came second fails, and touches nothing of what the first is writing."""
+    desk.approve(desk.order(licence="first"))
+    desk.approve(desk.order(licence="second"))
+    real, seen = desk.marks.prepare, list[str]()
+
+    def slow(*words: object, **more: object) -> UlpMark:
+        mark = real(*words, **more)  # type: ignore[arg-type]
+        back = mark.read_back
+
+        def intruded(*them: object) -> object:
+            desk.marks.prepare = real  # type: ignore[method-assign]
+            with pytest.raises(Busy, match="same place"):
+                desk.issuer().issue(desk.carla, NAME, desk.order(licence="second"))
+            with pytest.raises(Busy, match="same place"), closing(opened(desk)) as reader:
+                write_plain(reader, desk.root / "away" / "out", single=False)
+            seen.extend(desk.away)
+            return back(*them)  # type: ignore[arg-type]
+
+        mark.read_back = intruded  # type: ignore[assignment,method-assign]
+        return mark
+
+    desk.marks.prepare = slow  # type: ignore[method-assign]
+    issued = desk.issuer().issue(desk.carla, NAME, desk.order(licence="first"))
+    assert (seen, desk.away) == ([".out.strongroom-partial"], ["out"])
+    assert desk.received(issued).verify().segments
+    assert desk.premises.copies.all() == [issued]
+
+
+def opened(desk: Desk) -> Reader:
+    grant = desk.office.desk.demand(desk.carla, Question("custody.open", NAME))
+    return desk.vault.unlocked(grant, desk.vault.registry.current(NAME))
+
+
+@pytest.mark.parametrize("lead", [0.0, 0.002, 0.01, 0.05, 0.2])
+def test_two_issues_to_the_same_place_at_the_same_time(desk: Desk, lead: float) -> None:
+    orders = [desk.order(licence=one) for one in ("first", "second")]
+    for order in orders:
+        desk.approve(order)
+    start = threading.Barrier(2)
+
+    def issue(order: Order, wait: float) -> IssuedCopy | StrongroomError:
+        start.wait()
+        time.sleep(wait)
+        try:
+            return desk.issuer().issue(desk.carla, NAME, order)
+        except (Busy, AlreadyExists) as error:
+            return error
+
+    with ThreadPoolExecutor(2) as pool:
+        ended = list(pool.map(issue, orders, [0.0, lead]))
+    [won] = [one for one in ended if isinstance(one, IssuedCopy)]
+    assert desk.away == ["out"]
+    assert desk.received(won).verify().segments
+    assert desk.received(won).copy.licence == won.licence
+    assert desk.premises.copies.placed() == {won.copy}
 
 
 def test_what_a_kill_left_is_cleared_by_the_next(desk: Desk) -> None:

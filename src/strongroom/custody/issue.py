@@ -49,7 +49,7 @@ from strongroom.custody.formats import MANIFEST, SIGNATURE, SealedFile, pae
 from strongroom.custody.housekeys import RELEASE_MASTER
 from strongroom.custody.judge import Expected
 from strongroom.custody.keys import new_data_key, wrap_key
-from strongroom.custody.landing import check_destination, check_place, landing, partial_name, remove, take_place
+from strongroom.custody.landing import check_destination, check_place, held_folder, landing, partial_name, take_place
 from strongroom.custody.marked import MarkedReader, ReaderPlan, ReaderTensors
 from strongroom.custody.pipeline import Cover, Options, put_manifest, seal_files
 from strongroom.custody.read import Progress, Reader, SealedReader
@@ -65,8 +65,6 @@ Measure = Callable[[Reader, Reader, Progress | None], PerplexityCost]
 
 Watch = Callable[[str], AbstractContextManager[Progress | None]]
 """Who is told of progress: called with what begins, in words."""
-
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,8 +223,7 @@ class Issuer:
                     check_place(parent, job.target.parent)
                     take_place(copy, job.target, parent, held_in=held_in)
                     os.fsync(parent)
-                remove(partial_name(job.target), parent)
-        return issued
+            return issued
 
     def _keys(self, job: _Job, copy: str) -> _Keys:
         """Draw the copy's keys; under an embargo, the data key needs the release share as well."""
@@ -256,14 +253,11 @@ class Issuer:
     @contextmanager
     def _staged(self, parent: int, target: Path, copy: str) -> Generator[tuple[Stage, int]]:
         """Yield a stage in a private folder beside the destination, and that folder's descriptor."""
-        partial = partial_name(target)
-        os.mkdir(partial, 0o700, dir_fd=parent)
-        held_in = os.open(partial, _FOLDER, dir_fd=parent)
-        try:
-            with closing(self._premises.folder(Path(f"/proc/self/fd/{held_in}")).stage(copy)) as stage:
-                yield stage, held_in
-        finally:
-            os.close(held_in)
+        with (
+            held_folder(partial_name(target), parent) as held_in,
+            closing(self._premises.folder(Path(f"/proc/self/fd/{held_in}")).stage(copy)) as stage,
+        ):
+            yield stage, held_in
 
     def _seal(self, draft: _Draft, marked: Reader, watch: Watch) -> tuple[list[SealedFile], bytes]:
         """Encrypt what `marked` reads onto the stage; return files and manifest."""
