@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import importlib
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -24,16 +27,23 @@ from strongroom.core.errors import (
     ApprovalAltered,
     ApprovalNeeded,
     BadInput,
+    Busy,
     LedgerUnavailable,
     NotPermitted,
     RecordAltered,
     SelfApproval,
+    StrongroomError,
 )
 from strongroom.core.ids import CheckpointName
+from strongroom.core.secrets import Secret
+from strongroom.custody.companions import check_companions
 from strongroom.custody.copies import status
+from strongroom.custody.copy_formats import IssuedCopy
+from strongroom.custody.formats import Content
 from strongroom.custody.housekeys import HOUSE_KEYS, LINEAGE_MASTER, RELEASE_MASTER
 from strongroom.custody.issue import Order
 from strongroom.custody.marked import MarkedReader, ReaderTensors
+from strongroom.custody.plain import write_plain
 from strongroom.custody.read import Reader
 from strongroom.custody.recipients import Recipient
 from strongroom.custody.release import derive_share, release
@@ -300,6 +310,98 @@ class _Nothing:
         return {}
 
 
+STRAYS = ("model.gguf", "tf_model.h5", "flax_model.msgpack", "model.onnx", "x.safetensors.bak", "weights.SAFETENSORS",
+          "LICENSE.gguf", "weights", ".json", "sub/model.onnx", "config.json.bak")  # fmt: skip
+
+
+@pytest.mark.parametrize("stray", STRAYS)
+def test_unmarked_weights_do_not_leave_in_a_marked_copy(desk: Desk, stray: str) -> None:
+    folder = model(desk.root / "more", seed=7)
+    (folder / stray).parent.mkdir(exist_ok=True)
+    (folder / stray).write_bytes(b"the same weights, unmarked")
+    desk.vault.seal(desk.carla, folder, NAME)
+    desk.approve(desk.order())
+    asked = list[object]()
+    desk.marks.prepare = lambda *words, **_: asked.append(words)  # type: ignore[method-assign,assignment]
+    with pytest.raises(BadInput, match="without a mark") as refused:
+        desk.issuer().issue(desk.carla, NAME, desk.order())
+    assert refused.value.where == stray
+    assert "Seal a folder without it" in refused.value.advice
+    assert (asked, desk.away) == ([], [])
+
+
+def test_what_leaves_beside_the_weights(desk: Desk) -> None:
+    names = ("tokenizer.model", "vocab.json", "merges.txt", "chat_template.jinja", "README", "LICENSE", "LICENSE-MIT",
+             ".gitattributes", "modeling.py", "sub/config.yaml")  # fmt: skip
+    folder = model(desk.root / "more", seed=7)
+    (folder / "sub").mkdir()
+    for name in names:
+        (folder / name).write_text(name)
+    desk.vault.seal(desk.carla, folder, NAME)
+    found = desk.received(desk.issue())
+    with SealedCheckpoint(found.open(desk.seed(), None, now=desk.office.journal.now())) as ours:
+        for name in names:
+            assert ours.read_file(name) == name.encode()
+
+
+def test_what_leaves_beside_the_weights_is_small() -> None:
+    for path in ("tokenizer.model", "tokenizer.json", "LICENSE"):
+        fits = Content(path=path, size=64 << 20, file=1, kind="other")
+        check_companions([fits, Content(path="w.safetensors", size=1 << 40, file=2, kind="safetensors")])
+        with pytest.raises(BadInput, match="67,108,865 bytes"):
+            check_companions([msgspec.structs.replace(fits, size=fits.size + 1)])
+
+
+def kept_secrets(monkeypatch: pytest.MonkeyPatch) -> list[Secret]:
+    """Keep every secret that custody draws, obtains or derives from now on."""
+    kept = list[Secret]()
+    for place, name in (
+        ("issue", "new_data_key"), ("issue", "derive_share"), ("issue", "released_key"), ("release", "derive_share"),
+        ("housekeys", "unwrap_key"), ("housekeys", "Secret"),
+    ):  # fmt: skip
+        module = importlib.import_module(f"strongroom.custody.{place}")
+        real = getattr(module, name)
+
+        def spied(*words: object, _real: Callable[..., Secret] = real, **more: object) -> Secret:
+            kept.append(_real(*words, **more))
+            return kept[-1]
+
+        monkeypatch.setattr(module, name, spied)
+    return kept
+
+
+def test_the_keys_of_an_issue_are_wiped(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = kept_secrets(monkeypatch)
+    desk.issue(desk.order(embargo="2031-01-01"))
+    assert len(kept) == 5  # the data key, what its envelope holds, the share; the master, drawn and obtained
+    assert [one.reveal() for one in kept] == [b""] * 5
+
+
+@pytest.mark.parametrize("what", ["derive_share", "released_key", "commitment", "_document"])
+def test_the_keys_of_an_issue_that_failed_are_wiped(desk: Desk, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    order = desk.order(embargo="2031-01-01")
+    desk.approve(order)
+    kept = kept_secrets(monkeypatch)
+    monkeypatch.setattr(f"strongroom.custody.issue.{what}", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        desk.issuer().issue(desk.carla, NAME, order)
+    assert len(kept) >= 3
+    assert [one.reveal() for one in kept] == [b""] * len(kept)
+
+
+def test_the_master_of_a_release_that_failed_is_wiped(
+    desk: Desk, clock: StepClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = (clock.now() + dt.timedelta(days=2)).strftime("%Y-%m-%d")
+    desk.issue(desk.order(embargo=day))
+    clock.step(days=3)
+    kept = kept_secrets(monkeypatch)
+    monkeypatch.setattr("strongroom.custody.release._share", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        release(desk.premises, desk.carla, NAME, embargo=day, out=desk.root / "chat.share")
+    assert [one.reveal() for one in kept] == [b""]
+
+
 def test_a_mark_whose_words_no_recipient_could_read(desk: Desk) -> None:
     desk.approve(desk.order())
     real = desk.marks.prepare
@@ -370,6 +472,64 @@ def test_a_link_swapped_in_after_the_approval(desk: Desk) -> None:
     with pytest.raises(ApprovalAltered):
         desk.issuer().issue(desk.carla, NAME, desk.order())
     assert list(elsewhere.iterdir()) == list((desk.root / "moved").iterdir()) == []
+
+
+def test_an_issue_to_a_place_that_is_being_written_to(desk: Desk) -> None:
+    """Whoever came second fails, and touches nothing of what the first is writing."""
+    desk.approve(desk.order(licence="first"))
+    desk.approve(desk.order(licence="second"))
+    real, seen = desk.marks.prepare, list[str]()
+
+    def slow(*words: object, **more: object) -> UlpMark:
+        mark = real(*words, **more)  # type: ignore[arg-type]
+        back = mark.read_back
+
+        def intruded(*them: object) -> object:
+            desk.marks.prepare = real  # type: ignore[method-assign]
+            with pytest.raises(Busy, match="same place"):
+                desk.issuer().issue(desk.carla, NAME, desk.order(licence="second"))
+            with pytest.raises(Busy, match="same place"), closing(opened(desk)) as reader:
+                write_plain(reader, desk.root / "away" / "out", single=False)
+            seen.extend(desk.away)
+            return back(*them)  # type: ignore[arg-type]
+
+        mark.read_back = intruded  # type: ignore[assignment,method-assign]
+        return mark
+
+    desk.marks.prepare = slow  # type: ignore[method-assign]
+    issued = desk.issuer().issue(desk.carla, NAME, desk.order(licence="first"))
+    assert (seen, desk.away) == ([".out.strongroom-partial"], ["out"])
+    assert desk.received(issued).verify().segments
+    assert desk.premises.copies.all() == [issued]
+
+
+def opened(desk: Desk) -> Reader:
+    grant = desk.office.desk.demand(desk.carla, Question("custody.open", NAME))
+    return desk.vault.unlocked(grant, desk.vault.registry.current(NAME))
+
+
+@pytest.mark.parametrize("lead", [0.0, 0.002, 0.01, 0.05, 0.2])
+def test_two_issues_to_the_same_place_at_the_same_time(desk: Desk, lead: float) -> None:
+    orders = [desk.order(licence=one) for one in ("first", "second")]
+    for order in orders:
+        desk.approve(order)
+    start = threading.Barrier(2)
+
+    def issue(order: Order, wait: float) -> IssuedCopy | StrongroomError:
+        start.wait()
+        time.sleep(wait)
+        try:
+            return desk.issuer().issue(desk.carla, NAME, order)
+        except (Busy, AlreadyExists) as error:
+            return error
+
+    with ThreadPoolExecutor(2) as pool:
+        ended = list(pool.map(issue, orders, [0.0, lead]))
+    [won] = [one for one in ended if isinstance(one, IssuedCopy)]
+    assert desk.away == ["out"]
+    assert desk.received(won).verify().segments
+    assert desk.received(won).copy.licence == won.licence
+    assert desk.premises.copies.placed() == {won.copy}
 
 
 def test_what_a_kill_left_is_cleared_by_the_next(desk: Desk) -> None:
@@ -453,8 +613,9 @@ def test_a_deed_put_in_anothers_place_is_refused(desk: Desk) -> None:
 
 def test_an_auditor_enters_no_deed(desk: Desk) -> None:
     issued = desk.issue()
+    other = msgspec.structs.replace(issued, copy="copy_other")
     with pytest.raises(NotPermitted):
-        desk.premises.copies.enter(desk.office.add("ada", "auditor"), issued)
+        desk.premises.copies.enter(desk.office.add("ada", "auditor"), other)
     with pytest.raises(NoSuchCopy):
         desk.premises.copies.find("copy_unheard")
 

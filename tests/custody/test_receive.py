@@ -346,6 +346,20 @@ def test_the_secret_file_in_the_public_ones_place(tmp_path: Path) -> None:
         read_seed(public_file(place))
 
 
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o644])
+def test_a_secret_key_that_others_can_read(tmp_path: Path, mode: int) -> None:
+    place = tmp_path / "lab.key"
+    make_keys(place)
+    place.chmod(mode)
+    with pytest.raises(BadInput, match=f"{mode:04o}") as refused:
+        read_seed(place)
+    assert f"chmod 600 {place}" in refused.value.advice
+    public_file(place).chmod(mode)
+    assert read_public(public_file(place))
+    place.chmod(0o400)
+    assert read_seed(place)
+
+
 @pytest.mark.parametrize("half", ["public", "secret"])
 def test_key_files_that_are_none(tmp_path: Path, half: str) -> None:
     place = tmp_path / "lab.key"

@@ -66,11 +66,13 @@ COPY = PLACE.parent / "copy-1"
 COPY_NOTE = json.loads((COPY / "note.json").read_text())
 
 
-def test_the_copy_that_was_issued_once() -> None:
+def test_the_copy_that_was_issued_once(tmp_path: Path) -> None:
+    file = Path(shutil.copyfile(COPY / "lab.key", tmp_path / "lab.key"))
+    file.chmod(0o600)  # which a checkout does not keep
     found = receive(Shelf(LocalBlobs(COPY), "good"), issuer=COPY_NOTE["issuer"])
     assert found.verify().segments
     assert (found.copy.copy, found.copy.manifest) == (COPY_NOTE["copy"], COPY_NOTE["manifest"])
-    seed, share = read_seed(COPY / "lab.key"), (COPY / "release.share").read_bytes()
+    seed, share = read_seed(file), (COPY / "release.share").read_bytes()
     assert read_public(COPY / "lab.key.pub") == Keyring("lab", seed).public
     key = found.data_key(seed, share)
     assert key is not None
@@ -78,6 +80,11 @@ def test_the_copy_that_was_issued_once() -> None:
     with SealedCheckpoint(found.open(seed, share, now=dt.datetime(2027, 2, 1, tzinfo=dt.UTC))) as ours:
         tensors = {name: hashlib.sha256(ours.get_tensor(name).tobytes()).hexdigest() for name in ours.keys()}  # noqa: SIM118
     assert tensors == COPY_NOTE["tensors"]
+
+
+def test_the_mark_of_the_copy() -> None:
+    mark = receive(Shelf(LocalBlobs(COPY), "good")).copy.mark
+    assert {name: getattr(mark, name) for name in type(mark).__struct_fields__} == COPY_NOTE["mark"]
 
 
 def test_the_release_share_of_the_copy() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import math
 import sys
 from pathlib import Path
 
@@ -71,6 +72,12 @@ def test_the_journey_of_a_copy(home: Shell, tmp_path: Path, model: Path) -> None
     assert issued["recipient"] == "lab"
     assert issued["retained_strength"] > 10
     assert issued["segments"] == 620
+    assert issued["units"] > 620
+    with safe_open(model / "model.safetensors", "pt") as whole:
+        shapes = {name: whole.get_slice(name).get_shape() for name in whole.keys()}  # noqa: SIM118 - as below
+    sizes = {name: math.prod(shape) for name, shape in shapes.items() if len(shape) > 1}
+    marked = sum(size for name, size in sizes.items() if "mlp" in name)
+    assert issued["marked_share"] == pytest.approx(marked / sum(sizes.values()))
     assert abs(issued["perplexity_cost"]) < 0.001  # of a model with random weights
     cost = issued["perplexity"]
     assert cost["measured_on"] == issued["copy"]
@@ -121,6 +128,39 @@ def test_the_journey_of_a_copy(home: Shell, tmp_path: Path, model: Path) -> None
         0,
         "['config.json', 'generation_config.json', 'model.safetensors', 'tokenizer.json']",
     )
+
+
+def test_what_should_be_known_is_told_before_the_program_runs(home: Shell, tmp_path: Path) -> None:
+    out, key = tmp_path / "out", str(tmp_path / "lab.key")
+    issued = issue(home, out, "--expires", day(9)).json
+    command = ("--", sys.executable, "-c", "import sys; print('ran'); print('began', file=sys.stderr)", "{model}")
+    for words, told in (
+        (("exec", str(out), "--key", key, *command), "ran\n"),
+        (("digest", str(out), "--key", key), None),
+        (("export", str(out), str(tmp_path / "plain"), "--key", key), None),
+    ):
+        ran = home.process("custody", "receive", *words, raw=True)
+        assert ran.status == 0, ran.err
+        assert told in {None, ran.out}
+        notes, _, rest = ran.err.partition("began")
+        assert (rest == "\n") == (words[0] == "exec")
+        for note in ("--issuer", "honest client", "was not measured"):
+            assert note in notes
+    pinned = ("--issuer", issued["fingerprint"])
+    ran = home.process("custody", "receive", "exec", str(out), "--key", key, *pinned, *command, raw=True)
+    assert "--issuer" not in ran.err
+    assert "honest client" in ran.err
+    said = home("custody", "receive", "digest", str(out), "--key", key)
+    assert len(said.json["notes"]) == 3  # one document on standard output, with or without notes beside it
+
+
+def test_a_share_that_nothing_is_done_with(home: Shell, tmp_path: Path) -> None:
+    issue(home, tmp_path / "out")
+    (tmp_path / "share").write_text("{}")
+    words = ("custody", "receive", "verify", str(tmp_path / "out"), "--share", str(tmp_path / "share"))
+    said = home(*words)
+    assert (said.code, said.json["error"]["where"]) == ("usage.bad_input", "--share")
+    assert home(*words, "--key", str(tmp_path / "lab.key")).json["error"]["where"] != "--share"
 
 
 def test_a_staged_release(home: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import msgspec
+
 from strongroom.access.policy import Question
 from strongroom.core.secrets import Secret
 from strongroom.custody.housekeys import RELEASE_MASTER
@@ -52,6 +54,7 @@ def main() -> None:
             "copy": issued.copy,
             "manifest": issued.manifest,
             "digest": issued.digest,
+            "mark": msgspec.to_builtins(issued.mark),
             "data_key": key.reveal().hex() if key else "",
             "release_master": master.reveal().hex(),
             "tensors": tensors,

@@ -2,12 +2,14 @@
 
 The ledger's key has no passphrase and the records have no lock, so neither alone can be believed: an entry counts only
 if whoever is named in it had the right to it then, and signed the document's digest in its place after the entry
-before it. So nobody who merely writes files can make a key, raise a limit, or bring a revoked key back.
+before it. So nobody who merely writes files can make a key, raise a limit, or bring a revoked key back. Of several
+about the same subject the newest counts (`read`), but where nobody may change what was said: there the first (`each`).
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -48,7 +50,7 @@ class Deeds:
         self._judged: dict[int, bool] = {}  # by ledger entry: an entry never changes
 
     def enter(self, who: Identity, subject: str, document: Record, *, why: str) -> None:
-        """Make `document` what counts for `subject` from now on.
+        """Enter `document` for `subject`: the newest from now on.
 
         Raises:
             NotPermitted: `who` has not the right.
@@ -71,7 +73,7 @@ class Deeds:
             raise Busy("somebody else wrote about it meanwhile", where=subject, remedy="Repeat the command.")
 
     def read(self, subject: str, kind: type[D]) -> D | None:
-        """Return what counts for `subject`, or None.
+        """Return what counts for `subject`, or None: the newest.
 
         Raises:
             RecordAltered: the document that the ledger names is gone or another.
@@ -80,17 +82,34 @@ class Deeds:
         chain = self.history(subject)
         if not chain:
             return None
-        named = str(chain[-1].event.detail.get("digest"))
+        try:
+            return decode(self._stored(chain[-1]), kind, where=subject)
+        except BadInput:
+            raise RecordAltered("the document is none", where=subject) from None
+
+    def each(self, subject: str, kind: type[D]) -> Iterator[tuple[Entry, D]]:
+        """Yield every `kind` of document that was entered for `subject`, with its entry, oldest first.
+
+        Raises:
+            RecordAltered: as `read`; a document that was entered as another kind is none, and is left out.
+
+        """
+        for entry in self.history(subject):
+            try:
+                document = decode(self._stored(entry), kind, where=subject)
+            except BadInput:
+                continue
+            yield entry, document
+
+    def _stored(self, entry: Entry) -> bytes:
+        """Return the document that an entry names."""
+        subject, named = entry.event.object, str(entry.event.detail.get("digest"))
         stored = self._records.get(_KIND, f"{subject}/{named}")
         if stored is None:
             raise RecordAltered("the document that the ledger names is gone", where=subject)
-        try:
-            document = decode(stored.document, kind, where=subject)
-        except BadInput:
-            raise RecordAltered("the document is none", where=subject) from None
-        if digest(document) != named:
+        if hashlib.sha256(stored.document).hexdigest() != named:
             raise RecordAltered("the document is not the one that the ledger names", where=subject)
-        return document
+        return stored.document
 
     def subjects(self, prefix: str) -> Sequence[str]:
         """Return every subject with that prefix, whether or not anything counts for it."""

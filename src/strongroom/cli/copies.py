@@ -112,11 +112,11 @@ def issue(call: Call, name: str, **asked: Unpack[_Asked]) -> None:
 
 def _told(issued: IssuedCopy) -> str:
     """Return what people are told of a copy that was issued."""
-    cost = issued.perplexity
+    cost, mark = issued.perplexity, issued.mark
     lines = [
         f"{issued.title} version {issued.version} issued to {issued.recipient.name}: {issued.path}",
         f"  copy {issued.copy}",
-        f"  mark {issued.mark.scheme}, retained strength {issued.mark.retained:.2f}, read back from the copy",
+        f"  mark {mark.scheme} in {mark.share:.0%} of the weights, retained strength {mark.retained:.2f}, read back",
         f"  issuer's fingerprint {issued.issuer.keys.fingerprint()}: tell the recipient, over another channel",
     ]
     if cost is not None:
@@ -153,6 +153,8 @@ def _document(one: IssuedCopy, state: str) -> dict[str, Json]:
         "manifest": one.manifest,
         "scheme": one.mark.scheme,
         "segments": one.mark.segments,
+        "units": one.mark.units,
+        "marked_share": one.mark.share,
         "alpha": one.mark.alpha,
         "retained_strength": one.mark.retained,
         "commitment": one.mark.commitment,

@@ -18,7 +18,7 @@ from strongroom.custody.tensors import SealedTensors
 from strongroom.custody.vault import Purpose
 from strongroom.wiring.serving import rewrap as rewrap_all
 
-custody = Group("custody", help="Weights at rest, in memory, in transit.")
+custody = Group("custody", help="Weights at rest, in memory, in transit; marked copies for recipients.")
 for _one in (recipient, issue, receive, release, copies):
     custody.add_command(_one)
 

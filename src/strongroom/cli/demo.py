@@ -43,7 +43,7 @@ PROMPT = "Explain in one short paragraph why a bank keeps its gold in a strongro
     help="The folder for model, home and report; what an earlier tour left there goes.",
 )
 def demo(work: Path) -> int:
-    """Take the tour: seal a real model, attack it, serve it, recognise whose text is whose, prove what happened."""
+    """Take the tour: seal a model, attack it, trace a leaked copy, serve it, tell whose text is whose, prove it all."""
     screen = terminal()
     work = work.resolve()
     for leftover in _LEFTOVERS:

@@ -10,7 +10,7 @@ from typing import TypedDict, Unpack
 
 import click
 
-from strongroom.cli.frame import Call, Group, Json, Place, common
+from strongroom.cli.frame import Call, Group, Json, Place, common, plain
 from strongroom.core.clock import SystemClock
 from strongroom.core.errors import BadInput
 from strongroom.custody.copy_formats import DOCUMENT_LIMIT, notes
@@ -49,6 +49,9 @@ class _Access(TypedDict):
 @common
 def verify(call: Call, folder: Path, *, key: Path | None, share: Path | None, issuer: str | None) -> None:
     """Check signature, manifest and every byte of the copy in DIR, and whether the key fits."""
+    if share is not None and key is None:
+        raise BadInput("whether a share is the right one only the recipient's key tells", where="--share",
+                       remedy="Give --key as well, or leave --share out.")  # fmt: skip
     with shelf_at(folder) as shelf:
         found = read_copy(shelf, issuer=issuer)
         if key is not None:
@@ -91,7 +94,7 @@ def verify(call: Call, folder: Path, *, key: Path | None, share: Path | None, is
 @common
 def digest(call: Call, folder: Path, **access: Unpack[_Access]) -> None:
     """Open the copy in memory and print the SHA-256 of every tensor's bytes."""
-    with _opened(folder, access) as (found, reader):
+    with _opened(call, folder, access) as (found, reader):
         tensors = SealedTensors(reader, lambda memory, _dtype, _shape: hashlib.sha256(memory).hexdigest())
         names, digests = sorted(tensors.keys()), dict[str, Json]()
         with call.progress(f"opening {found.copy.title}", unit="tensors") as step:
@@ -111,7 +114,7 @@ def digest(call: Call, folder: Path, **access: Unpack[_Access]) -> None:
 @common
 def export(call: Call, folder: Path, destination: Path, **access: Unpack[_Access]) -> None:
     """Write the copy as plain files into the new folder DESTINATION. The mark stays in them."""
-    with _opened(folder, access) as (found, reader):
+    with _opened(call, folder, access) as (found, reader):
         target = check_destination(destination)
         write_plain(reader, target, single=False)
     call.emit(
@@ -133,14 +136,13 @@ def export(call: Call, folder: Path, destination: Path, **access: Unpack[_Access
 @common
 def execute(call: Call, folder: Path, command: tuple[str, ...], **access: Unpack[_Access]) -> int:
     """Run PROGRAM over the decrypted copy: {model} becomes a path in memory that lives as long as the program."""
-    del call
-    with _opened(folder, access) as (_, reader):
+    with _opened(call, folder, access) as (_, reader):
         return run_with_model(reader, command)
 
 
 @contextmanager
-def _opened(folder: Path, access: _Access) -> Generator[tuple[Received, SealedReader]]:
-    """Yield the copy in `folder`, opened in memory."""
+def _opened(call: Call, folder: Path, access: _Access) -> Generator[tuple[Received, SealedReader]]:
+    """Yield the copy in `folder`, opened in memory; what should be known of it is on standard error by then."""
     with shelf_at(folder) as shelf:
         found = read_copy(shelf, issuer=access["issuer"])
         seed = read_seed(access["key"])
@@ -149,6 +151,8 @@ def _opened(folder: Path, access: _Access) -> Generator[tuple[Received, SealedRe
         finally:
             seed.wipe()
         with closing(reader):
+            for note in _notes(found, access["issuer"]):
+                call.err.print(f"note: {plain(note)}", markup=False, soft_wrap=True)
             yield found, reader
 
 

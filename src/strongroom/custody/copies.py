@@ -1,4 +1,8 @@
-"""The copies that were issued: a deed for each, durable before the copy left, and what became of it."""
+"""The copies that were issued: a deed for each, durable before the copy left, and what became of it.
+
+Whose copy it was nobody may change afterwards: the first deed of a copy counts, and only if a second person approved
+exactly what it says. So each approval stands for one copy, and what one custodian writes by themselves for none.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +16,19 @@ from strongroom.access.deeds import Deeds
 from strongroom.access.desk import Desk
 from strongroom.access.identity import Identity
 from strongroom.core.copy_errors import NoSuchCopy
+from strongroom.core.errors import AlreadyExists, ApprovalAltered
 from strongroom.core.ids import CheckpointName, check_name
 from strongroom.custody.copy_formats import CopyMark, IssuedCopy, read_day
 from strongroom.custody.housekeys import HouseKeys
 from strongroom.custody.recipients import Recipients
+from strongroom.custody.registry import subject
 from strongroom.custody.vault import Vault
+from strongroom.ledger.events import Entry
 from strongroom.ledger.journal import Journal
 from strongroom.ports.blobs import Blobs
 from strongroom.ports.marks import PerplexityCost
 
+ISSUE: Final = "custody.issue"  # the action that a second person approves
 ISSUED: Final = "custody.issued"  # the ledger action that says that a copy was put in its place
 Status = Literal["prepared", "issued", "embargoed", "expired"]
 
@@ -37,18 +45,21 @@ class Copies:
         """Enter the deed of a copy: after this it may leave.
 
         Raises:
+            AlreadyExists: it has one.
             NotPermitted: `who` may not sign it.
+            ApprovalAltered: nobody approved what it says, so it does not count, and the copy does not leave.
             LedgerUnavailable: the ledger can't be written, so the copy does not leave (rule 1).
 
         """
-        self._deeds.enter(who, f"copy:{copy.copy}", copy, why=f"a copy of {copy.title} for {copy.recipient.name}")
+        if any(one.copy == copy.copy for one in self.all()):
+            raise AlreadyExists("this copy has its deed, for ever", where=copy.copy)
+        self._deeds.enter(who, _subject(copy.copy), copy, why=f"a copy of {copy.title} for {copy.recipient.name}")
+        if copy not in self.all():
+            raise ApprovalAltered("nobody approved what the copy's deed says", where=copy.copy)
 
     def all(self) -> list[IssuedCopy]:
         """Return every copy, in the order of their deeds."""
-        places = ((self._deeds.history(one), one) for one in self._deeds.subjects("copy:"))
-        ordered = sorted((chain[0].index, one) for chain, one in places if chain)
-        found = (self._deeds.read(one, IssuedCopy) for _, one in ordered)
-        return [one for one in found if one is not None]
+        return [deed for _, deed in self._counting()]
 
     def of(self, name: CheckpointName) -> list[IssuedCopy]:
         """Return the copies of all versions of `name`."""
@@ -61,10 +72,16 @@ class Copies:
             NoSuchCopy: there is none.
 
         """
-        found = self._deeds.read(f"copy:{check_name(copy, what='copy')}", IssuedCopy)
-        if found is None:
-            raise NoSuchCopy("no copy of that id", where=copy)
-        return found
+        return self._found(copy)[1]
+
+    def entry(self, copy: str) -> Entry:
+        """Return the ledger entry of the deed of the copy of that id.
+
+        Raises:
+            NoSuchCopy: there is none.
+
+        """
+        return self._found(copy)[0]
 
     def measured(self, checkpoint: str, mark: CopyMark) -> PerplexityCost | None:
         """Return what a mark of the same strength was found to cost on an earlier copy of the same version, or None."""
@@ -76,6 +93,50 @@ class Copies:
         """Return the ids of the copies that the ledger says were put in their place."""
         entries = self._journal.ledger.find(action=ISSUED)
         return {str(one.event.detail.get("copy")) for one in entries if one.event.outcome == "done"}
+
+    # ── which deeds count ────────────────────────────────────────────────────────────────────────────────────────────
+    def _found(self, copy: str) -> tuple[Entry, IssuedCopy]:
+        name = check_name(copy, what="copy")
+        found = next((one for one in self._counting() if one[1].copy == name), None)
+        if found is None:
+            raise NoSuchCopy("no copy of that id", where=copy)
+        return found
+
+    def _counting(self) -> list[tuple[Entry, IssuedCopy]]:
+        """Return the deeds that count, with their entries, oldest first: the first of a copy, and of an approval.
+
+        Raises:
+            RecordAltered: a document that the ledger names is gone or another.
+
+        """
+        names = self._deeds.subjects(_subject(""))
+        entered = [one for name in names for one in self._deeds.each(name, IssuedCopy)]
+        copies, requests = set[str](), set[str]()
+        found = list[tuple[Entry, IssuedCopy]]()
+        for entry, deed in sorted(entered, key=lambda one: one[0].index):
+            if deed.copy not in copies and deed.request not in requests and self._is_approved(entry, deed):
+                found.append((entry, deed))
+                copies.add(deed.copy)
+                requests.add(deed.request)
+        return found
+
+    def _is_approved(self, entry: Entry, deed: IssuedCopy) -> bool:
+        """Whether the deed is its signer's own, and says what an approval that was used before it was given for."""
+        own = (_subject(deed.copy), deed.issuer.name, deed.issuer.keys.fingerprint())
+        signer = entry.event.who.partition(":")[2]
+        if own != (entry.event.object, signer, entry.event.detail.get("key")):
+            return False
+        grant = next(self._journal.ledger.find(claim=f"request:{deed.request}"), None)
+        if grant is None or grant.index >= entry.index:
+            return False
+        act = grant.event
+        granted = (act.action, act.outcome, act.object, act.who, act.why, act.detail.get("destination"))
+        return granted == (ISSUE, "granted", subject(deed.title), entry.event.who, deed.purpose, deed.destination)
+
+
+def _subject(copy: str) -> str:
+    """Return how the ledger names a copy."""
+    return f"copy:{copy}"
 
 
 def status(copy: IssuedCopy, placed: set[str], now: dt.datetime) -> Status:

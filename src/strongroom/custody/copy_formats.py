@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -112,6 +113,13 @@ class IssuedCopy(CopyTerms, frozen=True, kw_only=True):
     log10_p: float  # of the copy's own code, when it was read back
     digest: Hex32  # SHA-256 of copy.json
 
+    @property
+    def destination(self) -> str:
+        """What was approved, by what the deed says."""
+        return destination(
+            self.recipient, licence=self.licence, embargo=self.embargo, expires=self.expires, path=self.path
+        )
+
 
 class Share(Record, frozen=True, kw_only=True):
     """The share of one checkpoint version."""
@@ -144,6 +152,14 @@ class SignedShare(Record, frozen=True, kw_only=True):
 def sealed_and_beside(names: list[str]) -> list[str]:
     """Return the names of everything that the folder of a copy holds, given its sealed files'."""
     return [*names, MANIFEST, SIGNATURE, *BESIDE]
+
+
+def destination(to: CopyRecipient, *, licence: str, embargo: str | None, expires: str | None, path: Path | str) -> str:
+    """Return what is approved of a copy, in one line; the path comes last, since it alone may hold anything."""
+    return (
+        f"{to.name} ({to.kind}, key {to.key[:16]}), licence {licence}, "
+        f"embargo {embargo or 'none'}, expires {expires or 'never'}, at {path}"
+    )
 
 
 def read_day(text: str, *, what: str) -> dt.datetime:

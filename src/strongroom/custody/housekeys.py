@@ -74,6 +74,7 @@ class HouseKeys:
             raise WrongKey(f"nobody wrapped the {key.name} to {who.name}", where=f"housekey:{key.name}")
         secret = unwrap_key(own, who.keyring, checkpoint=ident, version=_VERSION)
         if _commitment(secret) != commitment:
+            secret.wipe()
             raise WrongKey("it is not the key that the ledger names", where=f"housekey:{key.name}")
         return secret
 
@@ -105,11 +106,14 @@ class HouseKeys:
     def _make(self, who: Identity, key: HouseKey) -> tuple[str, str]:
         """Draw the key: envelopes first, inert, then the ledger entry that makes them count, of which there is one."""
         secret, ident = Secret(secrets.token_bytes(KEY_BYTES)), new_id("housekey")
-        commitment = _commitment(secret)
-        envelopes = [
-            wrap_key(secret, keys, person=name, checkpoint=ident, version=_VERSION)
-            for name, keys in self._holders(key).items()
-        ]
+        try:
+            commitment = _commitment(secret)
+            envelopes = [
+                wrap_key(secret, keys, person=name, checkpoint=ident, version=_VERSION)
+                for name, keys in self._holders(key).items()
+            ]
+        finally:
+            secret.wipe()
         self._registry.exchange(add=envelopes, drop=[])
         signature = who.keyring.sign(_signed(key, ident, commitment))
         detail: Detail = {

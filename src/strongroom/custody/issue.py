@@ -21,10 +21,11 @@ from strongroom.access.identity import Identity
 from strongroom.access.policy import Question
 from strongroom.core.canonical import decode, encode
 from strongroom.core.clock import stamp
-from strongroom.core.errors import BadInput
+from strongroom.core.errors import BadInput, NotPermitted
 from strongroom.core.ids import CheckpointName, new_id
 from strongroom.core.secrets import Secret
-from strongroom.custody.copies import ISSUED, Premises
+from strongroom.custody.companions import check_companions
+from strongroom.custody.copies import ISSUE, ISSUED, Premises
 from strongroom.custody.copy_formats import (
     COPY,
     COPY_SIGNATURE,
@@ -39,6 +40,7 @@ from strongroom.custody.copy_formats import (
     CopyTerms,
     IssuedCopy,
     check_licence,
+    destination,
     read_day,
     sealed_and_beside,
 )
@@ -47,7 +49,7 @@ from strongroom.custody.formats import MANIFEST, SIGNATURE, SealedFile, pae
 from strongroom.custody.housekeys import RELEASE_MASTER
 from strongroom.custody.judge import Expected
 from strongroom.custody.keys import new_data_key, wrap_key
-from strongroom.custody.landing import check_destination, check_place, landing, partial_name, remove, take_place
+from strongroom.custody.landing import check_destination, check_place, held_folder, landing, partial_name, take_place
 from strongroom.custody.marked import MarkedReader, ReaderPlan, ReaderTensors
 from strongroom.custody.pipeline import Cover, Options, put_manifest, seal_files
 from strongroom.custody.read import Progress, Reader, SealedReader
@@ -63,8 +65,6 @@ Measure = Callable[[Reader, Reader, Progress | None], PerplexityCost]
 
 Watch = Callable[[str], AbstractContextManager[Progress | None]]
 """Who is told of progress: called with what begins, in words."""
-
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +91,17 @@ class _Job:
 
     @property
     def destination(self) -> str:
-        """What is approved, in one line; the path comes last, since it alone may hold anything."""
-        order, to = self.order, self.recipient
-        return (
-            f"{to.name} ({to.kind}, key {to.keys.fingerprint()[:16]}), licence {order.licence}, "
-            f"embargo {order.embargo or 'none'}, expires {order.expires or 'never'}, at {self.target}"
+        """What is approved, in one line."""
+        order = self.order
+        return destination(
+            self.to, licence=order.licence, embargo=order.embargo, expires=order.expires, path=self.target
         )
+
+    @property
+    def to(self) -> CopyRecipient:
+        """The recipient, as a copy names them."""
+        one = self.recipient
+        return CopyRecipient(name=one.name, kind=one.kind, key=one.keys.fingerprint())
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,18 +152,22 @@ class Issuer:
 
         Raises:
             ApprovalNeeded: a request is left; its id is in ``where``.
+            NotPermitted: the policy does not let `who` issue, or lets them do it alone.
             NoSuchRecipient: nobody of that name receives copies.
             AlreadyExists: something stands at the destination; nothing is asked of anybody then.
+            BadInput: the order makes no sense, or a file of the checkpoint may not leave without a mark.
             MarkTooWeak: the mark can't be read back from the copy, so it does not leave.
             LedgerUnavailable: the ledger can't be written, so it does not leave (rule 1).
 
         """
-        question = Question("custody.issue", name, order.purpose)
+        question = Question(ISSUE, name, order.purpose)
         desk, journal = self._premises.desk, self._premises.journal
         desk.require(who, question, alone=False)
         desk.require(who, Question("lineage.decode", purpose=order.purpose))  # the right to sign its deed
         act = Act(who.label, ISSUED, subject(name), order.purpose)
         with failures(journal, act):
+            if not desk.may(who, question):  # whatever the policy says: a deed without an approval does not count
+                raise NotPermitted("a copy takes a second person, and the policy asks for none", where=subject(name))
             job = self._job(who, name, order)
         if order.embargo:
             desk.require(who, Question("custody.release", purpose=order.purpose))
@@ -193,54 +202,62 @@ class Issuer:
 
     # ── after the grant ──────────────────────────────────────────────────────────────────────────────────────────────
     def _issue(self, grant: Grant, job: _Job, watch: Watch) -> IssuedCopy:
-        vault, copy = self._premises.vault, new_id("copy")
-        with (
-            closing(self._keys(job, copy)) as keys,
-            closing(vault.unlocked(grant, job.record)) as source,
-            landing(job.target, what="copy") as parent,
-        ):
-            with watch("finding the mark's place") as progress:
-                mark = self._marks.prepare(job.record.checkpoint, copy, ReaderTensors(source), progress=progress)
-            with self._staged(parent, job.target, copy) as (stage, held_in):
-                created = stamp(self._premises.journal.clock.now())
-                draft = _Draft(copy=copy, created=created, job=job, stage=stage, keys=keys)
-                files, manifest = self._seal(draft, MarkedReader(source, mark), watch)
-                report, cost = self._read_back(draft, (files, manifest), source=source, mark=mark, watch=watch)
-                document = _document(draft, manifest, mark=_mark(mark, report), cost=cost, home=self._premises.home)
-                _publish(draft, document, files)
-                self._premises.desk.require(  # all that took long: may they still?
-                    job.who, Question("custody.issue", job.record.title, job.order.purpose), alone=False
-                )
-                issued = self._deed(document, job, request=grant.request, log10_p=report.log10_p)
-                self._premises.copies.enter(job.who, issued)
-                check_place(parent, job.target.parent)
-                take_place(copy, job.target, parent, held_in=held_in)
-                os.fsync(parent)
-            remove(partial_name(job.target), parent)
-        return issued
+        copy = new_id("copy")
+        with closing(self._premises.vault.unlocked(grant, job.record)) as source:
+            check_companions(source.contents.files)  # before a key is drawn, or anything is written
+            with closing(self._keys(job, copy)) as keys, landing(job.target, what="copy") as parent:
+                with watch("finding the mark's place") as progress:
+                    mark = self._marks.prepare(job.record.checkpoint, copy, ReaderTensors(source), progress=progress)
+                with self._staged(parent, job.target, copy) as (stage, held_in):
+                    created = stamp(self._premises.journal.clock.now())
+                    draft = _Draft(copy=copy, created=created, job=job, stage=stage, keys=keys)
+                    files, manifest = self._seal(draft, MarkedReader(source, mark), watch)
+                    report, cost = self._read_back(draft, (files, manifest), source=source, mark=mark, watch=watch)
+                    document = _document(draft, manifest, mark=_mark(mark, report), cost=cost, home=self._premises.home)
+                    _publish(draft, document, files)
+                    self._premises.desk.require(  # all that took long: may they still?
+                        job.who, Question(ISSUE, job.record.title, job.order.purpose), alone=False
+                    )
+                    issued = self._deed(document, job, request=grant.request, log10_p=report.log10_p)
+                    self._premises.copies.enter(job.who, issued)
+                    check_place(parent, job.target.parent)
+                    take_place(copy, job.target, parent, held_in=held_in)
+                    os.fsync(parent)
+            return issued
 
     def _keys(self, job: _Job, copy: str) -> _Keys:
         """Draw the copy's keys; under an embargo, the data key needs the release share as well."""
         wrapped, embargo = new_data_key(), job.order.embargo
         if embargo is None:
             return _Keys(Secret(wrapped.reveal()), wrapped, None)
+        try:
+            share = self._share(job, embargo)
+            try:
+                named = commitment(share)
+                return _Keys(released_key(wrapped, share, copy), wrapped, named)
+            finally:
+                share.wipe()
+        except BaseException:
+            wrapped.wipe()
+            raise
+
+    def _share(self, job: _Job, embargo: str) -> Secret:
+        """Return the release share of the version and the day; the master that it is derived from is wiped."""
         question = Question("custody.release", purpose=f"a copy of {job.record.title} under {embargo}")
         master = self._premises.housekeys.obtain(job.who, RELEASE_MASTER, question)
-        share = derive_share(master, job.record.checkpoint, embargo)
-        master.wipe()
-        return _Keys(released_key(wrapped, share, copy), wrapped, commitment(share))
+        try:
+            return derive_share(master, job.record.checkpoint, embargo)
+        finally:
+            master.wipe()
 
     @contextmanager
     def _staged(self, parent: int, target: Path, copy: str) -> Generator[tuple[Stage, int]]:
         """Yield a stage in a private folder beside the destination, and that folder's descriptor."""
-        partial = partial_name(target)
-        os.mkdir(partial, 0o700, dir_fd=parent)
-        held_in = os.open(partial, _FOLDER, dir_fd=parent)
-        try:
-            with closing(self._premises.folder(Path(f"/proc/self/fd/{held_in}")).stage(copy)) as stage:
-                yield stage, held_in
-        finally:
-            os.close(held_in)
+        with (
+            held_folder(partial_name(target), parent) as held_in,
+            closing(self._premises.folder(Path(f"/proc/self/fd/{held_in}")).stage(copy)) as stage,
+        ):
+            yield stage, held_in
 
     def _seal(self, draft: _Draft, marked: Reader, watch: Watch) -> tuple[list[SealedFile], bytes]:
         """Encrypt what `marked` reads onto the stage; return files and manifest."""
@@ -336,7 +353,7 @@ def _document(draft: _Draft, manifest: bytes, *, mark: CopyMark, cost: Perplexit
         name=record.name,
         tag=record.tag,
         version=record.version,
-        recipient=CopyRecipient(name=to.name, kind=to.kind, key=to.keys.fingerprint()),
+        recipient=job.to,
         licence=job.order.licence,
         purpose=job.order.purpose,
         issued=draft.created,

@@ -3,11 +3,13 @@
 The folder that it all goes into is opened once, compared with the approved path, and from then on named by its
 descriptor: no link leads elsewhere. What is written is first called ``.NAME.strongroom-partial``, takes its name by one
 rename, and is removed on any error; what somebody put at the place meanwhile is never replaced, but an empty folder.
+Two who write to the same place never mix: a folder is locked by whoever writes it, until their process ends.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import stat
@@ -15,8 +17,17 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from strongroom.core.errors import AlreadyExists, ApprovalAltered, BadInput, DiskFull, StorageError, StoreUnavailable
+from strongroom.core.errors import (
+    AlreadyExists,
+    ApprovalAltered,
+    BadInput,
+    Busy,
+    DiskFull,
+    StorageError,
+    StoreUnavailable,
+)
 
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TAKEN = frozenset({errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR})
 
 
@@ -53,17 +64,85 @@ def landing(target: Path, *, what: str) -> Generator[int]:
 
     Raises:
         ApprovalAltered: the path to `target`, as `check_destination` returned it, leads elsewhere now.
+        Busy: somebody else is writing to the same place; what they wrote is left alone.
         StorageError: the disk said no.
 
     """
     partial = partial_name(target)
     with _named(target, what), _approved(target.parent) as parent:
+        _clear(partial, parent)
         try:
-            remove(partial, parent)
             yield parent
         except BaseException:
-            remove(partial, parent)
+            with suppress(Busy):  # by now it is somebody else's
+                _clear(partial, parent)
             raise
+
+
+@contextmanager
+def held_folder(name: str, parent: int) -> Generator[int]:
+    """Make the folder `name` (mode 0700) in `parent` and yield a descriptor of it; nobody else clears it meanwhile.
+
+    At the end it is removed, unless it has another name by then.
+
+    Raises:
+        Busy: somebody else is writing to the same place.
+
+    """
+    try:
+        os.mkdir(name, 0o700, dir_fd=parent)
+        descriptor = os.open(name, _FOLDER, dir_fd=parent)
+    except (FileExistsError, FileNotFoundError):
+        raise _busy(name) from None
+    try:
+        if not _lock(descriptor) or not _stands(descriptor, name, parent):
+            raise _busy(name)
+        try:
+            yield descriptor
+        finally:
+            if _stands(descriptor, name, parent):
+                remove(name, parent)
+    finally:
+        os.close(descriptor)
+
+
+def _clear(name: str, parent: int) -> None:
+    """Remove what an earlier attempt left, but not what somebody is at work on."""
+    try:
+        descriptor = os.open(name, _FOLDER, dir_fd=parent)
+    except FileNotFoundError:
+        return
+    except OSError:  # no folder, so nobody can have locked it
+        remove(name, parent)
+        return
+    try:
+        if not _lock(descriptor):
+            raise _busy(name)
+        if _stands(descriptor, name, parent):
+            remove(name, parent)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock an open folder for as long as it is open; return False where somebody else has."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _stands(descriptor: int, name: str, parent: int) -> bool:
+    """Whether the open folder is the one of that name in `parent`."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(name, dir_fd=parent))
+    except FileNotFoundError:
+        return False
+
+
+def _busy(name: str) -> Busy:
+    return Busy("somebody else is writing to the same place", where=name, remedy="Wait, or choose another place.")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from strongroom.custody.landing import check_place, landing, partial_name, take_place, take_place_as_file
+from strongroom.custody.landing import check_place, held_folder, landing, partial_name, take_place, take_place_as_file
 from strongroom.custody.read import Reader
 
 _PIECE = 16 << 20  # bytes in memory at a time
@@ -33,18 +33,16 @@ def write_plain(reader: Reader, target: Path, *, single: bool) -> None:
     with landing(target, what="export") as parent:
         if single:
             _write(reader, reader.contents.files[0].file, partial, folder=parent)
+            check_place(parent, target.parent)
+            take_place_as_file(partial, target, parent)
         else:
-            os.mkdir(partial, 0o700, dir_fd=parent)
-            with _folder(parent, [partial]) as top:
+            with held_folder(partial, parent) as top:
                 for entry in reader.contents.files:
                     *above, name = entry.path.split("/")
                     with _folder(top, above) as place:
                         _write(reader, entry.file, name, folder=place)
-        check_place(parent, target.parent)
-        if single:
-            take_place_as_file(partial, target, parent)
-        else:
-            take_place(partial, target, parent, held_in=parent)
+                check_place(parent, target.parent)
+                take_place(partial, target, parent, held_in=parent)
         os.fsync(parent)
 
 

@@ -1,7 +1,7 @@
-"""The key files of a recipient: text of two lines at most, so that a public one goes into a letter.
+"""The key files of a recipient: text, one line of it the key, so that a public one goes into a letter.
 
-``FILE`` (mode 0600) holds the 128-byte seed, ``FILE.pub`` the public keys. Each has a checksum, so that what was
-mistyped or cut off is noticed here and not when a copy can't be opened.
+``FILE`` (mode 0600; two lines say what it is) holds the 128-byte seed, ``FILE.pub`` the public keys. Each has a
+checksum, so that what was mistyped or cut off is noticed here and not when a copy can't be opened.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 import os
+import shlex
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,7 @@ PUBLIC_PREFIX: Final = "strongroom-recipient-1:"
 _LIMIT: Final = 8192
 _CHECKSUM: Final = 8
 _SIGN: Final = 32
+_OTHERS: Final = 0o077
 _PUBLIC_BYTES: Final = 1248
 _ABOUT: Final = (
     "# Strongroom: the secret key of a recipient. Whoever has it opens every copy issued to it. Its public half:\n"
@@ -73,7 +75,7 @@ def read_public(place: Path) -> PublicKeys:
         BadInput: it can't be read, holds a secret key, or no key that can be encrypted to.
 
     """
-    text = _text(place)
+    text, _ = _text(place)
     if SECRET_PREFIX in text:
         raise BadInput(
             "this is a secret key: it was not read, and nobody but the recipient should have it",
@@ -93,24 +95,32 @@ def read_seed(place: Path) -> Secret:
     """Return the secret in the file `place`.
 
     Raises:
-        BadInput: it can't be read, or holds no secret key.
+        BadInput: it can't be read, others than its owner can read it too, or it holds no secret key.
 
     """
-    text = _text(place)
+    text, mode = _text(place)
     if SECRET_PREFIX not in text and PUBLIC_PREFIX in text:
         raise BadInput("this is a public key: opening needs the secret one", where=str(place))
+    if SECRET_PREFIX in text and mode & _OTHERS:
+        raise BadInput(
+            f"others than its owner can read or change this secret key (mode {mode & 0o777:04o})",
+            where=str(place),
+            remedy=f"chmod 600 {shlex.quote(str(place))}; if others had access to it, make new keys.",
+        )
     return Secret(_raw(text, SECRET_PREFIX, size=SEED_BYTES, where=str(place)))
 
 
-def _text(place: Path) -> str:
+def _text(place: Path) -> tuple[str, int]:
+    """Return what the file says, and the mode of the very file that was read."""
     try:
         with place.open("rb") as stream:
+            mode = os.fstat(stream.fileno()).st_mode
             raw = stream.read(_LIMIT + 1)
     except OSError as error:
         raise BadInput(f"the key file can't be read ({error.strerror})", where=str(place)) from None
     if len(raw) > _LIMIT:
         raise BadInput(f"over {_LIMIT} bytes: no key file", where=str(place))
-    return raw.decode("ascii", "replace")
+    return raw.decode("ascii", "replace"), mode
 
 
 def _raw(text: str, prefix: str, *, size: int, where: str) -> bytes:

@@ -1,7 +1,7 @@
 """Whom copies are issued to: a person, a team, an organisation or a device, each with a public key of its own.
 
 A recipient is no principal: it has no place in the home and may nothing there. Its key came from outside, so whoever
-approves a copy is shown its fingerprint.
+approves a copy is shown its fingerprint. Of several deeds for a name the first counts, for ever.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Recipients:
 
         """
         subject = f"recipient:{check_name(recipient.name, what='recipient')}"
-        if self._deeds.read(subject, Recipient) is not None:
+        if self._first(recipient.name) is not None:
             raise AlreadyExists("there is a recipient of that name", where=recipient.name)
         self._deeds.enter(who, subject, recipient, why=f"add {recipient.kind} {recipient.name}")
 
@@ -61,12 +61,17 @@ class Recipients:
             NoSuchRecipient: there is none.
 
         """
-        found = self._deeds.read(f"recipient:{check_name(name, what='recipient')}", Recipient)
+        found = self._first(check_name(name, what="recipient"))
         if found is None:
             raise NoSuchRecipient("no recipient of that name", where=name)
         return found
 
     def all(self) -> list[Recipient]:
         """Return every recipient, by name."""
-        found = (self._deeds.read(one, Recipient) for one in self._deeds.subjects("recipient:"))
-        return [one for one in found if one is not None]
+        names = (one.partition(":")[2] for one in self._deeds.subjects("recipient:"))
+        return [one for one in map(self._first, names) if one is not None]
+
+    def _first(self, name: str) -> Recipient | None:
+        """Return who was entered under `name` first, or None."""
+        entered = self._deeds.each(f"recipient:{name}", Recipient)
+        return next((one for _, one in entered if one.name == name), None)

@@ -87,7 +87,10 @@ def release(premises: Premises, who: Identity, name: CheckpointName, *, embargo:
     detail: Detail = {"embargo": embargo, "copies": len(issued)}
     with failures(premises.journal, act, detail):
         versions = sorted({(one.version, one.checkpoint) for one in issued})
-        shares = [_share(master, checkpoint, version=version, embargo=embargo) for version, checkpoint in versions]
+        try:
+            shares = [_share(master, checkpoint, version=version, embargo=embargo) for version, checkpoint in versions]
+        finally:
+            master.wipe()
         released = ReleaseShare(
             home=premises.home,
             name=name.name,
@@ -97,7 +100,6 @@ def release(premises: Premises, who: Identity, name: CheckpointName, *, embargo:
             issuer=CopyIssuer(name=who.name, keys=who.keyring.public),
             shares=shares,
         )
-        master.wipe()
         signature = who.keyring.sign(pae(SHARE_TYPE, encode(released)))
         write_new(out, encode(SignedShare(released=released, signature=signature)) + b"\n", mode=0o644)
     premises.journal.record(act, "done", detail=detail)

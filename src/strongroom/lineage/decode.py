@@ -135,7 +135,7 @@ def decode(
         versions=versions,
         colluders=accused if len(accused) > 1 else (),
         checkpoint_log10_p=of_checkpoint / math.log(10),
-        strength=strength,
+        strength=tuple(strength),
         covered=covered,
         reason=reason,
     )

@@ -31,6 +31,7 @@ from strongroom.lineage.decode import Verdict
 from strongroom.lineage.evidence import Commitment, Evidence, disclose, replay, shown_keys
 from strongroom.lineage.projections import find_projections
 from strongroom.lineage.readings import blind
+from strongroom.wiring.copies import premises_of
 from strongroom.wiring.home import Home
 from strongroom.wiring.lineage import Decoded
 from strongroom.wiring.suspects import digest_of, open_suspect
@@ -155,8 +156,7 @@ def _commitment(deed: IssuedCopy) -> Commitment:
 
 def _proof(home: Home, copy: str) -> str:
     """Return the proof bundle of the entry that made the copy's deed count."""
-    entry = next(home.ledger.find(action=COPIES.entered, object=f"copy:{copy}"))
-    return home.ledger.prove(entry.index).decode()
+    return home.ledger.prove(premises_of(home).copies.entry(copy).index).decode()
 
 
 def _check_deed(one: AccusedCopy, trust: Trust) -> Entry:

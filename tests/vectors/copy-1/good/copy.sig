@@ -1,1 +1,1 @@
-{"format":"strongroom/copy-signature@1","signature":"EnGF903TmaBlEmsnqMYZzO0/yU3wk1cq5FxIYLDGld9zbRZi8LZUJTZQVFTrgMsR/p/zwISQCYQ0u31R5LO7Cg==","signer":"carla"}
+{"format":"strongroom/copy-signature@1","signature":"+TECbEyVWJ9gBNxJW9WZgRbxrkVUUnYvkeYyzyWOTYXTssqOvedRfhtAB4H22Fm1TFBzXWImBRyyDrONcoWoBQ==","signer":"carla"}

@@ -1,1 +1,1 @@
-{"format":"strongroom/sealed-signature@1","signature":"DbGE0K+TVYrNwI70ZdTZW2/O3P0v8t11jdrrtZOawVroLnCImBQPlO/4zX2qpnpp332Sey9D/OaMsFAPyE96BA==","signer":"carla"}
+{"format":"strongroom/sealed-signature@1","signature":"/ICTCyUocxqhlL2xW4eSVUiBzTdUkobslmybCl7VnUWcYIOqipvBe7uDFNDEVs/1lAOSsmGtp7IU1GRu442GCg==","signer":"carla"}
