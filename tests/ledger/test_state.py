@@ -19,7 +19,7 @@ from strongroom.access import approvals, roll
 from strongroom.backends.sqlite_log import SqliteLog
 from strongroom.core.errors import AlreadyClaimed
 from strongroom.core.ids import new_id
-from strongroom.custody import housekeys, recipients, registry
+from strongroom.custody import copies, housekeys, recipients, registry
 from strongroom.ledger.events import STATE_ACTIONS, Event
 from strongroom.ledger.keys import LogKey, create_log_key, load_log_key
 from strongroom.ledger.log import Ledger
@@ -39,6 +39,7 @@ def test_the_rooms_state_actions_are_in_the_index() -> None:
     rooms = {roll.FOUNDED, roll.CERTIFIED, roll.ADOPTED, approvals.REQUESTED, registry.SEALED}
     rooms |= {
         housekeys.MADE,
+        copies.ISSUED,
         recipients.RECIPIENTS.entered,
         recipients.COPIES.entered,
         accounts.SERVING.entered,

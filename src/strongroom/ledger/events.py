@@ -24,6 +24,7 @@ STATE_ACTIONS: Final = frozenset(
         "custody.sealed",
         "custody.housekey",
         "custody.entered",
+        "custody.issued",
         "serving.entered",
         "serving.accepted",
         "watermark.key",
