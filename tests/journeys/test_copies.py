@@ -199,7 +199,10 @@ def test_mistakes_are_told(home: Shell, tmp_path: Path) -> None:
     again = home("custody", "recipient", "add", "lab", "--public-key", f"{key}.pub", who="carla")
     assert again.code == "conflict.already_exists"
     assert home("custody", "recipient", "keygen", "--out", str(key)).code == "conflict.already_exists"
-    assert home(*add, f"{key}.pub", who="rosa").code == "access.not_permitted"
+    twin = home(*add, f"{key}.pub", who="carla")
+    assert (twin.code, "lab has that very key" in twin.out) == ("conflict.already_exists", True)
+    assert home("custody", "recipient", "keygen", "--out", str(tmp_path / "new.key")).status == 0
+    assert home(*add, str(tmp_path / "new.key.pub"), who="rosa").code == "access.not_permitted"
     assert [one["recipient"] for one in home("custody", "recipient", "ls").json["recipients"]] == ["lab"]
     words = ("custody", "issue", "chat:v1", "--out", str(tmp_path / "o"), "--purpose", "p", "--to")
     assert home(*words, "nobody", who="carla").code == "custody.no_such_recipient"

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from strongroom.access.keys import Keyring, new_seed
+from strongroom.core.canonical import decode
 from strongroom.custody.formats import pae
+from strongroom.lineage.decode import Verdict
+from strongroom.lineage.evidence import Commitment, Evidence, replay, shown_keys
+from strongroom.lineage.projections import find_projections
+from strongroom.lineage.readings import blind
+from strongroom.lineage.suspects import SafetensorsFiles
 from strongroom.wiring.mark_evidence import TYPE
+from strongroom.wiring.suspects import digest_of
 from tests.engines.models import write_wide
 from tests.journeys.shell import Shell
 from tests.journeys.test_copies import issue, recipient
@@ -42,6 +50,10 @@ def issued(shell: Shell, tmp_path: Path, model: Path) -> Shell:
 
 def b64(raw: bytes) -> str:
     return base64.b64encode(raw).decode()
+
+
+def keys_of(keyring: Keyring) -> dict[str, str]:
+    return {"receive": b64(keyring.public.receive), "sign": b64(keyring.public.sign)}
 
 
 def opened(shell: Shell, tmp_path: Path, name: str) -> Path:
@@ -87,7 +99,19 @@ def test_a_leaked_copy_names_its_recipient(issued: Shell, tmp_path: Path, model:
     assert "evidence" not in clean
 
 
-def test_evidence_that_was_altered_is_refused(issued: Shell, tmp_path: Path) -> None:
+def replay_of(document: dict[str, Any]) -> Verdict:
+    said = document["said"]
+    deeds = [one["deed"] for one in said["copies"]]
+    known = {
+        one["copy"]: Commitment(
+            one["mark"]["commitment"], one["recipient"]["name"], one["checkpoint"], one["mark"]["segments"]
+        )
+        for one in deeds
+    }
+    return replay(decode(rfc8785.dumps(said["evidence"]), Evidence, where="test"), known)
+
+
+def test_evidence_that_was_altered_is_refused(issued: Shell, tmp_path: Path, model: Path) -> None:
     leaked, evidence = opened(issued, tmp_path, "south"), tmp_path / "evidence.json"
     words = ("lineage", "decode", str(leaked), "--against", "chat:v1", "--evidence", str(evidence))
     assert issued(*words, "--expert", "Dr E", who="carla").status == 0
@@ -104,6 +128,8 @@ def test_evidence_that_was_altered_is_refused(issued: Shell, tmp_path: Path) -> 
         "tried": lambda one: one["evidence"].update(tried=1),
         "readings": lambda one: one["evidence"].update(readings=one["evidence"]["readings"][:1]),
         "suspect": lambda one: one.update(suspect="0" * 64),
+        "approval": lambda one: one["copies"][0].update(approval=one["copies"][0]["proof"]),
+        "twice": lambda one: one["evidence"].update(readings=one["evidence"]["readings"][:1] * 2),
         "proof": lambda one: one["copies"][0].update(proof=one["copies"][0]["proof"].replace("index", "index ")),
         "commitment": lambda one: one["copies"][0]["deed"]["mark"].update(commitment="0" * 64),
     }
@@ -116,12 +142,30 @@ def test_evidence_that_was_altered_is_refused(issued: Shell, tmp_path: Path) -> 
         refused = issued("lineage", "check", str(file), "--vkey", vkey)
         assert (refused.status, refused.code) == (4, "ledger.proof_invalid"), (name, refused.out)
         # signed anew, by somebody else: only what is the accuser's to say passes
-        keys = {"receive": b64(mallory.public.receive), "sign": b64(mallory.public.sign)}
-        bad["said"]["accuser"] = {"keys": keys, "name": "mallory"}
+        bad["said"]["accuser"] = {"keys": keys_of(mallory), "name": "mallory"}
         bad["signature"] = b64(mallory.sign(pae(TYPE, rfc8785.dumps(bad["said"]))))
         file.write_bytes(rfc8785.dumps(bad))
         forged = issued("lineage", "check", str(file), "--vkey", vkey, "--suspect", str(leaked))
         assert (forged.status, forged.code) == (4, "ledger.proof_invalid"), (name, forged.out)
+    # an innocent file with its own blind values, and what was read against the original of the leaked one
+    swapped = json.loads(evidence.read_text())
+    with SafetensorsFiles(model) as weights:
+        keys = shown_keys(decode(rfc8785.dumps(swapped["said"]["evidence"]), Evidence, where="test"))
+        assert keys is not None
+        values = blind(weights, find_projections(weights.infos()), keys, segments=620).values
+    swapped["said"]["evidence"]["readings"][0]["values"] = b64(values.astype("<f8").tobytes())
+    swapped["said"]["suspect"] = digest_of(model)
+    swapped["said"]["accuser"] = {
+        "keys": {"receive": b64(mallory.public.receive), "sign": b64(mallory.public.sign)},
+        "name": "m",
+    }
+    verdict = replay_of(swapped)
+    swapped["said"]["log10_p"] = verdict.log10_p
+    swapped["signature"] = b64(mallory.sign(pae(TYPE, rfc8785.dumps(swapped["said"]))))
+    (tmp_path / "swapped.json").write_bytes(rfc8785.dumps(swapped))
+    framed = issued("lineage", "check", str(tmp_path / "swapped.json"), "--vkey", vkey, "--suspect", str(model))
+    assert framed.code == "ledger.proof_invalid"
+    assert "names nobody by itself" in framed.out
     (tmp_path / "no.json").write_text("{}")
     assert issued("lineage", "check", str(tmp_path / "no.json"), "--vkey", vkey).code == "usage.bad_input"
     entries = [one for one in issued("ledger", "tail").json["entries"] if one["action"] == "lineage.disclosed"]
@@ -144,6 +188,13 @@ def test_an_older_version_is_recognised_after_a_newer_was_sealed(issued: Shell, 
     found = issued("lineage", "decode", str(leaked), "--against", "chat:v1", who="carla").json
     assert (found["verdict"], found["recipient"], found["version"]) == ("match", "north", 1)
     assert [one["manner"] for one in found["strength"]] == ["blind"]
+    padded = load_file(leaked)
+    gate = "model.layers.3.mlp.gate_proj.weight"
+    padded[gate] = torch.nn.functional.pad(padded[gate], (0, 1))
+    padded |= {f"decoy.mlp.{name}_proj.weight": torch.ones(4, 4) for name in ("gate", "down")}
+    save_file(padded, tmp_path / "padded.safetensors")
+    again = issued("lineage", "decode", str(tmp_path / "padded.safetensors"), "--against", "chat:v1", who="carla").json
+    assert (again["recipient"], again["version"]) == ("north", 1)
 
 
 def test_what_can_not_be_compared_is_told(issued: Shell, tmp_path: Path) -> None:

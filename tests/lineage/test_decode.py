@@ -84,13 +84,19 @@ def test_a_crowd_too_large_is_inconclusive_not_innocent(codes: Book) -> None:
 def test_little_of_a_file_is_inconclusive(codes: Book) -> None:
     rng = np.random.default_rng(6)
     blind, _ = unmarked(rng, 2811)
-    blind.values[100:] = math.nan
-    found = decode([blind], codes.scheme, codes.candidates, tried=1000)
-    assert found.verdict == "inconclusive"
-    assert found.covered < 0.05
-    empty = decode([Reading("blind", np.full(2811, math.nan))], codes.scheme, codes.candidates, tried=1000)
+    found = decode([replace(blind, share=0.4)], codes.scheme, codes.candidates, tried=1000)
+    assert (found.verdict, found.covered) == ("inconclusive", 0.4)
+    assert "40%" in found.reason
+    empty = decode([Reading("blind", np.full(2811, math.nan), 0.0)], codes.scheme, codes.candidates, tried=1000)
     assert (empty.verdict, empty.log10_p, empty.covered) == ("inconclusive", 0.0, 0.0)
     assert decode([blind], codes.scheme, [], tried=0).candidates == 0
+
+
+def test_the_original_itself_is_called_so(codes: Book) -> None:
+    blind, _ = unmarked(np.random.default_rng(6), 2811)
+    found = decode([blind, Reading("original", np.full(2811, math.nan))], codes.scheme, codes.candidates, tried=1000)
+    assert found.verdict == "no_match"
+    assert "original" in found.reason
 
 
 def test_every_copy_ever_issued_is_corrected_for(codes: Book) -> None:

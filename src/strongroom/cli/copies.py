@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -16,6 +18,7 @@ from strongroom.custody.issue import Order
 from strongroom.custody.recipient_keys import make_keys, public_file, public_text, read_public
 from strongroom.custody.recipients import KINDS, Kind, Recipient
 from strongroom.custody.release import release as release_share
+from strongroom.ports.marks import Progress
 from strongroom.wiring.copies import TOKENS, Measuring, issuer_of, premises_of
 
 
@@ -106,8 +109,14 @@ def issue(call: Call, name: str, **asked: Unpack[_Asked]) -> None:
         expires=asked["expires"],
     )
     issuer = issuer_of(call.home, who, Measuring(asked["tokens"], asked["texts"]))
-    issued = issuer.issue(who, title, order, watch=call.progress)
+    issued = issuer.issue(who, title, order, watch=functools.partial(_watch, call))
     call.emit(_document(issued, "issued"), _told(issued))
+
+
+def _watch(call: Call, what: str) -> AbstractContextManager[Progress | None]:
+    """Show a bar for a part of an issue, in the unit that it counts in."""
+    units = {"finding": "weights", "reading": "weights", "measuring": "windows"}
+    return call.progress(what, unit=units.get(what.split(maxsplit=1)[0], "bytes"))
 
 
 def _told(issued: IssuedCopy) -> str:
@@ -176,12 +185,11 @@ def copies(call: Call, name: str | None) -> None:
         call.home.vault.registry.current(title)  # or there is no such checkpoint
     placed, now = kept.placed(), call.home.journal.now()
     found = [(one, status(one, placed, now)) for one in (kept.all() if title is None else kept.of(title))]
-    columns = ("copy", "checkpoint", "version", "recipient", "at", "status", "embargo", "expires", "purpose", "path")
+    columns = ("copy", "checkpoint", "recipient", "at", "status")
     rows = [
-        (one.copy, one.title, one.version, one.recipient.name, moment(one.issued), state,
-         one.embargo or "", one.expires or "", one.purpose, one.path)
+        (one.copy, f"{one.title} version {one.version}", one.recipient.name, moment(one.issued), state)
         for one, state in found
-    ]  # fmt: skip
+    ]
     shown = table(*columns, rows=rows)
     call.emit({"copies": [_document(one, state) for one, state in found]}, lambda out: out.print(shown))
 

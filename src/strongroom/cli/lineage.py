@@ -47,6 +47,11 @@ def decode(call: Call, path: Path, *, against: str, evidence: Path | None, exper
     if evidence is not None and found.verdict.verdict == "match":
         _write(evidence, write_evidence(call.home, who, found, path=path, expert=expert))
         said += f"\nThe evidence is in {evidence}."
+        if expert is not None:
+            said += (
+                f"\nIt shows {expert} the secrets of this checkpoint's marks: whoever has it can find, wipe out and"
+                " forge the mark of every copy. Give it to nobody else."
+            )
     elif evidence is not None:
         said += "\nNobody is named, so no evidence was written."
     document = _document(found.verdict) | {"version": found.version}
@@ -96,7 +101,17 @@ def check(call: Call, file: Path, **trusted: Unpack[_Trusted]) -> None:
     }
     when = "; ".join(f"entry {one.index}, {moment(one.event.at)} by the home's clock" for one in found.entries)
     who = ", ".join(f"{one.name} ({one.keys.fingerprint()})" for one in found.issuers)
-    lines = [_words(found.verdict), f"  committed to in the ledger: {when}", f"  issued by {who}"]
+    lines = [
+        _words(found.verdict),
+        f"  accused by {said.accuser.name} ({said.accuser.keys.fingerprint()}), {moment(said.made)}",
+        f"  the file's SHA-256: {said.suspect}",
+        f"  committed to in the ledger: {when}",
+        f"  issued by {who}",
+    ]
+    if said.expert is not None:
+        lines.append(f"  shows the mark's secrets to {said.expert}")
+    if found.read_again:
+        lines.append("  the blind values were read off the file again: they are these, and name the same by themselves")
     call.emit(document, "\n".join([*lines, *(f"  - {one}" for one in notes)]))
 
 
@@ -136,7 +151,8 @@ def _document(found: Verdict) -> dict[str, Json]:
 
 
 def _words(found: Verdict) -> str:
-    lines = [found.verdict + (f" {found.recipient}" if found.recipient else ""), f"  {found.reason}"]
+    named = dict.fromkeys(one.recipient for one in found.colluders) or ([found.recipient] if found.recipient else [])
+    lines = [" ".join([found.verdict, ", ".join(named)]).strip(), f"  {found.reason}"]
     lines += [f"  {one.recipient} (copy {one.copy}): p = {_chance(one.log10_p)}" for one in found.colluders]
     if not found.colluders:
         whose = f" of copy {found.copy}" if found.copy else ", of the copy that fits best"

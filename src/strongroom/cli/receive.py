@@ -80,10 +80,14 @@ def verify(call: Call, folder: Path, *, key: Path | None, share: Path | None, is
         "perplexity_cost": None if one.perplexity is None else one.perplexity.ratio,
         "notes": [*said],
     }
-    head = f"{one.title} version {one.version} for {one.recipient.name}: {result.segments} segments verified"
-    call.emit(
-        document, "\n".join([head, f"  issued by {one.issuer.name}, {found.issuer}", *(f"  - {n}" for n in said)])
-    )
+    lines = [
+        f"{one.title} version {one.version} for {one.recipient.name}: {result.segments} segments verified",
+        f"  issued by {one.issuer.name}, {found.issuer}",
+        f"  licence {one.licence}; purpose: {one.purpose}",
+    ]
+    if key is not None:
+        lines.append("  your key fits" + ("; so does the release share" if share is not None else ""))
+    call.emit(document, "\n".join([*lines, *(f"  - {note}" for note in said)]))
 
 
 @receive.command("digest", epilog="Example: strongroom custody receive digest ./for-lab --key lab.key")

@@ -18,7 +18,8 @@ SUFFIXES: Final = frozenset({
     *(".tiktoken", ".vocab", ".merges"),
 })  # fmt: skip
 NAMES: Final = ("LICENSE", "NOTICE", "README", "COPYING")  # and what begins so, without a suffix
-MOST: Final = 64 << 20  # bytes
+MOST: Final = 64 << 20  # bytes, of one
+TOTAL: Final = 256 << 20  # of all
 _REMEDY: Final = "Seal a folder without it, and issue that."
 
 
@@ -26,17 +27,20 @@ def check_companions(files: Iterable[Content]) -> None:
     """Return if every file that carries no mark may leave beside the marked weights.
 
     Raises:
-        BadInput: one has another name than configuration, tokenizers and licences have, or more than 64 MiB.
+        BadInput: one has another name than configuration, tokenizers and licences have, or more than 64 MiB; or all
+            together have more than 256.
 
     """
+    total = 0
     for entry in files:
         if entry.kind == "safetensors":
             continue
+        total += entry.size
         if not _is_companion(entry.path):
             raise BadInput("it would leave in a copy without a mark", where=entry.path, remedy=_REMEDY)
-        if entry.size > MOST:
+        if entry.size > MOST or total > TOTAL:
             raise BadInput(
-                f"{entry.size:,} bytes would leave in a copy without a mark: {MOST:,} at most",
+                f"{entry.size:,} bytes would leave in a copy without a mark: {MOST:,} at most, and {TOTAL:,} in all",
                 where=entry.path,
                 remedy=_REMEDY,
             )

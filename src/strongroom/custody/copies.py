@@ -21,9 +21,9 @@ from strongroom.core.ids import CheckpointName, check_name
 from strongroom.custody.copy_formats import CopyMark, IssuedCopy, read_day
 from strongroom.custody.housekeys import HouseKeys
 from strongroom.custody.recipients import Recipients
-from strongroom.custody.registry import subject
+from strongroom.custody.registry import SEALED, subject
 from strongroom.custody.vault import Vault
-from strongroom.ledger.events import Entry
+from strongroom.ledger.events import Entry, Event
 from strongroom.ledger.journal import Journal
 from strongroom.ports.blobs import Blobs
 from strongroom.ports.marks import PerplexityCost
@@ -83,6 +83,18 @@ class Copies:
         """
         return self._found(copy)[0]
 
+    def grant(self, copy: str) -> Entry:
+        """Return the entry in which the approval of a copy was used.
+
+        Raises:
+            NoSuchCopy: there is none.
+
+        """
+        grant = self._grant(self._found(copy)[1])
+        if grant is None:
+            raise NoSuchCopy("its approval is not in the ledger", where=copy)
+        return grant
+
     def measured(self, checkpoint: str, mark: CopyMark) -> PerplexityCost | None:
         """Return what a mark of the same strength was found to cost on an earlier copy of the same version, or None."""
         strength = _strength(mark)
@@ -126,12 +138,23 @@ class Copies:
         signer = entry.event.who.partition(":")[2]
         if own != (entry.event.object, signer, entry.event.detail.get("key")):
             return False
-        grant = next(self._journal.ledger.find(claim=f"request:{deed.request}"), None)
-        if grant is None or grant.index >= entry.index:
+        grant = self._grant(deed)
+        if grant is None or grant.index >= entry.index or not approves(grant.event, deed):
             return False
-        act = grant.event
-        granted = (act.action, act.outcome, act.object, act.who, act.why, act.detail.get("destination"))
-        return granted == (ISSUE, "granted", subject(deed.title), entry.event.who, deed.purpose, deed.destination)
+        sealed = self._journal.ledger.find(action=SEALED, object=subject(deed.title))
+        version = {"checkpoint": deed.checkpoint, "version": deed.version, "digest": grant.event.detail.get("digest")}
+        return any(version.items() <= one.event.detail.items() for one in sealed)
+
+    def _grant(self, deed: IssuedCopy) -> Entry | None:
+        """Return the entry in which the approval that a deed names was used."""
+        return next(self._journal.ledger.find(claim=f"request:{deed.request}"), None)
+
+
+def approves(grant: Event, deed: IssuedCopy) -> bool:
+    """Whether a ledger entry is the use of an approval of what a deed says: claim, asker, purpose and destination."""
+    told = (grant.action, grant.outcome, grant.object, grant.who.partition(":")[2], grant.why, grant.claim)
+    asked = (ISSUE, "granted", subject(deed.title), deed.issuer.name, deed.purpose, f"request:{deed.request}")
+    return told == asked and grant.detail.get("destination") == deed.destination
 
 
 def _subject(copy: str) -> str:

@@ -46,12 +46,14 @@ class Recipients:
 
         Raises:
             NotPermitted: `who` may not.
-            AlreadyExists: there is one of that name.
+            AlreadyExists: there is one of that name, or with that key.
 
         """
         subject = f"recipient:{check_name(recipient.name, what='recipient')}"
         if self._first(recipient.name) is not None:
             raise AlreadyExists("there is a recipient of that name", where=recipient.name)
+        if other := next((one.name for one in self.all() if one.keys == recipient.keys), None):
+            raise AlreadyExists(f"{other} has that very key: whose copy it was could not be told", where=recipient.name)
         self._deeds.enter(who, subject, recipient, why=f"add {recipient.kind} {recipient.name}")
 
     def find(self, name: str) -> Recipient:

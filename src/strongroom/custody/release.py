@@ -79,7 +79,9 @@ def release(premises: Premises, who: Identity, name: CheckpointName, *, embargo:
     with failures(premises.journal, act):
         day, now = read_day(embargo, what="embargo"), premises.journal.now()
         if now < day:
-            raise Embargoed(f"the embargo ends on {embargo}", where=str(name))
+            raise Embargoed(
+                f"the embargo ends on {embargo}", where=str(name), remedy="Repeat the command on that day, or later."
+            )
         issued = [one for one in premises.copies.of(name) if one.embargo == embargo]
         if not issued:
             raise NoSuchCopy("no copy was issued under that embargo", where=f"{name}, {embargo}")

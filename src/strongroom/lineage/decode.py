@@ -23,7 +23,7 @@ SCORER: Final = "likelihood-ratios@1"
 NAMED: Final = 1e-6  # the chance of naming an innocent, over all copies and rounds
 DOUBT: Final = 0.01  # below this, but not named: not nothing either
 ROUNDS: Final = 8
-_COVERED: Final = 0.5  # of the segments: with fewer in the file, "no mark" would say little
+_COVERED: Final = 0.9  # of the marked weights: with fewer in the file, "no mark" would say little
 
 Decision = Literal["match", "no_match", "inconclusive"]
 Manner = Literal["blind", "original"]
@@ -48,6 +48,7 @@ class Reading:
 
     manner: Manner
     values: F64  # (256 + segments,), NaN where the file holds nothing of a segment
+    share: float = 1.0  # of the marked weights: so much the file holds, in the checkpoint's shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,14 @@ class Strength:
 
 
 @dataclass(frozen=True, slots=True)
+class _Seen:
+    """How much of the checkpoint a file holds, and whether that is the original itself."""
+
+    share: float
+    unchanged: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """Whose copy a file was made from, and how sure that is."""
 
@@ -91,7 +100,7 @@ class Verdict:
     colluders: tuple[Accused, ...]  # all that are named, if they are several
     checkpoint_log10_p: float  # of the checkpoint's own code, corrected for readings and versions
     strength: tuple[Strength, ...]
-    covered: float  # share of the segments that the file holds something of
+    covered: float  # share of the marked weights that the file holds, in the checkpoint's shape
     reason: str
     p_kind: Literal["exact"] = "exact"
     method: str = SCORER
@@ -119,11 +128,11 @@ def decode(
         Strength(one.manner, each.through.signal, each.through.noise) for one, each in zip(readings, found, strict=True)
     ]
     common = [log_common(one.values[:COMMON], scheme.common) for one in readings]
-    covered = float(max(np.mean(np.isfinite(one.values)) for one in readings))
+    seen = _Seen(max(one.share for one in readings), _is_unchanged(readings))
     of_checkpoint = min(0.0, min(common) + math.log(len(readings) * versions))
     accused, best = _name(found, candidates, tried=tried)
     log_p = min((one.log10_p for one in accused), default=best.log10_p if best else 0.0)
-    decision, reason = _judge(accused, log_p, of_checkpoint=of_checkpoint, covered=covered)
+    decision, reason = _judge(accused, log_p, of_checkpoint=of_checkpoint, seen=seen)
     first = accused[0] if accused else None
     return Verdict(
         verdict=decision,
@@ -136,9 +145,14 @@ def decode(
         colluders=accused if len(accused) > 1 else (),
         checkpoint_log10_p=of_checkpoint / math.log(10),
         strength=tuple(strength),
-        covered=covered,
+        covered=seen.share,
         reason=reason,
     )
+
+
+def _is_unchanged(readings: Sequence[Reading]) -> bool:
+    """Whether nothing was changed since the original."""
+    return any(one.manner == "original" and one.share > 0 and not np.isfinite(one.values).any() for one in readings)
 
 
 def best_p(readings: Sequence[Reading], scheme: Scheme, codes: I8) -> float:
@@ -184,15 +198,14 @@ def _accused(candidate: Candidate, log_e: float, *, tried: int) -> Accused:
     return Accused(candidate.copy, candidate.recipient, corrected / math.log(10))
 
 
-def _judge(accused: Sequence[Accused], log10_p: float, *, of_checkpoint: float, covered: float) -> tuple[Decision, str]:
+def _judge(accused: Sequence[Accused], log10_p: float, *, of_checkpoint: float, seen: _Seen) -> tuple[Decision, str]:
     """Return the verdict and the sentence that gives its reason."""
-    ours = of_checkpoint <= math.log(NAMED)
     if len(accused) == 1:
         return "match", f"The file was made from the copy of {accused[0].recipient}."
     if accused:
         names = ", ".join(dict.fromkeys(one.recipient for one in accused))
         return "match", f"The file was made from {len(accused)} copies together: of {names}."
-    if ours:
+    if of_checkpoint <= math.log(NAMED):
         return "inconclusive", (
             "The file carries the checkpoint's own mark, so it was made from issued copies; whose they are can't be "
             "told: there were more colluders than the code withstands, or too little of the mark is left."
@@ -202,8 +215,18 @@ def _judge(accused: Sequence[Accused], log10_p: float, *, of_checkpoint: float, 
             "inconclusive",
             "One code fits better than chance would usually have it, not well enough to name anybody.",
         )
-    if covered < _COVERED:
-        return "inconclusive", f"The file holds something of only {covered:.0%} of the marked segments."
+    return _nothing(seen)
+
+
+def _nothing(seen: _Seen) -> tuple[Decision, str]:
+    """Return what it means that there is no mark to be found."""
+    if seen.share < _COVERED:
+        return "inconclusive", (
+            f"The file holds {seen.share:.0%} of the marked weights under the checkpoint's names and in its shapes:"
+            " the rest is missing, renamed or reshaped, and nobody is named by what is left."
+        )
+    if seen.unchanged:
+        return "no_match", "Its projections are the sealed original's, unmarked: this is no issued copy."
     return "no_match", (
         "No mark of this checkpoint was found; that does not show that the file is no derivative: units that were "
         "permuted must be aligned first, and distillation leaves nothing in weights."

@@ -164,6 +164,8 @@ def replay(evidence: Evidence, commitments: Mapping[str, Commitment]) -> Verdict
     common = {(one.committed.checkpoint, one.committed.segments, *_shared(one)) for one in evidence.accused}
     if len(common) != 1 or len({one.committed.copy for one in evidence.accused}) != len(evidence.accused):
         raise ProofInvalid("the accused are not different copies of one checkpoint", where="evidence")
+    if len({one.manner for one in evidence.readings}) != len(evidence.readings):
+        raise ProofInvalid("it has two readings of one manner", where="evidence")
     if any(len(one.values) != 8 * first.segments for one in evidence.readings):
         raise ProofInvalid("its readings have not the committed number of segments", where="evidence")
     scheme = scheme_of(*(Secret(secret) for secret in _shared(evidence.accused[0])), segments=first.segments)

@@ -37,9 +37,10 @@ def blind(
         OtherShape: it has tensors of the checkpoint's names, and none of them fits.
 
     """
-    seen = survey(fitting(suspect, where), where, Chips(keys.chips), progress=progress)
+    part = fitting(suspect, where)
+    seen = survey(part, where, Chips(keys.chips), progress=progress)
     sums = by_segment(seen.sums, deal(keys.segments, where.units, segments), segments)
-    return Reading("blind", _rounded(np.where(sums.energies > 0, sums.values, np.nan)))
+    return Reading("blind", _rounded(np.where(sums.energies > 0, sums.values, np.nan)), _share(part, where))
 
 
 def against_original(
@@ -57,11 +58,13 @@ def against_original(
     """
     chips, dealt = Chips(keys.chips), deal(keys.segments, where.units, segments)
     host = survey(original, where, chips)
-    changed = differences(fitting(suspect, where), Original(original, host.sigma), where, chips=chips)
+    part = fitting(suspect, where)
+    changed = differences(part, Original(original, host.sigma), where, chips=chips)
     sums = by_segment(changed, dealt, segments)
     there = (sums.energies > 0) & (sums.counts > 0)
     values = np.where(there, sums.correlations / np.sqrt(np.maximum(sums.counts, 1.0)), np.nan)
-    return Reading("original", _rounded(_residual(values, by_segment(host.sums, dealt, segments).values)))
+    values = _residual(values, by_segment(host.sums, dealt, segments).values)
+    return Reading("original", _rounded(values), _share(part, where))
 
 
 def fitting(suspect: Tensors, where: Projections) -> Tensors:
@@ -80,6 +83,12 @@ def fitting(suspect: Tensors, where: Projections) -> Tensors:
         message = f"none of its {len(there)} projections fits: this one is {found}, the checkpoint's {shown(one.shape)}"
         raise OtherShape(message, where=f"tensor {name!r}")
     return _Part(suspect, {name: info for name, info in infos.items() if name in fit})
+
+
+def _share(part: Tensors, where: Projections) -> float:
+    """Return which share of the marked weights a file holds."""
+    infos = part.infos()
+    return sum(one.weights for one in where.tensors if one.name in infos) / where.weights
 
 
 @dataclass(frozen=True, slots=True)

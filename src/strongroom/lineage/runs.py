@@ -21,7 +21,7 @@ from strongroom.ports.marks import Tensors
 
 F32 = npt.NDArray[np.float32]
 
-LEAST_DISTINCT: Final = 0.5
+LEAST_DISTINCT: Final = 0.45
 _RUN: Final = 512
 _SHORTEST: Final = 256
 _LINES: Final = 64  # of each direction, in a tensor that is looked at

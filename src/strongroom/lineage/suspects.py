@@ -112,6 +112,9 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     names = list(path.iterdir())
+    if (path / "copy.json").is_file():
+        remedy = "Open it with `strongroom custody receive export` first."
+        raise BadInput("an issued copy, still encrypted", where=str(path), remedy=remedy)
     found = sorted(one for one in names if one.name.endswith(_SUFFIX))
     if not found and any(one.name.endswith(_GGUF) for one in names):
         raise BadInput("a folder with GGUF files and no safetensors: name the .gguf file", where=str(path))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from strongroom.lineage.evidence import Made, committed
 from strongroom.lineage.keys import CheckpointKeys, checkpoint_keys, derive
 from strongroom.lineage.projections import find_projections
 from strongroom.lineage.readings import against_original, blind
-from strongroom.ports.marks import Progress, Tensors
+from strongroom.ports.marks import Progress, TensorInfo, Tensors
 from strongroom.wiring.copies import premises_of
 from strongroom.wiring.home import Home
 from strongroom.wiring.suspects import open_suspect
@@ -41,6 +41,7 @@ class Decoded:
     verdict: Verdict
     version: int
     readings: tuple[Reading, ...]
+    table: Mapping[str, TensorInfo]  # the tensors by which units were numbered
     copies: Mapping[str, IssuedCopy]
     made: Mapping[str, Made]
 
@@ -61,22 +62,19 @@ def decode_file(home: Home, who: Identity, path: Path, *, against: CheckpointNam
     home.desk.require(who, question)
     premises = premises_of(home)
     every = premises.copies.all()
-    versions: dict[str, list[IssuedCopy]] = {}
+    versions: dict[tuple[str, int], list[IssuedCopy]] = {}
     for one in every:
         if one.title == against:
-            versions.setdefault(one.checkpoint, []).append(one)
+            versions.setdefault((one.checkpoint, one.mark.segments), []).append(one)
     if not versions:
         raise NoSuchCopy("no copy of it was ever issued", where=str(against))
     master = premises.housekeys.obtain(who, LINEAGE_MASTER, question)
     current = home.vault.registry.current(against).checkpoint
     with ExitStack() as stack:
         suspect = stack.enter_context(open_suspect(path))
-        original: Tensors | None = None
-        if current in versions:
-            opened = home.vault.open(who, against, Purpose(question.purpose, {"for": "decode"}))
-            original = ReaderTensors(stack.enter_context(opened))
-        case = _Case(master, suspect, every, watch)
-        found = [_decode(case, copies, original if ident == current else None) for ident, copies in versions.items()]
+        opened = home.vault.open(who, against, Purpose(question.purpose, {"for": "decode"}))
+        case = _Case(master, suspect, ReaderTensors(stack.enter_context(opened)), current, every, watch)
+        found = [_decode(case, copies) for copies in versions.values()]
     best = min(found, key=_rank)
     _record(home, who, best, against=against)
     return best
@@ -88,15 +86,18 @@ class _Case:
 
     master: Secret
     suspect: Tensors
+    original: Tensors  # of the current version
+    current: str  # its id
     every: Sequence[IssuedCopy]  # every copy of every checkpoint
     watch: Watch
 
 
-def _decode(case: _Case, copies: Sequence[IssuedCopy], original: Tensors | None) -> Decoded:
-    """Compare the suspect with the copies of one checkpoint version; its weights are at hand only if it is current."""
+def _decode(case: _Case, copies: Sequence[IssuedCopy]) -> Decoded:
+    """Compare the suspect with the copies of one checkpoint version and one number of segments."""
     checkpoint, segments = copies[0].checkpoint, copies[0].mark.segments
     keys = checkpoint_keys(case.master, checkpoint)
-    readings = _readings(case, copies[0], original, keys=keys)
+    table = _table(case, copies[0])
+    readings = _readings(case, copies[0], table, keys=keys)
     scheme = scheme_of(keys.biases, keys.common, segments=segments)
     codes = {one.copy: own_code(derive(case.master, "code", one.copy), scheme.bias) for one in copies}
     verdict = decode(
@@ -107,27 +108,35 @@ def _decode(case: _Case, copies: Sequence[IssuedCopy], original: Tensors | None)
         versions=len({one.checkpoint for one in case.every}),
     )
     made = {one.copy: committed(case.master, checkpoint, one.copy, segments=segments) for one in copies}
-    return Decoded(verdict, copies[0].version, tuple(readings), {one.copy: one for one in copies}, made)
+    return Decoded(verdict, copies[0].version, tuple(readings), table or {}, {one.copy: one for one in copies}, made)
 
 
-def _readings(case: _Case, copy: IssuedCopy, original: Tensors | None, *, keys: CheckpointKeys) -> list[Reading]:
-    """Read the suspect's segments: by the original's table of tensors, or, of an older version, by the suspect's own.
-
-    An older version's weights are not at hand. A suspect that is not whole, or of another shape, can't be read as a
-    copy of it then: its segments have no values, which makes the verdict inconclusive.
-    """
+def _readings(
+    case: _Case, copy: IssuedCopy, table: Mapping[str, TensorInfo] | None, *, keys: CheckpointKeys
+) -> list[Reading]:
+    """Read the suspect's segments by a table of tensors: blind, and against the original if that is at hand."""
     segments = copy.mark.segments
-    try:
-        where = find_projections((original or case.suspect).infos())
-    except NothingToMark:
-        where = None
-    if where is None or where.units != copy.mark.units:
-        return [Reading("blind", np.full(segments, np.nan))]
+    if table is None:
+        return [Reading("blind", np.full(segments, np.nan), 0.0)]
+    where = find_projections(table)
     with case.watch("reading the suspect") as progress:
         found = [blind(case.suspect, where, keys, segments=segments, progress=progress)]
-    if original is not None:
-        found.append(against_original(case.suspect, original, where, keys=keys, segments=segments))
+    if copy.checkpoint == case.current:
+        found.append(against_original(case.suspect, case.original, where, keys=keys, segments=segments))
     return found
+
+
+def _table(case: _Case, copy: IssuedCopy) -> Mapping[str, TensorInfo] | None:
+    """Return the tensors by which the units of a copy's version are numbered, or None if nobody knows them any more.
+
+    An older version's weights are not at hand. Mostly the current one has the same tensors; else the suspect's own will
+    do, if they are whole.
+    """
+    for infos in (case.original.infos(), case.suspect.infos()):
+        with suppress(NothingToMark):
+            if copy.checkpoint == case.current or find_projections(infos).units == copy.mark.units:
+                return infos
+    return None
 
 
 def _rank(one: Decoded) -> tuple[int, float, float]:

@@ -21,6 +21,7 @@ from strongroom.access.policy import Question
 from strongroom.core.canonical import Record, decode, digest, encode
 from strongroom.core.clock import stamp
 from strongroom.core.errors import BadInput, ProofInvalid, SignatureInvalid
+from strongroom.custody.copies import approves
 from strongroom.custody.copy_formats import CopyIssuer, IssuedCopy
 from strongroom.custody.formats import pae
 from strongroom.custody.recipients import COPIES
@@ -31,6 +32,7 @@ from strongroom.lineage.decode import Verdict
 from strongroom.lineage.evidence import Commitment, Evidence, disclose, replay, shown_keys
 from strongroom.lineage.projections import find_projections
 from strongroom.lineage.readings import blind
+from strongroom.ports.marks import TensorInfo
 from strongroom.wiring.copies import premises_of
 from strongroom.wiring.home import Home
 from strongroom.wiring.lineage import Decoded
@@ -44,11 +46,15 @@ _NEAR: Final = 2e-3  # values are published to three decimals
 _Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
+_Proof = Annotated[str, msgspec.Meta(max_length=2 << 20)]
+
+
 class AccusedCopy(Record, frozen=True):
-    """A named copy: its deed, and the proof that the deed's entry is in the ledger."""
+    """A named copy: its deed, and proofs that the deed's entry and its approval's are in the ledger."""
 
     deed: IssuedCopy
-    proof: Annotated[str, msgspec.Meta(max_length=2 << 20)]
+    proof: _Proof
+    approval: _Proof  # of the entry in which the second person's approval was used
 
 
 class MarkEvidence(Record, frozen=True, kw_only=True):
@@ -62,6 +68,7 @@ class MarkEvidence(Record, frozen=True, kw_only=True):
     log10_p: float
     evidence: Evidence
     copies: Annotated[tuple[AccusedCopy, ...], msgspec.Meta(min_length=1, max_length=100)]
+    table: dict[str, TensorInfo] | None  # the projections by which units are numbered, for an expert
     expert: str | None  # to whom the mark's secrets are shown in it
 
 
@@ -115,7 +122,8 @@ def write_evidence(home: Home, who: Identity, found: Decoded, *, path: Path, exp
         verdict="match",
         log10_p=verdict.log10_p,
         evidence=disclose(verdict, found.readings, found.made, expert=expert is not None),
-        copies=tuple(AccusedCopy(found.copies[copy], _proof(home, copy)) for copy in named),
+        copies=tuple(AccusedCopy(found.copies[copy], *_proofs(home, copy)) for copy in named),
+        table=dict(found.table) if expert is not None else None,
         expert=expert,
     )
     return encode(SignedEvidence(said=said, signature=who.keyring.sign(pae(TYPE, encode(said)))))
@@ -154,16 +162,19 @@ def _commitment(deed: IssuedCopy) -> Commitment:
     return Commitment(deed.mark.commitment, deed.recipient.name, deed.checkpoint, deed.mark.segments)
 
 
-def _proof(home: Home, copy: str) -> str:
-    """Return the proof bundle of the entry that made the copy's deed count."""
-    return home.ledger.prove(premises_of(home).copies.entry(copy).index).decode()
+def _proofs(home: Home, copy: str) -> tuple[str, str]:
+    """Return the proof bundles of the entry that made the copy's deed count, and of its approval's use."""
+    copies = premises_of(home).copies
+    deed, grant = (home.ledger.prove(one.index).decode() for one in (copies.entry(copy), copies.grant(copy)))
+    return deed, grant
 
 
 def _check_deed(one: AccusedCopy, trust: Trust) -> Entry:
     """Return the entry that proves a deed.
 
     Raises:
-        ProofInvalid: it proves another one, the issuer did not sign it, or is not the one who is trusted.
+        ProofInvalid: it proves another one, the issuer did not sign it, is not the one who is trusted, or nobody
+            approved what it says.
 
     """
     entry = verify_bundle(one.proof.encode(), trust.vkey, witnesses=trust.witnesses)
@@ -175,8 +186,12 @@ def _check_deed(one: AccusedCopy, trust: Trust) -> Entry:
         raise ProofInvalid("the proof is of another entry", where=where)
     if event.who.partition(":")[2] != deed.issuer.name or trust.issuer not in {None, key}:
         raise ProofInvalid(f"{deed.issuer.name} with the key {key[:16]}… is not who issues here", where=where)
-    after = event.detail.get("after")
-    message = deed_bytes(subject, digest(deed), home=deed.home, after=after if isinstance(after, int) else -1)
+    grant = verify_bundle(one.approval.encode(), trust.vkey, witnesses=trust.witnesses)
+    if grant.index >= entry.index or not approves(grant.event, deed):
+        raise ProofInvalid("nobody approved what the deed says", where=where)
+    if event.detail.get("after") != -1:
+        raise ProofInvalid("it is not the first deed of the copy, which alone counts", where=where)
+    message = deed_bytes(subject, digest(deed), home=deed.home, after=-1)
     try:
         signature = base64.b64decode(str(event.detail.get("signature")), validate=True)
         deed.issuer.keys.verify(signature, message, where=where)
@@ -188,6 +203,8 @@ def _check_deed(one: AccusedCopy, trust: Trust) -> Entry:
 def _read_again(said: MarkEvidence, suspect: Path) -> bool:
     """Compare the suspect's digest; where the secrets are shown, read its values again. Return whether they were.
 
+    What was read against the original can't be read again without it: the blind values must name somebody alone.
+
     Raises:
         ProofInvalid: it is another file, or its values are others.
 
@@ -196,13 +213,17 @@ def _read_again(said: MarkEvidence, suspect: Path) -> bool:
         raise ProofInvalid("this is not the file that was accused", where=str(suspect))
     keys, mark = shown_keys(said.evidence), said.copies[0].deed.mark
     claimed = next((one for one in said.evidence.readings if one.manner == "blind"), None)
-    if keys is None or claimed is None:
+    if keys is None or claimed is None or said.table is None:
         return False
     with open_suspect(suspect) as weights:
-        where = find_projections(weights.infos())
+        where = find_projections(said.table)
         if where.units != mark.units:
-            raise ProofInvalid(f"it has {where.units} hidden units, the copy {mark.units}", where=str(suspect))
-        values = blind(weights, where, keys, segments=mark.segments).values
-    if not np.allclose(values, np.frombuffer(claimed.values, "<f8"), atol=_NEAR, equal_nan=True):
+            raise ProofInvalid(f"the table has {where.units} hidden units, the copy {mark.units}", where=_WHERE)
+        reading = blind(weights, where, keys, segments=mark.segments)
+    if not np.allclose(reading.values, np.frombuffer(claimed.values, "<f8"), atol=_NEAR, equal_nan=True):
         raise ProofInvalid("the values are not those of the file", where=str(suspect))
+    alone = msgspec.structs.replace(said.evidence, readings=(claimed,))
+    named = replay(alone, {one.deed.copy: _commitment(one.deed) for one in said.copies})
+    if named.verdict != "match":
+        raise ProofInvalid("what can be read off the file again names nobody by itself", where=str(suspect))
     return True

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
+from strongroom.core.canonical import digest
 from strongroom.core.errors import BadInput
 from strongroom.ports.marks import Tensors
 from strongroom.wiring.table import load
@@ -31,43 +32,51 @@ def open_suspect(path: Path) -> AbstractContextManager[Tensors]:
 
 
 def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file; of a folder, that of a line ``digest  name`` for each safetensors file, by name.
+    """Return the SHA-256 of a file; of a folder, that of the canonical JSON of its safetensors files' [name, digest].
 
     Raises:
-        BadInput: it can't be read.
+        BadInput: it can't be read, or is neither a file nor a folder.
 
     """
     if not path.is_dir():
         return _digest(path)
-    listed = [f"{_digest(one)}  {one.name}\n" for one in sorted(path.glob("*.safetensors"))]
-    return hashlib.sha256("".join(listed).encode()).hexdigest()
+    return digest([[one.name, _digest(one)] for one in sorted(path.glob("*.safetensors"))])
 
 
 def _digest(file: Path) -> str:
+    descriptor = _opened(file)
     try:
-        with file.open("rb") as stream:
+        with os.fdopen(descriptor, "rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise BadInput(f"can't be read ({error.strerror})", where=str(file)) from None
 
 
 def _starts(path: Path) -> bytes:
-    """Return the first bytes of a regular file; nothing of a folder, or of what can't be read: its opener says so.
+    """Return the first bytes of a regular file; nothing of a folder."""
+    if path.is_dir():
+        return b""
+    descriptor = _opened(path)
+    try:
+        return os.read(descriptor, len(_GGUF))
+    except OSError as error:
+        raise BadInput(f"can't be read ({error.strerror})", where=str(path)) from None
+    finally:
+        os.close(descriptor)
+
+
+def _opened(file: Path) -> int:
+    """Open a regular file. A pipe is not waited for.
 
     Raises:
-        BadInput: it is neither a file nor a folder. A pipe is not waited for.
+        BadInput: it is none, or can't be read.
 
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    try:
-        mode = os.fstat(descriptor).st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise BadInput("no regular file", where=str(path))
-        return os.read(descriptor, len(_GGUF)) if stat.S_ISREG(mode) else b""
-    except OSError:
-        return b""
-    finally:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise BadInput(f"can't be read ({error.strerror})", where=str(file)) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
+        raise BadInput("no regular file", where=str(file))
+    return descriptor
