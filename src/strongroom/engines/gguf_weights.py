@@ -14,12 +14,20 @@ from typing import Self, cast
 
 import numpy as np
 import numpy.typing as npt
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize, quantize
 
-from strongroom.core.errors import BadInput
+from strongroom.core.errors import BadInput, MissingExtra
 from strongroom.engines.gguf_header import Entry, read_header
 from strongroom.engines.gguf_llama import rows_back, transformers_name
 from strongroom.ports.marks import TensorInfo
+
+try:
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize, quantize
+except ModuleNotFoundError as missing:
+    raise MissingExtra(
+        "reading GGUF needs the library gguf, not installed",
+        where=str(missing.name),
+        remedy="Install it with: pip install 'strongroom[demo]'",
+    ) from missing
 
 Array = npt.NDArray[np.float32]
 

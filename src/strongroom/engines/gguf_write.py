@@ -12,13 +12,21 @@ from typing import TypeVar, cast
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType
 
-from strongroom.core.errors import BadInput
+from strongroom.core.errors import BadInput, MissingExtra
 from strongroom.engines.folder import Folder, disk_error
 from strongroom.engines.foreign_config import Document, read_document
 from strongroom.engines.gguf_llama import llama_name, rows_interleaved
 from strongroom.engines.gguf_weights import CODECS, encode
+
+try:
+    from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType
+except ModuleNotFoundError as missing:
+    raise MissingExtra(
+        "reading GGUF needs the library gguf, not installed",
+        where=str(missing.name),
+        remedy="Install it with: pip install 'strongroom[demo]'",
+    ) from missing
 
 Progress = Callable[[int, int], None]
 Array = npt.NDArray[np.float32]

@@ -18,11 +18,20 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from strongroom.core.errors import MissingExtra
 from strongroom.engines.demo_model import GGUF_SHA256, demo_model
 from strongroom.engines.fine_tune import Recipe, trained, training_ids
 from strongroom.engines.folder import Folder, disk_error, write_like
+
+try:
+    import torch
+except ModuleNotFoundError as missing:
+    raise MissingExtra(
+        "training a model needs torch, not installed",
+        where=str(missing.name),
+        remedy="Install it with: pip install 'strongroom[torch]'",
+    ) from missing
 
 Progress = Callable[[int, int], None]
 Array = npt.NDArray[np.float32]
