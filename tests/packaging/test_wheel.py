@@ -25,7 +25,8 @@ for found in pkgutil.walk_packages(strongroom.__path__, "strongroom."):
         importlib.import_module(found.name)
     except MissingExtra:
         skipped.append(found.name)
-assert all(name.startswith(("strongroom.engines.", "strongroom.cli.tour_client")) for name in skipped), skipped
+run_models = ("strongroom.engines.", "strongroom.attacks.", "strongroom.cli.tour_client")
+assert all(name.startswith(run_models) for name in skipped), skipped
 assert skipped, "the engines should say that torch is missing"
 assert "torch" not in sys.modules
 print("imported")
