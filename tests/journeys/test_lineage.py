@@ -165,7 +165,7 @@ def test_evidence_that_was_altered_is_refused(issued: Shell, tmp_path: Path, mod
     (tmp_path / "swapped.json").write_bytes(rfc8785.dumps(swapped))
     framed = issued("lineage", "check", str(tmp_path / "swapped.json"), "--vkey", vkey, "--suspect", str(model))
     assert framed.code == "ledger.proof_invalid"
-    assert "names nobody by itself" in framed.out
+    assert "does not name the accused" in framed.out
     (tmp_path / "no.json").write_text("{}")
     assert issued("lineage", "check", str(tmp_path / "no.json"), "--vkey", vkey).code == "usage.bad_input"
     entries = [one for one in issued("ledger", "tail").json["entries"] if one["action"] == "lineage.disclosed"]

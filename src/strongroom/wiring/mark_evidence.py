@@ -151,11 +151,18 @@ def check_evidence(raw: bytes, trust: Trust, *, suspect: Path | None = None) -> 
     if {one.copy for one in deeds} != {one.committed.copy for one in said.evidence.accused}:
         raise ProofInvalid("the deeds are not those of the accused", where=_WHERE)
     verdict = replay(said.evidence, {one.copy: _commitment(one) for one in deeds})
+    if _named(verdict) != {one.committed.copy for one in said.evidence.accused}:
+        raise ProofInvalid("recomputed, the verdict does not name all who are accused", where=_WHERE)
     if verdict.verdict != said.verdict or abs(verdict.log10_p - said.log10_p) > 1e-6 * abs(verdict.log10_p):
         raise ProofInvalid(f"recomputed, the verdict is {verdict.verdict}, 10^{verdict.log10_p:.2f}", where=_WHERE)
     again = suspect is not None and _read_again(said, suspect)
     issuers = {one.issuer.keys.fingerprint(): one.issuer for one in deeds}
     return Checked(verdict, entries, tuple(issuers.values()), said, again)
+
+
+def _named(verdict: Verdict) -> set[str]:
+    """Return the copies that a verdict names."""
+    return {one.copy for one in verdict.colluders} or ({verdict.copy} if verdict.copy else set[str]())
 
 
 def _commitment(deed: IssuedCopy) -> Commitment:
@@ -224,6 +231,6 @@ def _read_again(said: MarkEvidence, suspect: Path) -> bool:
         raise ProofInvalid("the values are not those of the file", where=str(suspect))
     alone = msgspec.structs.replace(said.evidence, readings=(claimed,))
     named = replay(alone, {one.deed.copy: _commitment(one.deed) for one in said.copies})
-    if named.verdict != "match":
-        raise ProofInvalid("what can be read off the file again names nobody by itself", where=str(suspect))
+    if named.verdict != "match" or _named(named) != {one.committed.copy for one in said.evidence.accused}:
+        raise ProofInvalid("what can be read off the file again does not name the accused", where=str(suspect))
     return True
