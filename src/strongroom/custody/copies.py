@@ -150,6 +150,11 @@ class Copies:
         return next(self._journal.ledger.find(claim=f"request:{deed.request}"), None)
 
 
+def copy_id(request: str) -> str:
+    """Return the id of the copy that the approval of `request` is for: so a deed can't be given another's approval."""
+    return f"copy_{request.partition('_')[2]}"
+
+
 def approves(grant: Event, deed: IssuedCopy) -> bool:
     """Whether a ledger entry is the use of an approval of what a deed says: claim, asker, purpose and destination."""
     told = (grant.action, grant.outcome, grant.object, grant.who.partition(":")[2], grant.why, grant.claim)

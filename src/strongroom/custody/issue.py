@@ -22,10 +22,10 @@ from strongroom.access.policy import Question
 from strongroom.core.canonical import decode, encode
 from strongroom.core.clock import stamp
 from strongroom.core.errors import BadInput, NotPermitted
-from strongroom.core.ids import CheckpointName, new_id
+from strongroom.core.ids import CheckpointName
 from strongroom.core.secrets import Secret
 from strongroom.custody.companions import check_companions
-from strongroom.custody.copies import ISSUE, ISSUED, Premises
+from strongroom.custody.copies import ISSUE, ISSUED, Premises, copy_id
 from strongroom.custody.copy_formats import (
     COPY,
     COPY_SIGNATURE,
@@ -202,7 +202,7 @@ class Issuer:
 
     # ── after the grant ──────────────────────────────────────────────────────────────────────────────────────────────
     def _issue(self, grant: Grant, job: _Job, watch: Watch) -> IssuedCopy:
-        copy = new_id("copy")
+        copy = copy_id(grant.request)
         with closing(self._premises.vault.unlocked(grant, job.record)) as source:
             check_companions(source.contents.files)  # before a key is drawn, or anything is written
             with closing(self._keys(job, copy)) as keys, landing(job.target, what="copy") as parent:

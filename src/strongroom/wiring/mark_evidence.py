@@ -21,7 +21,7 @@ from strongroom.access.policy import Question
 from strongroom.core.canonical import Record, decode, digest, encode
 from strongroom.core.clock import stamp
 from strongroom.core.errors import BadInput, ProofInvalid, SignatureInvalid
-from strongroom.custody.copies import approves
+from strongroom.custody.copies import approves, copy_id
 from strongroom.custody.copy_formats import CopyIssuer, IssuedCopy
 from strongroom.custody.formats import pae
 from strongroom.custody.recipients import COPIES
@@ -194,7 +194,8 @@ def _check_deed(one: AccusedCopy, trust: Trust) -> Entry:
     if event.who.partition(":")[2] != deed.issuer.name or trust.issuer not in {None, key}:
         raise ProofInvalid(f"{deed.issuer.name} with the key {key[:16]}… is not who issues here", where=where)
     grant = verify_bundle(one.approval.encode(), trust.vkey, witnesses=trust.witnesses)
-    if grant.index >= entry.index or not approves(grant.event, deed):
+    bound = deed.copy == copy_id(deed.request)  # or the issuer could give a copy another copy's approval
+    if not bound or grant.index >= entry.index or not approves(grant.event, deed):
         raise ProofInvalid("nobody approved what the deed says", where=where)
     if event.detail.get("after") != -1:
         raise ProofInvalid("it is not the first deed of the copy, which alone counts", where=where)
