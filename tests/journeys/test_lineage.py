@@ -8,20 +8,27 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import rfc8785
 import torch
 from safetensors.torch import load_file, save_file
 
+from strongroom.access.deeds import deed_bytes
 from strongroom.access.keys import Keyring, new_seed
-from strongroom.core.canonical import decode
+from strongroom.core.canonical import decode, digest, encode
+from strongroom.core.secrets import Secret
+from strongroom.custody.copies import approves
 from strongroom.custody.formats import pae
+from strongroom.ledger.journal import Act, Detail
 from strongroom.lineage.decode import Verdict
 from strongroom.lineage.evidence import Commitment, Evidence, replay, shown_keys
 from strongroom.lineage.projections import find_projections
 from strongroom.lineage.readings import blind
 from strongroom.lineage.suspects import SafetensorsFiles
+from strongroom.wiring.copies import premises_of
+from strongroom.wiring.home import open_home
 from strongroom.wiring.mark_evidence import TYPE
 from strongroom.wiring.suspects import digest_of
 from tests.engines.models import write_wide
@@ -216,3 +223,30 @@ def test_what_can_not_be_compared_is_told(issued: Shell, tmp_path: Path) -> None
     assert never.code == "custody.no_such_copy"
     named = issued("lineage", "decode", str(tmp_path / "text"), *words, "--expert", "Dr E", who="carla")
     assert named.code == "usage.bad_input"
+
+
+def test_a_copy_can_not_borrow_another_copys_approval(issued: Shell, tmp_path: Path) -> None:
+    """The issuer alone signs a second deed of south's copy that names east, under the approval of east's own."""
+    leaked, evidence = opened(issued, tmp_path, "south"), tmp_path / "evidence.json"
+    words = ("lineage", "decode", str(leaked), "--against", "chat:v1", "--evidence", str(evidence))
+    assert issued(*words, who="carla").status == 0
+    home = open_home(issued.home)
+    who = home.desk.authenticate("carla", Secret(b"passphrase of carla"))
+    copies = premises_of(home).copies
+    south, east = (next(one for one in copies.all() if one.recipient.name == name) for name in ("south", "east"))
+    forged = msgspec.structs.replace(south, recipient=east.recipient, path=east.path, request=east.request)
+    assert approves(copies.grant(east.copy).event, forged)
+    subject = f"copy:{south.copy}"
+    signature = who.keyring.sign(deed_bytes(subject, digest(forged), home=home.id, after=-1))
+    key = who.keyring.public.fingerprint()
+    detail: Detail = {"digest": digest(forged), "after": -1, "key": key, "signature": b64(signature)}
+    entry = home.journal.record(Act(who.label, "custody.entered", subject), "done", detail=detail)
+    said = json.loads(evidence.read_text())["said"]
+    proofs = [home.ledger.prove(at).decode() for at in (entry.index, copies.grant(east.copy).index)]
+    said["copies"] = [{"deed": json.loads(encode(forged)), "proof": proofs[0], "approval": proofs[1]}]
+    bad = {"said": said, "signature": b64(who.keyring.sign(pae(TYPE, rfc8785.dumps(said))))}
+    vkey = home.ledger.vkey
+    home.close()
+    (tmp_path / "bad.json").write_bytes(rfc8785.dumps(bad))
+    refused = issued("lineage", "check", str(tmp_path / "bad.json"), "--vkey", vkey)
+    assert (refused.code, "nobody approved" in refused.out) == ("ledger.proof_invalid", True), refused.out
