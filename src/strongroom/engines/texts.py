@@ -24,21 +24,39 @@ def default_texts() -> str:
 
 def training_texts(most: int = 2_000_000) -> str:
     """Return docstrings of the standard library, in the order of its files' names: at most `most` letters."""
-    root = Path(sysconfig.get_path("stdlib"))
     found: list[str] = []
-    for path in sorted(root.rglob("*.py")):
+    for path in _library():
         if most <= 0:
             break
-        if _ELSEWHERE.isdisjoint(path.relative_to(root).parts):
-            for docstring in _docstrings(path):
-                found.append(docstring[:most])
-                most -= len(docstring)
+        for docstring in _docstrings(path):
+            found.append(docstring[:most])
+            most -= len(docstring)
+    return "\n\n".join(found)
+
+
+def source_texts(most: int = 2_000_000) -> str:
+    """Return the standard library's sources, in the order of their files' names: at most `most` letters."""
+    found: list[str] = []
+    for path in _library():
+        if most <= 0:
+            break
+        text = path.read_text(encoding="utf-8", errors="replace")[:most]
+        found.append(text)
+        most -= len(text)
     return "\n\n".join(found)
 
 
 def digest(texts: str) -> str:
     """Return the hexadecimal SHA-256 of a text."""
     return hashlib.sha256(texts.encode()).hexdigest()
+
+
+def _library() -> Iterator[Path]:
+    """Yield the standard library's files, in order."""
+    root = Path(sysconfig.get_path("stdlib"))
+    for path in sorted(root.rglob("*.py")):
+        if _ELSEWHERE.isdisjoint(path.relative_to(root).parts):
+            yield path
 
 
 def _docstrings(path: Path) -> Iterator[str]:

@@ -81,7 +81,7 @@ class Rows:
         for start in range(0, rows, self._per_read):
             block = self._block(start, min(self._per_read, rows - start))
             for at in range(0, len(block), step):
-                yield start + at, _finite(block[at : at + step])
+                yield start + at, finite(block[at : at + step])
 
     def _block(self, start: int, rows: int) -> npt.NDArray[np.generic]:
         width = self.shape[1]
@@ -96,7 +96,7 @@ def _chunk_rows(width: int) -> int:
     return max(1, CHUNK // width)
 
 
-def _finite(some: npt.NDArray[np.generic]) -> F32:
+def finite(some: npt.NDArray[np.generic]) -> F32:
     """Return a copy in float32 with zeros in place of what is not finite."""
     if some.dtype == np.float16:
         return _finite_f16(some.view(np.int16))
