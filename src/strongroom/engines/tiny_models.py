@@ -88,7 +88,7 @@ def tiny_model(cache_folder: Path, tiny: Tiny, progress: Progress | None = None)
     return target
 
 
-def tuned_tiny(cache_folder: Path, parent: Path, tiny: Tiny, progress: Progress | None = None) -> Path:
+def tuned_tiny(cache_folder: Path, parent: Path, tiny: Tiny, *, progress: Progress | None = None) -> Path:
     """Return a fine-tune of `parent`, by the text, order, steps and rate of `tiny`, made in `cache_folder` once."""
     target = cache_folder / tiny.name
     if not target.is_dir():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
+
 from strongroom.core.canonical import Record
 
 Kind = Literal[
@@ -31,4 +33,6 @@ class Finding(Record, frozen=True):
     kind: Kind
     detail: str  # its main parameter, in words: "Q4_0, blocks of 32", "rank 8 on q_proj, v_proj"
     evidence: str  # what was measured: figures, and of how many weights or tensors
-    figures: dict[str, float] = {}  # the same for machines: {"block": 32.0}, {"share": 0.5}, {"rank": 8.0}
+    figures: dict[str, float] = msgspec.field(
+        default_factory=dict[str, float]
+    )  # the same for machines: {"block": 32.0}, {"share": 0.5}, {"rank": 8.0}
