@@ -25,6 +25,7 @@ _TENSORS: Final = 42
 _BLOCK: Final = 384  # rows and columns of a tensor that are looked at
 _SYSTEMATIC: Final = 0.4  # of the directions of our difference, the strongest: what data teach anybody
 _FEW: Final = 6  # tensors
+_QUARTILES: Final = 1.349  # between the quartiles of a normal distribution, in standard deviations
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Descent:
     slope: float  # the median
     scatter: float  # between the quartiles
     cosine: float  # the median, of whole differences
+    noise: float  # the scatter that noise alone would bring about
     tensors: int
 
     @property
@@ -55,19 +57,23 @@ def descent(base: Tensors, ours: Tensors, suspect: Tensors) -> Descent | None:
     found = [one for one in _slopes(base, ours, suspect) if one is not None]
     if len(found) < _FEW:
         return None
-    slopes, cosines = np.array(found).T
+    slopes, cosines, errors = np.array(found).T
     low, middle, high = np.quantile(slopes, [0.25, 0.5, 0.75])
-    return Descent(float(middle), float(high - low), float(np.median(cosines)), len(found))
+    noise = _QUARTILES * float(np.median(errors))
+    return Descent(float(middle), float(high - low), float(np.median(cosines)), noise, len(found))
 
 
-def _slopes(base: Tensors, ours: Tensors, suspect: Tensors) -> Iterator[tuple[float, float] | None]:
+def _slopes(base: Tensors, ours: Tensors, suspect: Tensors) -> Iterator[tuple[float, float, float] | None]:
     for name in _chosen(base, ours, suspect):
         start = _block(base, name)
         yield slope(_block(ours, name) - start, _block(suspect, name) - start)
 
 
-def slope(ours: F32, theirs: F32) -> tuple[float, float] | None:
-    """Return the slope of a difference on ours in our weaker directions, and their cosine; None if one is 0."""
+def slope(ours: F32, theirs: F32) -> tuple[float, float, float] | None:
+    """Return the slope of a difference on ours in our weaker directions, their cosine, and the slope's standard error.
+
+    None if one of them is 0. The error is that of white noise in theirs.
+    """
     size = float(np.linalg.norm(ours)) * float(np.linalg.norm(theirs))
     if not size:
         return None
@@ -77,7 +83,9 @@ def slope(ours: F32, theirs: F32) -> tuple[float, float] | None:
     if not energy:
         return None
     along = np.einsum("ik,ik->k", left[:, weak], theirs @ right[weak].T)
-    return float((along * strength[weak]).sum()) / energy, float((ours * theirs).sum()) / size
+    found = float((along * strength[weak]).sum()) / energy
+    rest = float(np.linalg.norm(theirs - np.float32(found) * ours)) / float(np.sqrt(ours.size))
+    return found, float((ours * theirs).sum()) / size, rest / float(np.sqrt(energy))
 
 
 def _chosen(base: Tensors, ours: Tensors, suspect: Tensors) -> Sequence[str]:
