@@ -110,6 +110,7 @@ class WeightFiles:
         """Let go of the files."""
         while self._files:
             os.close(self._files.pop().descriptor)
+        self._places = {}  # another file may have the descriptor's number next
 
     def __enter__(self) -> Self:
         """Return itself."""

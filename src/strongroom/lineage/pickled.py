@@ -116,28 +116,30 @@ def _of_zip(file: Opened) -> tuple[Mapping[str, Strided], Mapping[str, Extent]]:
 def _of_stream(file: Opened, *, partial: bool) -> tuple[Mapping[str, Strided], Mapping[str, Extent]]:
     """Return the tensors of a file of the older format, and where each storage stands."""
     raw = file.read(0, min(file.size, PICKLE_LIMIT))
-    magic, protocol, system, saved, keys = _in_a_row(raw, 5, where=file.name)
+    magic = read_pickle(raw, where=file.name)
     if magic.value != _STREAM_MAGIC:
         raise BadInput("a pickle, but not one that PyTorch saved weights in", where=file.name)
+    protocol = read_pickle(raw, magic.stop, where=file.name)
+    system = read_pickle(raw, protocol.stop, where=file.name)
     if protocol.value != _STREAM_PROTOCOL or not _is_little(system.value):
         raise BadInput("of another protocol, or saved on a machine of the other byte order", where=file.name)
+    saved = read_pickle(raw, system.stop, where=file.name)
+    keys = read_pickle(raw, saved.stop, where=file.name)
+    return state_dict(saved.value, where=file.name), _in_turn(file, saved, keys, partial=partial)
+
+
+def _in_turn(file: Opened, saved: Pickled, keys: Pickled, *, partial: bool) -> Mapping[str, Extent]:
+    """Return where the storages stand, which follow each other as `keys` has them."""
     extents: dict[str, Extent] = {}
     at = keys.stop
-    for key in cast("list[object]", keys.value) if isinstance(keys.value, list) else ():
+    named = keys.value if isinstance(keys.value, list) else []
+    for key in cast("list[object]", named):
         storage = saved.storages.get(key) if isinstance(key, str) else None
         if storage is None or storage.key in extents:
             raise BadInput("a storage that no tensor has, or that is there twice", where=file.name)
         extents[storage.key] = _counted(file, storage, at, partial=partial)
         at = extents[storage.key].start + extents[storage.key].size
-    return state_dict(saved.value, where=file.name), extents
-
-
-def _in_a_row(raw: bytes, count: int, *, where: str) -> list[Pickled]:
-    """Return the pickles that `raw` begins with; none is read after a first that is no beginning of PyTorch's."""
-    found = [read_pickle(raw, where=where)]
-    while len(found) < count and found[0].value == _STREAM_MAGIC:
-        found.append(read_pickle(raw, found[-1].stop, where=where))
-    return found + found[:1] * (count - len(found))
+    return extents
 
 
 def _is_little(system: object) -> bool:
