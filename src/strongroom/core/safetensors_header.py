@@ -117,7 +117,7 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _check_offsets(entries: dict[str, _Entry], *, where: str) -> int:
-    """Insist that the tensors cover the data without gap or overlap, each of its dtype's size; return where they end."""
+    """Insist that the tensors cover the data without gap or overlap, each of its dtype's size; return their end."""
     expect = 0
     for name, entry in sorted(entries.items(), key=lambda item: item[1].data_offsets):
         start, stop = entry.data_offsets

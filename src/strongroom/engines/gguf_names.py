@@ -1,8 +1,8 @@
 """Which of transformers' tensors a tensor of llama.cpp's is, and how its values were changed on the way there.
 
-llama.cpp's converter renames, interleaves the rows of queries and keys for some architectures, and adds one to the norms
-of Gemma, which transformers adds when it computes. All of that is undone, so that a suspect is what transformers' own
-file of the model would be (https://github.com/ggml-org/llama.cpp/blob/master/convert_hf_to_gguf.py).
+llama.cpp's converter renames, interleaves the rows of queries and keys for some architectures, and adds one to the
+norms of Gemma, which transformers adds when it computes. All of that is undone, so that a suspect is what transformers'
+own file of the model would be (https://github.com/ggml-org/llama.cpp/blob/master/convert_hf_to_gguf.py).
 """
 
 from __future__ import annotations

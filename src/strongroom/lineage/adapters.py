@@ -130,7 +130,7 @@ class WithAdapter:
             return
         if buffer.nbytes % _ITEM:
             raise BadInput("no whole elements", where=name[:200])
-        values = _elements(self._inner, own, first, buffer.nbytes // _ITEM)
+        values = _elements(self._inner, own, first, count=buffer.nbytes // _ITEM)
         values += self._product(name, first, len(values))
         buffer.cast("B")[:] = values.astype("<f4", copy=False).view(np.uint8).data
 
@@ -161,9 +161,9 @@ class WithAdapter:
         factor = self._factor(down)
         rank, width = factor.shape
         start, stop = first // width, -(-(first + count) // width)
-        rows = _elements(self._inner, up, start * rank, (stop - start) * rank).reshape(-1, rank)
+        rows = _elements(self._inner, up, start * rank, count=(stop - start) * rank).reshape(-1, rank)
         with np.errstate(all="ignore"):  # hostile factors overflow: to what they say
-            product = (self._scaling * rows) @ factor
+            product: F32 = np.matmul(rows, factor) * self._scaling
         return product.reshape(-1)[first - start * width :][:count]
 
     def _factor(self, down: str) -> F32:
@@ -171,7 +171,7 @@ class WithAdapter:
             rank, width = self._inner.infos()[down].shape
             if rank * width > _FACTOR_LIMIT:
                 raise InputTooLarge(f"an adapter of {rank} times {width} elements", where=down[:200])
-            self._held = down, _elements(self._inner, down, 0, rank * width).reshape(rank, width)
+            self._held = down, _elements(self._inner, down, 0, count=rank * width).reshape(rank, width)
         return self._held[1]
 
 
@@ -185,9 +185,7 @@ def _own_names(infos: Mapping[str, TensorInfo]) -> dict[str, str]:
     return own
 
 
-def _fits(
-    base: str, pair: tuple[str, str], *, own: Mapping[str, str], infos: Mapping[str, TensorInfo]
-) -> bool:
+def _fits(base: str, pair: tuple[str, str], *, own: Mapping[str, str], infos: Mapping[str, TensorInfo]) -> bool:
     """Say whether the base is there, as floats of the shape of B · A."""
     info = infos.get(own.get(base, ""))
     if info is None or info.dtype not in FLOATS:
@@ -196,7 +194,7 @@ def _fits(
     return info.shape == (up[0], down[1]) and min(info.shape) > 0
 
 
-def _elements(weights: Tensors, name: str, first: int, count: int) -> F32:
+def _elements(weights: Tensors, name: str, first: int, *, count: int) -> F32:
     """Return some elements as float32; what is not finite is zero."""
     dtype = dtype_of(weights.infos()[name].dtype, where=f"tensor {name[:200]!r}")
     raw = bytearray(count * dtype.itemsize)

@@ -70,7 +70,7 @@ class TorchFiles(WeightFiles):
 
 
 def torch_files(folder: Path) -> list[Path]:
-    """Return the files with weights in a folder: those of an index, else by their usual names, else all but a trainer's.
+    """Return the files with weights in a folder: an index's, else those of the usual names, else all but a trainer's.
 
     Raises:
         BadInput: there are none, or over 10,000; the folder can't be listed.
@@ -132,8 +132,7 @@ def _in_turn(file: Opened, saved: Pickled, keys: Pickled, *, partial: bool) -> M
     """Return where the storages stand, which follow each other as `keys` has them."""
     extents: dict[str, Extent] = {}
     at = keys.stop
-    named = keys.value if isinstance(keys.value, list) else []
-    for key in cast("list[object]", named):
+    for key in cast("list[object]", keys.value if isinstance(keys.value, list) else []):
         storage = saved.storages.get(key) if isinstance(key, str) else None
         if storage is None or storage.key in extents:
             raise BadInput("a storage that no tensor has, or that is there twice", where=file.name)

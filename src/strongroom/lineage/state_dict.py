@@ -236,15 +236,20 @@ class _Machine:
     def persistent(self, _argument: object) -> None:
         """Push the storage that the top refers to."""
         match self._pop():
-            case ("storage", _Name(name), str(key), str(), int(length), *view) if view in ([], [None]):
-                dtype = _STORAGES.get(name.rpartition(".")[2])
-                if dtype is not None and 0 <= length < _SIZE_LIMIT:
-                    found = StorageId(key, dtype, length)
-                    if self.storages.setdefault(key, found) != found:
-                        raise self._bad("one storage of two types or lengths")
-                    self._stack.append(found)
-                    return
-        raise self._bad("a reference to what is no storage")
+            case ("storage", _Name(name), str(key), str(), int(length)) | (
+                "storage", _Name(name), str(key), str(), int(length), None,
+            ) if 0 <= length < _SIZE_LIMIT:  # fmt: skip
+                self._stack.append(self._storage(key, name.rpartition(".")[2], length))
+            case _:
+                raise self._bad("a reference to what is no storage")
+
+    def _storage(self, key: str, kind: str, length: int) -> StorageId:
+        if kind not in _STORAGES:
+            raise self._bad("a reference to what is no storage")
+        found = StorageId(key, _STORAGES[kind], length)
+        if self.storages.setdefault(key, found) != found:
+            raise self._bad("one storage of two types or lengths")
+        return found
 
     def reduce(self, _argument: object) -> None:
         """Push what a known function would return."""
@@ -257,17 +262,23 @@ class _Machine:
         match name, arguments:
             case ("collections.OrderedDict", ()):
                 return {}
-            case ("torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state", (Strided() as one, *_)):
+            case (
+                "torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state",
+                (Strided() as one, *_),
+            ):
                 return one
             case (
                 "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2",
                 (StorageId() as storage, offset, shape, strides, *_),
             ):
                 return self._tensor(storage, storage.dtype, (offset, shape, strides))
-            case ("torch._utils._rebuild_tensor_v3", (StorageId() as storage, offset, shape, strides, _, _, _Name(word), *_)):
+            case (
+                "torch._utils._rebuild_tensor_v3",
+                (StorageId() as storage, offset, shape, strides, _, _, _Name(word), *_),
+            ):
                 return self._tensor(storage, _DTYPES.get(word.removeprefix("torch."), ""), (offset, shape, strides))
-            case ("torch.Size", (tuple() as shape,)):
-                return cast("object", shape)
+            case ("torch.Size", (shape,)) if isinstance(shape, tuple):
+                return self._sizes(cast("object", shape))
             case ("torch.device", _):
                 return None
             case _:

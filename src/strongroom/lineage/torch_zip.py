@@ -48,8 +48,8 @@ def zip_entries(file: Opened) -> Mapping[str, Extent]:
     found: dict[str, Extent] = {}
     for name, local, length in _listed(file.read(start, size), count, where=file.name):
         if name in found:
-            raise BadInput(f"two entries of the name {ascii(name[:100])}", where=file.name)
-        found[name] = _placed(file, local, length, name=name)
+            raise BadInput(f"two entries of the name {name[:100]!r}", where=file.name)
+        found[name] = _placed(file, local, length)
     stop = 0
     for extent in sorted(found.values(), key=lambda one: (one.start, one.size)):
         if extent.start < stop:
@@ -98,34 +98,34 @@ def _listed(raw: bytes, count: int, *, where: str) -> Iterator[tuple[str, int, i
         if magic != b"PK\x01\x02" or stop > len(raw):
             raise BadInput("a directory that ends early", where=where)
         name = raw[at + _CENTRAL.size : name_stop].decode("utf-8", errors="replace")
-        packed, size, local = _wide(raw[name_stop : name_stop + extra_length], size, packed, local)
+        size, packed, local = _wide(raw[name_stop : name_stop + extra_length], [size, packed, local])
         if method or flags & _ENCRYPTED or packed != size:
-            raise BadInput(f"the entry {ascii(name[:100])} is compressed or encrypted", where=where)
+            raise BadInput(f"the entry {name[:100]!r} is compressed or encrypted", where=where)
         yield name, local, size
         at = stop
 
 
-def _wide(extra: bytes, size: int, packed: int, local: int) -> tuple[int, int, int]:
-    """Return packed size, size and place, those of the zip64 field where the short ones are full."""
-    values = [size, packed, local]
+def _wide(extra: bytes, short: list[int]) -> list[int]:
+    """Return size, packed size and place, those of the zip64 field where the short ones are full."""
+    values = short
     at = 0
     while at + 4 <= len(extra):
         kind, length = struct.unpack_from("<2H", extra, at)
         field = extra[at + 4 : at + 4 + length]
         if kind == 1:
             wide = iter(struct.unpack(f"<{len(field) // 8}Q", field[: len(field) // 8 * 8]))
-            values = [next(wide, value) if value == _FULL32 else value for value in values]
+            values = [next(wide, value) if value == _FULL32 else value for value in short]
             break
         at += 4 + length
-    return values[1], values[0], values[2]
+    return values
 
 
-def _placed(file: Opened, local: int, size: int, *, name: str) -> Extent:
+def _placed(file: Opened, local: int, size: int) -> Extent:
     """Return where the bytes of an entry stand, which its local header says."""
     if local + _LOCAL.size > file.size:
-        raise BadInput(f"the entry {ascii(name[:100])} is beyond the file's end", where=file.name)
+        raise BadInput("an entry beyond the file's end", where=file.name)
     magic, *_, name_length, extra_length = _LOCAL.unpack(file.read(local, _LOCAL.size))
     start = local + _LOCAL.size + name_length + extra_length
     if magic != MAGIC or start + size > file.size:
-        raise BadInput(f"the entry {ascii(name[:100])} is beyond the file's end", where=file.name)
+        raise BadInput("an entry beyond the file's end", where=file.name)
     return Extent(start, size)

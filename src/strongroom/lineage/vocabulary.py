@@ -44,7 +44,9 @@ def tokens_of(document: bytes) -> Sequence[str] | None:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     vocab = read.model.vocab
-    numbers = {n: token for token, n in vocab.items()} if isinstance(vocab, dict) else dict(enumerate(t for t, _ in vocab))
+    numbers = (
+        {n: token for token, n in vocab.items()} if isinstance(vocab, dict) else dict(enumerate(t for t, _ in vocab))
+    )
     numbers |= {one.id: one.content for one in read.added_tokens}
     if not numbers or max(numbers) >= TOKENS_LIMIT:
         return None

@@ -77,7 +77,9 @@ def _kind(path: Path) -> str:
 def _kind_of_folder(folder: Path) -> str:
     """Return the first format of which a folder has a file; safetensors, which says what is wrong, if there is none."""
     names = [one.name for one in _listed(folder)]
-    return next((kind for kind, suffixes in _KINDS.items() if any(name.endswith(suffixes) for name in names)), "safetensors")
+    return next(
+        (kind for kind, suffixes in _KINDS.items() if any(name.endswith(suffixes) for name in names)), "safetensors"
+    )
 
 
 def _listed(folder: Path) -> list[Path]:
