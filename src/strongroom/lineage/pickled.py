@@ -132,7 +132,8 @@ def _in_turn(file: Opened, saved: Pickled, keys: Pickled, *, partial: bool) -> M
     """Return where the storages stand, which follow each other as `keys` has them."""
     extents: dict[str, Extent] = {}
     at = keys.stop
-    for key in cast("list[object]", keys.value if isinstance(keys.value, list) else []):
+    value = keys.value
+    for key in cast("list[object]", value) if isinstance(value, list) else ():
         storage = saved.storages.get(key) if isinstance(key, str) else None
         if storage is None or storage.key in extents:
             raise BadInput("a storage that no tensor has, or that is there twice", where=file.name)
