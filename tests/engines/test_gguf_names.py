@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,7 +50,9 @@ def write(path: Path, architecture: str, arrays: Arrays, tokens: tuple[str, ...]
     return path
 
 
-@pytest.mark.parametrize("architecture", ["qwen2", "qwen3", "gemma", "gemma2", "gemma3", "llama", "granite", "starling"])
+@pytest.mark.parametrize(
+    "architecture", ["qwen2", "qwen3", "gemma", "gemma2", "gemma3", "llama", "granite", "starling"]
+)
 def test_rows_and_norms_are_transformers(tmp_path: Path, architecture: str) -> None:
     arrays = block()
     query, norm = arrays["blk.0.attn_q.weight"], arrays["blk.0.ffn_norm.weight"]
@@ -115,7 +116,7 @@ def test_parts_in_a_folder_are_one(tmp_path: Path) -> None:
     for at in (1, 2):
         one = {name: value for name, value in arrays.items() if name.startswith(f"blk.{at - 1}.")}
         write(tmp_path / f"m-{at:05}-of-00002.gguf", "llama", one, ("a", "b") if at == 1 else ())
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     with GgufTensors(tmp_path) as found:
         assert len(found.infos()) == len(arrays)
         assert found.tokens() == ("a", "b")
@@ -126,7 +127,7 @@ def test_parts_in_a_folder_are_one(tmp_path: Path) -> None:
     write(tmp_path / "mmproj.gguf", "clip", block())
     with pytest.raises(BadInput, match="2 GGUF models"):
         GgufTensors(tmp_path)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_a_file_that_is_cut_off_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
@@ -145,7 +146,11 @@ def test_a_file_that_is_cut_off_is_read_as_far_as_it_goes(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("shift", [-32, 32])
 def test_tensors_over_each_other_are_refused(tmp_path: Path, shift: int) -> None:
-    path = write(tmp_path / "x.gguf", "qwen2", {"blk.0.ffn_up.weight": np.ones((4, 32), np.float32), "z": np.ones(64, np.float32)})
+    path = write(
+        tmp_path / "x.gguf",
+        "qwen2",
+        {"blk.0.ffn_up.weight": np.ones((4, 32), np.float32), "z": np.ones(64, np.float32)},
+    )
     blob = bytearray(path.read_bytes())
     at = blob.rfind((512).to_bytes(8, "little"))
     assert at > 0
@@ -160,9 +165,9 @@ def test_tensors_over_each_other_are_refused(tmp_path: Path, shift: int) -> None
 
 def test_a_head_of_absurd_size_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("strongroom.engines.gguf_weights._HEAD_LIMIT", 100)
-    with GgufTensors(write(tmp_path / "x.gguf", "llama", block())) as found:
-        with pytest.raises(BadInput, match="heads of"):
-            found.read_into("model.layers.0.self_attn.q_proj.weight", 0, memoryview(bytearray(4)))
+    path = write(tmp_path / "x.gguf", "llama", block())
+    with GgufTensors(path) as found, pytest.raises(BadInput, match="heads of"):
+        found.read_into("model.layers.0.self_attn.q_proj.weight", 0, memoryview(bytearray(4)))
 
 
 def test_k_quants_are_decoded_in_pieces(tmp_path: Path, reference: Callable[[bytes], npt.NDArray[np.float32]]) -> None:

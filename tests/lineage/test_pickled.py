@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import time
 import zipfile
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from strongroom.core.errors import BadInput, InputTooLarge, StrongroomError
+from strongroom.core.errors import BadInput, InputTooLarge
 from strongroom.lineage import pickled, state_dict, torch_zip
 from strongroom.lineage.pickled import TorchFiles
 from tests.lineage.pickles import (
@@ -41,7 +40,7 @@ def values(path: Path, name: str = "a", *, partial: bool = False) -> list[float]
 
 
 def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.mark.parametrize("blob", [checkpoint(), stream()])
@@ -179,7 +178,13 @@ def test_a_memo_that_is_shared_ten_billion_times_takes_no_time(tmp_path: Path) -
     """Tuples of tuples: small to write, and for ever to print, compare or hash."""
     bomb = b")q\x00" + b"".join(b"h\x00h\x00\x86q\x00" for _ in range(10_000))
     began = time.process_time()
-    for value in (bomb, members({"a": bomb}), b"}(" + bomb + b"Nu", b"]" + b"2a" * 5000, b"}q\x00" + text("a") + b"h\x00s"):
+    for value in (
+        bomb,
+        members({"a": bomb}),
+        b"}(" + bomb + b"Nu",
+        b"]" + b"2a" * 5000,
+        b"}q\x00" + text("a") + b"h\x00s",
+    ):
         with pytest.raises(BadInput):
             TorchFiles(written(tmp_path / "x.pt", checkpoint(value)))
     assert time.process_time() - began < 2
@@ -197,7 +202,13 @@ def test_opcodes_and_bytes_have_a_limit(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_length_that_is_not_there_is_not_waited_for(tmp_path: Path) -> None:
-    for claim in (b"X\xff\xff\xff\xff", b"\x8d" + b"\xff" * 8, b"\x8b\xff\xff\xff\x7f", b"T\xff\xff\xff\x7f", b"I" + b"9" * 9999):
+    for claim in (
+        b"X\xff\xff\xff\xff",
+        b"\x8d" + b"\xff" * 8,
+        b"\x8b\xff\xff\xff\x7f",
+        b"T\xff\xff\xff\x7f",
+        b"I" + b"9" * 9999,
+    ):
         with pytest.raises(BadInput, match="no whole pickle"):
             TorchFiles(written(tmp_path / "x.pt", checkpoint(claim)))
 
@@ -302,9 +313,7 @@ def test_a_directory_of_64_bits(tmp_path: Path) -> None:
     locator = struct.pack("<4sIQI", b"PK\x06\x07", 0, end, 1)
     short = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
     assert values(written(tmp_path / "x.pt", good[:end] + wide + locator + short)) == [0, 1, 2, 3]
-    for at in (4, 8, 16):
+    for at in (0, 8):
         bent = locator[:at] + b"\xff" * 4 + locator[at + 4 :]
-        try:
-            TorchFiles(written(tmp_path / "x.pt", good[:end] + wide + bent + short)).close()
-        except StrongroomError as error:
-            assert isinstance(error, BadInput)
+        with pytest.raises(BadInput, match="of its place"):
+            TorchFiles(written(tmp_path / "x.pt", good[:end] + wide + bent + short))

@@ -29,7 +29,8 @@ from strongroom.ports.marks import TensorInfo
 _SUFFIXES: Final = (".bin", ".pt", ".pth")
 _INDEX: Final = "pytorch_model.bin.index.json"
 _NAMED: Final = ("pytorch_model", "adapter_model", "consolidated")  # what weights are called, if anything is
-_TRAINERS: Final = ("training_args", "optimizer", "scheduler", "rng_state", "scaler")  # what lies beside them
+TRAINERS: Final = ("training_args", "optimizer", "scheduler", "rng_state", "scaler")
+"""How the names of pickles begin that lie beside weights and are none."""
 _STREAM_MAGIC: Final = 0x1950A86A20F9469CFC6C
 _STREAM_PROTOCOL: Final = 1001
 _COUNT_BYTES: Final = 8
@@ -78,11 +79,11 @@ def torch_files(folder: Path) -> list[Path]:
     """
     found = [one for one in entries(folder) if one.name.endswith(_SUFFIXES)]
     promised = set(read_index(folder, _INDEX).values())
-    chosen = [one for one in found if one.name in promised]
+    chosen = [one for one in found if one.name in promised or (promised and one.name.startswith(_NAMED[1]))]
     if not chosen:
         chosen = [one for one in found if one.name.startswith(_NAMED)]
     if not chosen:
-        chosen = [one for one in found if not one.name.startswith(_TRAINERS)]
+        chosen = [one for one in found if not one.name.startswith(TRAINERS)]
     if not chosen or len(chosen) > FILES_LIMIT:
         raise BadInput(f"{len(chosen)} files of PyTorch's in the folder", where=str(folder))
     return chosen
