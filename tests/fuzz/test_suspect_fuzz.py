@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from strongroom.core.errors import StrongroomError
 from strongroom.lineage.anatomy import anatomy
-from strongroom.lineage.state_dict import read_pickle
+from strongroom.lineage.opcodes import read_pickle
 from strongroom.ports.suspects import Suspect
 from strongroom.wiring.suspects import digest_of, open_suspect
 from tests.lineage.pickles import checkpoint, members, stream, tensor

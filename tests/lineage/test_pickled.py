@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from strongroom.core.errors import BadInput, InputTooLarge
-from strongroom.lineage import pickled, state_dict, torch_zip
+from strongroom.lineage import opcodes, pickled, torch_zip
 from strongroom.lineage.pickled import TorchFiles
 from tests.lineage.pickles import (
     FLOATS,
@@ -167,6 +167,8 @@ def test_what_is_around_a_state_dict(tmp_path: Path) -> None:
     for value in (
         members({"state_dict": inner, **rest}),
         members({"model": members({"state_dict": inner}), **rest}),
+        members({"a": tensor(), "b": tensor(), "model": inner}),
+        members({"a": tensor(), "module": members({})}),
         b"ccollections\nOrderedDict\n)R(" + text("a") + tensor() + b"u}" + text("_metadata") + b"}sb",
         members({"a": b"ctorch._utils\n_rebuild_parameter\n(" + tensor() + b"\x88}tR"}),
         b"}(" + text("a") + tensor() + b"((((" + b"tttt" + number(1) + b"u",  # a tuple as a key: left out
@@ -191,7 +193,7 @@ def test_a_memo_that_is_shared_ten_billion_times_takes_no_time(tmp_path: Path) -
 
 
 def test_opcodes_and_bytes_have_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state_dict, "_OPCODES_LIMIT", 1000)
+    monkeypatch.setattr(opcodes, "_OPCODES_LIMIT", 1000)
     with pytest.raises(InputTooLarge, match="1000 opcodes"):
         TorchFiles(written(tmp_path / "x.pt", checkpoint(b"N0" * 600)))
     monkeypatch.setattr(pickled, "PICKLE_LIMIT", 100)

@@ -13,16 +13,8 @@ from typing import Final, cast
 
 from strongroom.core.errors import BadInput, InputTooLarge
 from strongroom.lineage.files import FILES_LIMIT, Opened, Place, WeightFiles, entries, read_index
-from strongroom.lineage.state_dict import (
-    ITEMS,
-    PICKLE_LIMIT,
-    Pickled,
-    StorageId,
-    Strided,
-    read_pickle,
-    shown,
-    state_dict,
-)
+from strongroom.lineage.opcodes import PICKLE_LIMIT, Pickled, read_pickle
+from strongroom.lineage.state_dict import ITEMS, StorageId, Strided, shown, state_dict
 from strongroom.lineage.torch_zip import MAGIC, Extent, zip_entries
 from strongroom.ports.marks import TensorInfo
 

@@ -25,6 +25,7 @@ _PICKLED: Final = (".bin", ".pt", ".pth", ".pkl")
 _BRACE: Final = slice(8, 9)  # where the header of a safetensors file begins
 _SUFFIXES: Final = {"safetensors": (".safetensors",), "torch": (".bin", ".pt", ".pth"), "gguf": (".gguf",)}
 _ADAPTER: Final = "adapter_model."
+_CONFIG: Final = "adapter_config.json"
 
 
 def open_suspect(path: Path, *, partial: bool = False) -> AbstractContextManager[Suspect]:
@@ -55,7 +56,7 @@ def open_suspect(path: Path, *, partial: bool = False) -> AbstractContextManager
 def digest_of(path: Path) -> str:
     """Return the SHA-256 of a file; of a folder, that of the canonical JSON of its weight files' [name, digest].
 
-    They are the files of the formats that `open_suspect` reads of the folder.
+    They are the files of the formats that `open_suspect` reads of the folder, and what says how much an adapter counts.
 
     Raises:
         BadInput: it can't be read, or is neither a file nor a folder.
@@ -64,6 +65,8 @@ def digest_of(path: Path) -> str:
     if not path.is_dir():
         return _digest(path)
     found = {one for kind, where in _parts(path) for one in (_of_kind(path, kind) if where == path else [where])}
+    if (path / _CONFIG).is_file():
+        found.add(path / _CONFIG)
     return digest([[one.name, _digest(one)] for one in sorted(found)])
 
 
