@@ -14,6 +14,7 @@ gguf = pytest.importorskip("gguf")
 from strongroom.core.errors import BadInput  # noqa: E402 - after the skip
 from strongroom.engines.gguf_names import interleaves, name_of, raised  # noqa: E402
 from strongroom.engines.gguf_weights import GgufTensors  # noqa: E402
+from strongroom.lineage.adapters import adapter_pairs  # noqa: E402
 from strongroom.lineage.anatomy import anatomy, gains, matrix  # noqa: E402
 
 RNG = np.random.default_rng(4)
@@ -211,3 +212,30 @@ def reference() -> Callable[[bytes], npt.NDArray[np.float32]]:
         return np.array(out, np.float32)
 
     return decoded
+
+
+def test_an_adapter_alone(tmp_path: Path) -> None:
+    """As llama.cpp's converter writes one: B's rows are interleaved as its base's are, A's are not."""
+    halves = {
+        "blk.0.attn_q.weight.lora_a": RNG.normal(size=(4, WIDTH)).astype(np.float32),
+        "blk.0.attn_q.weight.lora_b": RNG.normal(size=(WIDTH, 4)).astype(np.float32),
+        "token_embd.weight.lora_a": RNG.normal(size=(4, WIDTH)).astype(np.float32),
+    }
+    writer = gguf.GGUFWriter(tmp_path / "x.gguf", "llama")
+    writer.add_head_count(HEADS)
+    writer.add_float32("adapter.lora.alpha", 16)
+    for name, one in halves.items():
+        writer.add_tensor(name, one)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with GgufTensors(tmp_path / "x.gguf") as found:
+        stem = "model.layers.0.self_attn.q_proj"
+        names = f"{stem}.lora_A.weight", f"{stem}.lora_B.weight"
+        assert adapter_pairs(found.infos()) == {f"{stem}.weight": names}
+        assert found.storage().scaling == 4
+        down, up = (matrix(found, name) for name in names)
+        assert np.array_equal(down, halves["blk.0.attn_q.weight.lora_a"])
+        turned = halves["blk.0.attn_q.weight.lora_b"].reshape(HEADS, WIDTH // HEADS // 2, 2, 4).swapaxes(1, 2)
+        assert np.array_equal(up, turned.reshape(WIDTH, 4))

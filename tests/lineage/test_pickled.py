@@ -319,3 +319,27 @@ def test_a_directory_of_64_bits(tmp_path: Path) -> None:
         bent = locator[:at] + b"\xff" * 4 + locator[at + 4 :]
         with pytest.raises(BadInput, match="of its place"):
             TorchFiles(written(tmp_path / "x.pt", good[:end] + wide + bent + short))
+
+
+def test_an_entry_of_64_bits(tmp_path: Path) -> None:
+    """A storage of over four gigabytes has its size and place in a field of its own: written so for a small one."""
+    good = checkpoint()
+    end, last = good.rfind(b"PK\x05\x06"), good.rfind(b"PK\x01\x02")
+    _, size, start = struct.unpack_from("<HII", good, end + 10)
+    length, local = struct.unpack_from("<I", good, last + 24)[0], struct.unpack_from("<I", good, last + 42)[0]
+    for field, said in (
+        (struct.pack("<HHQQQ", 1, 24, length, length, local), None),
+        (struct.pack("<HH", 9, 0), "beyond"),
+    ):
+        entry = bytearray(good[last:end]) + field
+        entry[20:28] = b"\xff" * 8
+        entry[30:32] = struct.pack("<H", len(field))
+        entry[42:46] = b"\xff" * 4
+        tail = bytearray(good[end:])
+        tail[12:20] = struct.pack("<II", size + len(field), start)
+        path = written(tmp_path / "x.pt", good[:last] + entry + tail)
+        if said is None:
+            assert values(path) == [0, 1, 2, 3]
+            continue
+        with pytest.raises(BadInput, match=said):
+            TorchFiles(path)
