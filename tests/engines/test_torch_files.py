@@ -119,6 +119,25 @@ def test_views_that_do_not_stand_row_by_row_are_refused(tmp_path: Path, *, zippe
     )
 
 
+@BOTH
+def test_what_is_cut_off_is_read_as_far_as_it_goes(tmp_path: Path, *, zipped: bool) -> None:
+    true = {f"t{at}": torch.full((50, 40), float(at)) for at in range(5)}
+    path = saved(tmp_path / "x.pt", true, zipped=zipped)
+    whole = path.read_bytes()
+    counts: list[int] = []
+    for cut in (300, *range(1000, 41_000, 4000)):
+        path.write_bytes(whole[:-cut])
+        with TorchFiles(path, partial=True) as found:
+            assert set(found.infos()) | set(found.storage().missing) == set(true)
+            for name in found.infos():
+                buffer = bytearray(8000)
+                found.read_into(name, 0, memoryview(buffer))
+                assert bytes(buffer) == raw(true[name])
+            counts.append(len(found.infos()))
+    assert counts == sorted(counts, reverse=True)
+    assert (max(counts), min(counts)) == (5 if zipped else 4, 0)
+
+
 def test_a_model_is_the_same_in_all_formats(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 

@@ -22,7 +22,7 @@ from tests.lineage.pickles import checkpoint, members, stream, tensor
 from tests.lineage.test_suspects import shard
 
 SECONDS = 2.0
-FUZZ = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 TENSORS = members({"a": tensor(), "model.layers.0.mlp.up_proj.weight": tensor((1, 4), (4, 1))})
 
 
@@ -127,7 +127,7 @@ OPCODES = st.sampled_from(
 )
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(st.lists(OPCODES | st.binary(max_size=6) | st.just(tensor()) | st.just(TENSORS), max_size=30).map(b"".join))
 def test_opcodes_at_random(program: bytes) -> None:
     with suppress(StrongroomError):

@@ -269,6 +269,41 @@ def test_a_stream_that_is_cut_off_is_read_as_far_as_it_goes(tmp_path: Path) -> N
             TorchFiles(written(tmp_path / "y.bin", wrong), partial=True)
 
 
+def test_a_zip_file_that_is_cut_off_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    value = members(
+        {"a": tensor(), "b": tensor(store=storage("1")), "first": tensor((1, 2), (2, 1), store=storage("1"))}
+    )
+    whole = checkpoint(value, {"0": np.arange(4, dtype="<f4").tobytes(), "1": bytes(16)})
+    first, second = (whole.find(b"archive/data/" + key) for key in (b"0", b"1"))
+    start = second + len(b"archive/data/1")
+    for stop, there in (
+        (start + 16, {"a", "b", "first"}),
+        (start + 15, {"a", "first"}),
+        (start + 7, {"a"}),
+        (second, {"a"}),
+        (first + len(b"archive/data/0") + 16, {"a"}),
+        (first + len(b"archive/data/0") + 15, set()),
+        (first, set()),
+    ):
+        path = written(tmp_path / "x.pt", whole[:stop])
+        with pytest.raises(BadInput, match="its directory"):
+            TorchFiles(path)
+        with TorchFiles(path, partial=True) as found:
+            assert set(found.infos()) == there
+            assert set(found.storage().missing) == {"a", "b", "first"} - there
+        if there:
+            assert values(path, partial=True) == [0, 1, 2, 3]
+    big = checkpoint(value, {"0": bytes(16), "1": bytes(16)}, byteorder=b"bigger")
+    for blob in (
+        whole[:100],
+        whole[:20],
+        zipped({"version": b"3", "data.pkl": b"x"})[:-30],
+        big[: big.find(b"PK\x01\x02")],
+    ):
+        with pytest.raises(BadInput):
+            TorchFiles(written(tmp_path / "x.pt", blob), partial=True)
+
+
 def test_zip_files_are_read_strictly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good = checkpoint()
     end = good.rfind(b"PK\x05\x06")
@@ -288,7 +323,7 @@ def test_zip_files_are_read_strictly(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for said, blob in bad.items():
         with pytest.raises(BadInput, match=said):
             TorchFiles(written(tmp_path / "x.pt", blob))
-    monkeypatch.setattr(torch_zip, "_ENTRIES_LIMIT", 2)
+    monkeypatch.setattr(torch_zip, "ENTRIES_LIMIT", 2)
     with pytest.raises(InputTooLarge):
         TorchFiles(written(tmp_path / "x.pt", good))
 

@@ -15,7 +15,8 @@ from strongroom.core.errors import BadInput, InputTooLarge
 from strongroom.lineage.files import FILES_LIMIT, Opened, Place, WeightFiles, entries, read_index
 from strongroom.lineage.opcodes import PICKLE_LIMIT, Pickled, read_pickle
 from strongroom.lineage.state_dict import ITEMS, StorageId, Strided, shown, state_dict
-from strongroom.lineage.torch_zip import MAGIC, Extent, zip_entries
+from strongroom.lineage.torch_cut import cut_entries
+from strongroom.lineage.torch_zip import MAGIC, Extent, check_order, has_directory, zip_entries
 from strongroom.ports.marks import TensorInfo
 
 _SUFFIXES: Final = (".bin", ".pt", ".pth")
@@ -34,8 +35,7 @@ class TorchFiles(WeightFiles):
     def __init__(self, path: Path, *, partial: bool = False) -> None:
         """Open what is at `path` and read every pickle, without running it.
 
-        With `partial`, a file of the older format may end before its tensors do. A zip file has its directory at its
-        end: without that it can't be read.
+        With `partial`, a file may end before its tensors do.
 
         Raises:
             BadInput: no file of PyTorch's, or one that breaks a rule of the format or would run something, which is
@@ -57,7 +57,13 @@ class TorchFiles(WeightFiles):
 
     def _add(self, file: Opened) -> None:
         zipped = file.read(0, min(len(MAGIC), file.size)) == MAGIC
-        tensors, storages = _of_zip(file) if zipped else _of_stream(file, partial=self._partial)
+        if not zipped:
+            tensors, storages = _of_stream(file, partial=self._partial)
+        elif self._partial and not has_directory(file):
+            read, storages = cut_entries(file)
+            tensors = state_dict(read.value, where=file.name)
+        else:
+            tensors, storages = _of_zip(file)
         for name, tensor in tensors.items():
             self._put(name, _place(file, name, tensor, extent=storages.get(tensor.storage.key)))
 
@@ -89,8 +95,8 @@ def _of_zip(file: Opened) -> tuple[Mapping[str, Strided], Mapping[str, Extent]]:
         raise BadInput("a zip file without a data.pkl of PyTorch's", where=file.name)
     root = roots[0]
     order = found.get(f"{root}byteorder")
-    if order is not None and file.read(order.start, min(order.size, 16)) != b"little":
-        raise BadInput("saved on a machine of the other byte order", where=file.name)
+    if order is not None:
+        check_order(file, order.start, order.size)
     pickled = found[f"{root}data.pkl"]
     if pickled.size > PICKLE_LIMIT:
         raise InputTooLarge(f"a pickle of {pickled.size} bytes; the limit is {PICKLE_LIMIT}", where=file.name)
