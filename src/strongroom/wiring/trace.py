@@ -31,10 +31,11 @@ from strongroom.wiring.copies import premises_of
 from strongroom.wiring.home import Home
 from strongroom.wiring.lineage import Case, Decoded, decode_copies
 from strongroom.wiring.signatures import Signatures, opened_model
-from strongroom.wiring.suspects import open_suspect
+from strongroom.wiring.suspects import digest_of, open_suspect
 
 Watch = Callable[[str], None]
 
+TRACED: Final = "lineage.trace"
 _PURPOSE: Final = "trace a suspect"
 
 
@@ -44,6 +45,8 @@ class Traced:
 
     evidence: Evidence  # the verdict is `lineage.traced.conclude` of it
     decoded: Decoded | None  # of the checkpoint that was found
+    suspect: str  # SHA-256
+    receipt: Receipt  # of the ledger's entry
 
 
 def trace_file(home: Home, who: Identity, path: Path, *, watch: Watch) -> Traced:
@@ -68,8 +71,9 @@ def trace_file(home: Home, who: Identity, path: Path, *, watch: Watch) -> Traced
         bases = [Base(one.name, _base_opener(one)) for one in bases_of(home).all()]
         copies = _HouseCopies(home, who, signatures, stack=stack)
         found = trace(suspect, Registry(known, bases, null_bank()), copies=copies, watch=watch)
-    _record(home, who, found)
-    return Traced(found, copies.found.get(found.checkpoint or ""))
+    digest = digest_of(path)
+    receipt = _record(home, who, found, suspect=digest)
+    return Traced(found, copies.found.get(found.checkpoint or ""), digest, receipt)
 
 
 def compare_files(ours: Path, theirs: Path, *, watch: Watch) -> Evidence:
@@ -163,14 +167,12 @@ def _recipient(found: Verdict) -> RecipientFound:
     )
 
 
-def _record(home: Home, who: Identity, evidence: Evidence) -> Receipt:
+def _record(home: Home, who: Identity, evidence: Evidence, *, suspect: str) -> Receipt:
     found = conclude(evidence)
-    detail: Detail = {"verdict": found.verdict}
+    detail: Detail = {"verdict": found.verdict, "suspect": suspect}
     if found.lineage is not None:
         detail |= {"method": found.lineage.method, "tried": found.lineage.tried}
     named = [one.copy for one in found.recipient.colluders] or [found.recipient.copy or ""]
     if any(named):
         detail["copies"] = ",".join(named)
-    return home.journal.record(
-        Act(who.label, "lineage.trace", f"checkpoint:{found.checkpoint or '-'}"), "done", detail=detail
-    )
+    return home.journal.record(Act(who.label, TRACED, f"checkpoint:{found.checkpoint or '-'}"), "done", detail=detail)
