@@ -109,6 +109,16 @@ def write_report(home: Home, who: Identity, found: Traced, *, path: Path, disclo
     return encode(SignedReport(said=said, signature=who.keyring.sign(pae(TYPE, encode(said)))))
 
 
+def read_report(raw: bytes) -> SignedReport:
+    """Return what a report's bytes say, unchecked.
+
+    Raises:
+        BadInput: it is no report.
+
+    """
+    return decode(raw, SignedReport, where=_WHERE, canonical=False)
+
+
 def replay_report(raw: bytes, trust: Trust | None = None, *, suspect: Path | None = None) -> Replayed:
     """Make a report's verdict again, and check what it says against the log that is trusted.
 
@@ -119,7 +129,7 @@ def replay_report(raw: bytes, trust: Trust | None = None, *, suspect: Path | Non
         BadInput: it is no report, or was made with another null bank.
 
     """
-    signed = decode(raw, SignedReport, where=_WHERE, canonical=False)
+    signed = read_report(raw)
     said = signed.said
     try:
         said.tracer.keys.verify(signed.signature, pae(TYPE, encode(said)), where=_WHERE)

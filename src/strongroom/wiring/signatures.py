@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from strongroom.access.identity import Identity
 from strongroom.access.policy import Question
 from strongroom.core.canonical import Record, decode, encode
-from strongroom.core.errors import RecordAltered
+from strongroom.core.errors import RecordAltered, RefusedError
 from strongroom.core.secrets import Secret
 from strongroom.custody.housekeys import LINEAGE_MASTER
 from strongroom.custody.marked import ReaderTensors
@@ -94,6 +94,18 @@ class Signatures:
     def _cipher(self, checkpoint: str) -> AESGCM:
         key: Secret = derive(self.master, "signature", checkpoint)
         return AESGCM(key.reveal())
+
+
+def keep_signature(home: Home, who: Identity, record: Registered, *, progress: Progress | None = None) -> bool:
+    """Make the signature of a checkpoint that was just sealed; return whether there is one now.
+
+    Without the right to it there is none: it is made when somebody who may traces a suspect.
+    """
+    try:
+        Signatures(home, who).of(record, progress=progress)
+    except RefusedError:
+        return False
+    return True
 
 
 @contextmanager
