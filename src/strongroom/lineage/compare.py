@@ -9,8 +9,9 @@ the unrelated models of the null bank to be compared with.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -35,11 +36,11 @@ class Test(Record, frozen=True):
     """One test's outcome, with all that its p-value is made of."""
 
     method: Method
-    effect: float  # share of coordinates, or of sampled units, that fit
-    hits: int = 0
-    of: int = 0
-    permutations: int = 1
-    choices: float = 0.0
+    effect: Annotated[float, msgspec.Meta(ge=0, le=1)]  # share of coordinates, or of sampled units, that fit
+    hits: Annotated[int, msgspec.Meta(ge=0, le=1 << 24)] = 0
+    of: Annotated[int, msgspec.Meta(ge=0, le=1 << 24)] = 0
+    permutations: Annotated[int, msgspec.Meta(ge=1, le=1 << 12)] = 1
+    choices: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 0.0  # log10 of how many maps of layers were tried
 
     @property
     def log10_p(self) -> float:

@@ -125,7 +125,11 @@ def trace(
     glimpse = Glimpse(case.model, tensor_digests(suspect))
     alike = [likeness(one.signature, glimpse) for one in registry.checkpoints]
     with ExitStack() as stack:
-        candidates = [_compared(case, registry.checkpoints[at], stack) for at in worth_opening(alike)]
+        chosen = [registry.checkpoints[at] for at in worth_opening(alike)]
+        candidates: list[_Candidate] = []
+        for number, known in enumerate(chosen, 1):
+            case.watch(f"comparing with {known.name} ({number} of {len(chosen)})")
+            candidates.append(_compared(case, known, stack))
         candidates.sort(key=lambda one: (_ORDER[one.judgement.related], one.judgement.log10_p, -one.judgement.effect))
         relatives = [_look_closer(case, one) for one in candidates[:_ALIGNED] if one.judgement.related == "yes"]
         best = min(relatives, key=lambda one: (not one.marked, one.distance), default=None)
@@ -141,7 +145,6 @@ def trace(
 
 
 def _compared(case: _Case, known: Known, stack: ExitStack) -> _Candidate:
-    case.watch(f"comparing with {known.name}")
     model = stack.enter_context(known.open())
     found = compare(model, case.model)
     return _Candidate(known, model, found, judge(found.tests, case.registry.bank, tried=len(case.registry.checkpoints)))
