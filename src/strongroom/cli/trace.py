@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -12,7 +12,7 @@ import click
 
 from strongroom.cli.frame import Call, Group, Json, Place, common, moment, table
 from strongroom.cli.ledger import read_vkey
-from strongroom.cli.trace_page import page
+from strongroom.cli.trace_page import render
 from strongroom.cli.trace_words import document, made_again, words
 from strongroom.core.errors import AlreadyExists, BadInput, InputTooLarge
 from strongroom.lineage.traced import conclude
@@ -53,7 +53,7 @@ def trace(call: Call, path: Path, *, report: Path | None, disclose: bool) -> Non
     place, vkey = report or _place(call, found.suspect), call.home.ledger.vkey
     replayed = replay_report(raw, Trust(vkey))
     _write(place, raw)
-    _write(place.with_suffix(".html"), page(replayed, vkey=vkey, report=place.name).encode())
+    _write(place.with_suffix(".html"), render(replayed, vkey=vkey, report=place.name).encode())
     told = conclude(found.evidence)
     call.emit(document(told) | {"report": str(place)}, f"{words(told)}\n  report: {place}, {place.stem}.html")
 
@@ -120,7 +120,7 @@ def replay(call: Call, file: Path, **given: Unpack[_Given]) -> None:
     call.emit(*_replayed(replay_report(_read(file), trust, files=files)))
 
 
-def _replayed(found: Replayed) -> tuple[dict[str, Json], str]:
+def _replayed(found: Replayed) -> tuple[Mapping[str, Json], str]:
     """Return a replay as JSON, and in words."""
     said, looked = found.said, found.looked
     entries: list[Json] = [

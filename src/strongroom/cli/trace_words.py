@@ -22,7 +22,8 @@ def document(found: Trace) -> dict[str, Json]:
             cast("Json", msgspec.to_builtins(one)) | {"log10_p": one.log10_p}  # type: ignore[operator]
             for one in found.lineage.tests
         ]
-    return whole | {"limits": [*limits(found)]}
+    whole["limits"] = [*limits(found)]
+    return whole
 
 
 def words(found: Trace) -> str:

@@ -34,8 +34,8 @@ ASSUMPTIONS: Final = {
 _WEIGHTS: Final = (
     "It says which weights a file was made from: not who made it, and not whether they were allowed to.",
     "Distillation leaves nothing in weights: no_match does not show that nothing was taken.",
-    "Only checkpoints that are registered were compared, and the steps of the derivation are the simplest account of "
-    "what was measured: no p-value stands behind them.",
+    "Only registered checkpoints were compared.",
+    "The steps of the derivation are the simplest account of what was measured: no p-value stands behind them.",
 )
 _START: Final = (
     "Two models with one start can't be told from a model and its derivative unless that start is a registered public "

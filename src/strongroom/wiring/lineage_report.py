@@ -195,7 +195,7 @@ def _check_proofs(said: LineageReport, trace: Trace, trust: Trust) -> tuple[Entr
         return (traced,)
     sealed = verify_bundle(said.sealed.encode(), trust.vkey, witnesses=trust.witnesses)
     event, detail = sealed.event, sealed.event.detail
-    there = (event.action, event.object, event.outcome, detail.get("version"), detail.get("manifest"))
+    there = (event.action, event.object, event.outcome, detail.get("version"), detail.get("digest"))
     if there != (SEALED, f"checkpoint:{one.name}", "done", one.version, one.manifest) or sealed.index >= traced.index:
         raise ProofInvalid("the ledger's entry is not of the checkpoint's sealing", where=_WHERE)
     return traced, sealed
@@ -281,7 +281,9 @@ def _notes(said: LineageReport, looked: Looked) -> tuple[str, ...]:
         )
     told = said.figures.evidence
     if told.ancestor is not None or told.derivation:
-        notes.append("So are the slopes on the public base, and the steps of the derivation: they were not taken again.")
+        notes.append(
+            "So are the slopes on the public base, and the steps of the derivation: they were not taken again."
+        )
     if not looked.ledger:
         notes.append(
             "No log was trusted (--vkey), so nothing shows that these figures are older than this file, or that "
