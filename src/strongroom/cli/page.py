@@ -47,12 +47,13 @@ def section(heading: str, note: str, body: str) -> str:
     return f"<section>\n<h2>{escape(heading)}</h2>\n<p class='note'>{escape(note)}</p>\n{body}\n</section>"
 
 
-def table(heads: Sequence[str], rows: Sequence[str], *, caption: str = "") -> str:
+def table(heads: Sequence[str], rows: Sequence[str], *, caption: str = "", dense: bool = False) -> str:
     """Return a table that scrolls sideways by itself where the page is narrow; `rows` are HTML already."""
     named = f"<caption>{escape(caption)}</caption>\n" if caption else ""
     head = "".join(f"<th scope='col'>{escape(one)}</th>" for one in heads)
     body = "\n".join(rows) or f"<tr><td colspan='{len(heads)}'>Nothing.</td></tr>"
-    whole = f"<table>\n{named}<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+    looks = " class='dense'" if dense else ""
+    whole = f"<table{looks}>\n{named}<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
     return f"<div class='wide' tabindex='0'>{whole}</div>"
 
 

@@ -37,6 +37,7 @@ thead th { border-top: 0; padding-top: 0; color: var(--soft); font-size: 12px; f
   }
 tbody th { font-weight: 600; }
 caption { padding: 0 0 10px; color: var(--soft); font-size: 13px; text-align: left; }
+.dense th, .dense td { padding-top: 3px; padding-bottom: 3px; }
 ul { margin: 0; padding-left: 20px; } li { margin: 4px 0; }
 h3 { margin: 20px 0 6px; font-size: 15px; }
 svg { display: block; width: 100%; max-width: 760px; height: auto; margin: 4px 0 18px;

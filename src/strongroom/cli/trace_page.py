@@ -134,7 +134,7 @@ def _numbers(trace: Trace, tested: LineageFound | None) -> str:
 def _lineage_rows(one: LineageFound) -> list[str]:
     exact = one.p_kind == "exact"
     tests = f"{len(EXACT)} exact tests" if exact else f"{len(MATCHINGS)} matchings"
-    corrected = f"{tests}, {one.tried} checkpoints" + (", the choice of layers" if exact else "")
+    corrected = f"{tests}, {_count(one.tried, 'checkpoint')}" + (", the choice of layers" if exact else "")
     rows = [
         row("It is related to the checkpoint", chance(one.log10_p), one.p_kind, one.method, corrected, one.assumption)
     ]
@@ -144,10 +144,14 @@ def _lineage_rows(one: LineageFound) -> list[str]:
     return rows
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what if number == 1 else what.removesuffix('y') + ('ies' if what.endswith('y') else 's')}"
+
+
 def _mark_rows(one: RecipientFound) -> list[str]:
     if not one.candidates:
         return []
-    mark, copies = ASSUMPTIONS["mark"], f"{one.tried} copies ever issued, rounds of looking, readings"
+    mark, copies = ASSUMPTIONS["mark"], f"{_count(one.tried, 'copy')} ever issued, rounds of looking, readings"
     rows = [
         row(
             "It carries the checkpoint's mark",
@@ -211,7 +215,7 @@ def _layers(found: LineageFound) -> str:
     left_out = sorted(set(ours) - {other for other, _ in homes.values()})
     words = f"The checkpoint's layers that are nowhere in it: {', '.join(map(str, left_out)) or 'none'}."
     heads = ["Layer of the suspect", "Layer of the checkpoint", "Of its sampled units"]
-    return drawing.layer_map(found) + table(heads, rows, caption=words)
+    return drawing.layer_map(found) + table(heads, rows, caption=words, dense=True)
 
 
 def _recipient(one: RecipientFound, found: Replayed) -> str:

@@ -222,7 +222,8 @@ def _check_marks(said: LineageReport, trust: Trust | None) -> bool | None:
     near = len(figures) == len(made) and all(map(_near, figures, made))
     about = {str(one.title) for one in deeds.values()} == {said.figures.evidence.checkpoint}
     by = (marks.suspect, marks.accuser) == (said.figures.suspect, said.tracer)
-    bound = said.figures.commitments == tuple(deeds[copy].mark.commitment for copy in named_copies(told))
+    committed = {copy: one.mark.commitment for copy, one in deeds.items()}
+    bound = list(said.figures.commitments) == [committed.get(copy) for copy in named_copies(told)]
     if not (same and near and about and by and bound):
         raise ProofInvalid("the evidence of the marks does not say what the report says", where=_WHERE)
     return True
