@@ -43,8 +43,8 @@ def trace(call: Call, path: Path, *, report: Path | None, disclose: bool) -> Non
     PATH is safetensors, GGUF, a PyTorch file (nothing in it is run), a folder of them, a LoRA adapter, or a part of
     any. The verdict is match, no_match, common_ancestor or inconclusive.
     """
-    if report is not None and (report.exists() or report.with_suffix(".html").exists()):
-        raise AlreadyExists("something stands there", where=str(report))
+    if report is not None:
+        _check_place(report)
     who = call.identity()
     with _watched(call) as watch:
         found = trace_file(call.home, who, path, watch=watch)
@@ -167,6 +167,23 @@ def _place(call: Call, digest: str) -> Path:
         if not place.exists():
             return place
     raise AlreadyExists("10,000 reports of this suspect are there", where=str(folder))
+
+
+def _check_place(report: Path) -> None:
+    """Return if a report can go there: nobody traces for minutes, and then has nowhere to put it.
+
+    Raises:
+        AlreadyExists: something stands there, or where the page goes.
+        BadInput: there is no such folder, or the page would be the report.
+
+    """
+    beside = report.with_suffix(".html")
+    if beside == report:
+        raise BadInput("the page goes into the .html beside it: name it otherwise", where=str(report))
+    if report.exists() or beside.exists():
+        raise AlreadyExists("something stands there", where=str(report if report.exists() else beside))
+    if not report.parent.is_dir():
+        raise BadInput("there is no such folder", where=str(report.parent))
 
 
 def _write(file: Path, raw: bytes) -> None:
