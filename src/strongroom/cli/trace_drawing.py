@@ -84,13 +84,16 @@ def scores(found: RecipientFound) -> str:
     edge = place(0, math.log10(NAMED))[1]
     body.append(f"<path class='limit' d='M80 {edge:.1f}H{_WIDTH - 20}'/>")
     body.append(_text((_WIDTH - 20, edge - 6), "below this line somebody is named: 10^-6", "limit-said", anchor="end"))
+    said = math.inf  # how far down the last name stands: names that would touch move up
     for at, log10_p in enumerate(shown):
         x, y = place(at, log10_p)
         kind, size = ("named", 6) if at in named else ("dot", 4 if len(shown) <= 60 else 2)  # noqa: PLR2004 - room
         body.append(f"<circle class='{kind}' cx='{x:.1f}' cy='{y:.1f}' r='{size}'/>")
         if at in named:
-            body.append(_text((x + 11, y + 4), f"{named[at][0]}: 10^{log10_p:.0f}", "named-said"))
-    body.append(_text((90, _TALL + 62), f"{len(shown)} of {found.candidates} candidates, the best fit first", "said"))
+            said = min(y + 4, said - 15)
+            body.append(_text((x + 11, said), f"{named[at][0]}: 10^{log10_p:.0f}", "named-said"))
+    under = f"{len(shown)} of {found.candidates} candidates, the best fit first; log10 p by its square root"
+    body.append(_text((90, _TALL + 62), under, ""))
     told = f"log10 of the p-value of {len(shown)} candidates; {len(named)} lie below the line of 10^-6."
     return _svg("scores", "Scores of the recipients", told, body=body, height=_TALL + 76)
 
