@@ -19,7 +19,7 @@ from strongroom.lineage.findings import Finding
 from strongroom.lineage.layers import LayerMatch
 from strongroom.lineage.recheck import needs_bank, recheck, sizes
 from strongroom.lineage.residual import coordinates
-from strongroom.lineage.traced import Evidence, Histogram, LineageFound, RecipientFound, conclude, limits
+from strongroom.lineage.traced import ColluderFound, Evidence, Histogram, LineageFound, RecipientFound, conclude, limits
 from strongroom.lineage.verdict import judge
 
 replace = msgspec.structs.replace
@@ -174,6 +174,8 @@ NAMED = RecipientFound(
         {"name": None},
         {"copy": None},
         {"log10_p": -3.0},
+        {"log10_p": -400.0},
+        {"checkpoint_log10_p": -56.0},
         {"scores": (-0.5, 0.0, 0.0)},
         {"scores": (0.0, -0.5, -40.0)},
         {"scores": (-40.0,)},
@@ -191,6 +193,23 @@ def test_nobody_is_named_by_scores_that_name_nobody(changes: dict[str, object]) 
     recheck(replace(seen, recipient=NAMED), BANK)
     bad = msgspec.convert(msgspec.to_builtins(NAMED) | changes, RecipientFound)
     refused(replace(seen, recipient=bad))
+
+
+def test_colluders_are_named_by_their_scores() -> None:
+    seen = evidence(COORDINATES, ordered(400))
+    several = tuple(ColluderFound(name=name, copy=name, log10_p=p) for name, p in (("north", -40.0), ("east", -7.0)))
+    reason = "The file was made from 2 copies together: of north, east."
+    good = replace(NAMED, copy="north", colluders=several, reason=reason)
+    recheck(replace(seen, recipient=good), BANK)
+    for bad in (
+        replace(good, colluders=several[::-1]),
+        replace(good, colluders=(several[0], replace(several[1], log10_p=-5.0))),
+        replace(good, colluders=(several[0], replace(several[1], copy="north"))),
+        replace(good, colluders=(several[0], replace(several[1], name="west"))),
+        replace(good, scores=(-39.0, -0.5, 0.0)),
+        replace(good, candidates=1, scores=(-40.0,)),
+    ):
+        refused(replace(seen, recipient=bad))
 
 
 def test_what_a_verdict_does_not_show_follows_from_it() -> None:

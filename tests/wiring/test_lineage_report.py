@@ -106,7 +106,7 @@ def test_a_stranger_makes_the_verdict_again(case: Case) -> None:
     assert [one.event.action for one in found.entries] == ["lineage.trace", "custody.sealed"]
     assert found.entries[1].event.object == "checkpoint:chat:v1"
     assert [one.kind for one in found.trace.derivation] == ["layers_changed"]
-    assert len(found.notes) == 1  # the steps of the derivation
+    assert len(found.notes) == 2  # the steps of the derivation, and whose key it is
     alone = replay_report(case.report)
     assert alone.trace == found.trace
     assert (alone.looked.ledger, alone.looked.marks, alone.looked.suspect, alone.looked.tests) == (False,) * 4
@@ -173,6 +173,8 @@ IMPOSSIBLE: dict[str, Change] = {
     "innocent scores": lambda one: RECIPIENT(one).update(scores=[-1, 0]),
     "fewer tried": lambda one: RECIPIENT(one).update(tried=1),
     "no match": lambda one: RECIPIENT(one).update(verdict="no_match"),
+    "surer": lambda one: RECIPIENT(one).update(log10_p=-500.0),
+    "surer of the mark": lambda one: RECIPIENT(one).update(checkpoint_log10_p=-500.0),
     "a base": lambda one: at("evidence")(one).update(
         ancestor={
             "base": "b",
@@ -204,8 +206,7 @@ POSSIBLE: dict[str, Change] = {
     "weights": lambda one: at("checkpoint")(one).update(weights="0" * 64),
     "commitment": lambda one: one["figures"].update(commitments=["0" * 64]),
     "bank": lambda one: one["figures"].update(bank="0" * 64),
-    "surer": lambda one: RECIPIENT(one).update(log10_p=-500.0),
-    "surer of the mark": lambda one: RECIPIENT(one).update(checkpoint_log10_p=-500.0),
+    "a little surer of the mark": lambda one: RECIPIENT(one).update(checkpoint_log10_p=-55.5),
     "somebody else": lambda one: RECIPIENT(one).update(
         name="north", reason="The file was made from the copy of north."
     ),

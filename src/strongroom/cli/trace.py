@@ -97,6 +97,7 @@ class _Given(TypedDict):
 
     vkey: str | None
     issuer: str | None
+    witness: tuple[str, ...]
     suspect: Path | None
     against: Path | None
 
@@ -105,6 +106,7 @@ class _Given(TypedDict):
 @click.argument("file", metavar="REPORT", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--vkey", help="The log's verifier key, or a file that holds it: then the ledger's proofs are checked.")
 @click.option("--issuer", metavar="FINGERPRINT", help="Whose deeds of copies alone count: 64 hexadecimal digits.")
+@click.option("--witness", multiple=True, metavar="VKEY", help="A witness that must have cosigned. May be given again.")
 @click.option("--suspect", type=_PATH, help="The file that was traced: its digest is compared.")
 @click.option("--against", type=_PATH, help="The checkpoint's own files: with --suspect, the tests are made again.")
 @common
@@ -116,7 +118,7 @@ def replay(call: Call, file: Path, **given: Unpack[_Given]) -> None:
     vkey, files = given["vkey"], Files(given["suspect"], given["against"])
     if files.against is not None and files.suspect is None:
         raise BadInput("the tests take both files: give --suspect too", where="--against")
-    trust = None if vkey is None else Trust(read_vkey(vkey), issuer=given["issuer"])
+    trust = None if vkey is None else Trust(read_vkey(vkey), given["witness"], given["issuer"])
     call.emit(*_replayed(replay_report(_read(file), trust, files=files)))
 
 

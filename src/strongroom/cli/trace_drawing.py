@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from html import escape
 from typing import Final
 
+from strongroom.cli.page import safe
 from strongroom.lineage.decode import NAMED
 from strongroom.lineage.recheck import sizes
 from strongroom.lineage.traced import Histogram, LineageFound, RecipientFound
@@ -149,12 +149,12 @@ def _layer(x: float, y: float, number: int, *, step: int, kind: str) -> str:
 def _text(at: tuple[float, float], text: str, kind: str, *, anchor: str = "start") -> str:
     if not text:
         return ""
-    return f"<text class='{kind}' x='{at[0]:.1f}' y='{at[1]:.1f}' text-anchor='{anchor}'>{escape(text)}</text>"
+    return f"<text class='{kind}' x='{at[0]:.1f}' y='{at[1]:.1f}' text-anchor='{anchor}'>{safe(text)}</text>"
 
 
 def _svg(name: str, title: str, told: str, *, body: Sequence[str], height: float) -> str:
     return (
         f"<svg role='img' viewBox='0 0 {_WIDTH} {height:.0f}' aria-labelledby='{name}-title {name}-told'>"
-        f"<title id='{name}-title'>{escape(title)}</title><desc id='{name}-told'>{escape(told)}</desc>"
+        f"<title id='{name}-title'>{safe(title)}</title><desc id='{name}-told'>{safe(told)}</desc>"
         f"{''.join(body)}</svg>"
     )

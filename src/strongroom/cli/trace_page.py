@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from html import escape
 from typing import Final
 
 from strongroom.cli import trace_drawing as drawing
-from strongroom.cli.frame import moment, plain
-from strongroom.cli.page import header, items, page, pairs, row, section, table
+from strongroom.cli.frame import moment
+from strongroom.cli.page import header, items, page, pairs, row, safe, section, table
 from strongroom.cli.trace_words import chance
 from strongroom.lineage.bank import null_bank
 from strongroom.lineage.compare import EXACT, Test
@@ -61,23 +60,24 @@ def render(found: Replayed, *, vkey: str, report: str) -> str:
             _record(found, vkey=vkey, report=report),
         )
     )
-    return page(escape(_title(found)), "\n".join(parts))
+    return page(safe(_title(found)), "\n".join(parts))
 
 
 def sentence(found: Replayed) -> str:
     """Return the verdict in one sentence."""
-    trace, file = found.trace, plain(found.said.file)
+    trace, file = found.trace, found.said.file
     base = trace.ancestor.base if trace.ancestor else "a public base"
-    return {
+    said = {
         "match": f"{file} was made from {trace.checkpoint}{_whose(trace.recipient)}.",
         "no_match": f"{file} was made from none of the registered checkpoints, as far as weights can tell.",
         "common_ancestor": f"{file} and {trace.checkpoint} both come from {base}; it was not made from ours.",
         "inconclusive": f"Whether {file} was made from a registered checkpoint can't be told.",
-    }[trace.verdict]
+    }
+    return said[trace.verdict]
 
 
 def _title(found: Replayed) -> str:
-    return f"Where {plain(found.said.file)} comes from"
+    return f"Where {found.said.file} comes from"
 
 
 def _whose(one: RecipientFound) -> str:
@@ -101,8 +101,8 @@ def _head(found: Replayed) -> str:
     if recipient.candidates:
         tallies["copies compared"] = ("none", str(recipient.candidates))
     said = (
-        f"<p class='sentence'>{escape(sentence(found))}</p>\n"
-        f"<p class='verdict'>{escape(trace.reason)} <span class='made'>{escape(moment(found.said.made))}</span></p>"
+        f"<p class='sentence'>{safe(sentence(found))}</p>\n"
+        f"<p class='verdict'>{safe(trace.reason)} <span class='made'>{safe(moment(found.said.made))}</span></p>"
     )
     return header(_title(found), said, tallies)
 
@@ -186,9 +186,8 @@ def _tests(found: LineageFound) -> str:
             )
         )
     heads = ["Test", "Name", "Effect", "Hits", "p alone", "p corrected", "Kind", "It found"]
-    return table(
-        heads, rows, caption=f"{len(found.tests)} tests; a test is left out once an earlier one found half of all units"
-    )
+    caption = f"{len(found.tests)} tests; none is made any more once one of them found half of all units"
+    return table(heads, rows, caption=caption)
 
 
 def _own(one: Test) -> float:
@@ -220,7 +219,7 @@ def _layers(found: LineageFound) -> str:
 
 def _recipient(one: RecipientFound, found: Replayed) -> str:
     if not one.candidates:
-        return "<p>No marks were read.</p>"
+        return ""
     named = list(
         zip(
             [(each.name, each.copy, each.log10_p) for each in one.colluders]
@@ -265,7 +264,7 @@ def _base(trace: Trace) -> str:
         ),
         row("Tensors", one.tensors, "in which both changes could be compared"),
     ]
-    return f"<p>{escape(words)}</p>" + table(["Figure", "Value", "Means"], rows, caption=f"Differences from {one.base}")
+    return f"<p>{safe(words)}</p>" + table(["Figure", "Value", "Means"], rows, caption=f"Differences from {one.base}")
 
 
 def _derivation(found: Replayed) -> str:
@@ -275,13 +274,13 @@ def _derivation(found: Replayed) -> str:
     if drawn is None:
         return body
     note = f"Bars: the differences of {sum(drawn.counts):,} weights. Line: a Gaussian of the same spread."
-    return f"{body}<h3>The differences</h3><p class='note'>{escape(note)}</p>{drawing.histogram(drawn)}"
+    return f"{body}<h3>The differences</h3><p class='note'>{safe(note)}</p>{drawing.histogram(drawn)}"
 
 
 def _record(found: Replayed, *, vkey: str, report: str) -> str:
     said, figures = found.said, found.said.figures
     some = [
-        ("suspect", plain(said.file)),
+        ("suspect", said.file),
         ("its SHA-256", figures.suspect),
         ("traced by", said.tracer.name),
         ("who signs with the key", said.tracer.keys.fingerprint()),
@@ -299,9 +298,9 @@ def _record(found: Replayed, *, vkey: str, report: str) -> str:
         rows,
         caption="Of the ledger; their proofs are in the report",
     )
-    words = ["strongroom", "lineage", "replay", report, "--vkey", vkey, "--suspect", plain(said.file)]
+    words = ["strongroom", "lineage", "replay", report, "--vkey", vkey, "--suspect", said.file]
     note = "Anybody can, offline; with the checkpoint's own files (--against) the tests themselves are made again."
     return (
         f"{pairs(some)}<h3>Ledger</h3>{entries}<h3>To make the verdict again</h3><p class='note'>{note}</p>"
-        f"<pre tabindex='0'>{escape(shlex.join(words))}</pre>"
+        f"<pre tabindex='0'>{safe(shlex.join(words))}</pre>"
     )

@@ -12,6 +12,7 @@ from typing import Final
 from strongroom.core.errors import ProofInvalid
 from strongroom.lineage.ancestry import rejudged
 from strongroom.lineage.bank import Bank
+from strongroom.lineage.codes import COMMON
 from strongroom.lineage.compare import EXACT, Test
 from strongroom.lineage.decode import DOUBT, NAMED, made_from
 from strongroom.lineage.descent import FEW
@@ -22,6 +23,7 @@ from strongroom.lineage.verdict import EXACT_LIMIT, judge
 WHERE: Final = "report"
 _NEAR: Final = 1e-6
 _ROUNDED: Final = 6e-4  # scores are kept to three decimals, fractions of layers to four
+_SUREST: Final = -COMMON / 2 / math.log(10) - _NEAR  # Hoeffding's bound, where every segment fits
 _SAID: Final = ("method", "p_kind", "log10_p", "effect", "log10_tail", "pairs", "largest")
 
 
@@ -119,6 +121,7 @@ def _check_recipient(one: RecipientFound) -> None:
     least, doubt = math.log10(NAMED), math.log10(DOUBT)
     scored = one.candidates == len(one.scores) > 0 and one.tried >= one.candidates
     _require(scored and list(one.scores) == sorted(one.scores), "not every candidate has a score")
+    _require(one.checkpoint_log10_p >= _SUREST, "the checkpoint's code can't be so sure")
     if one.verdict == "match":
         _require(one.scores[0] <= least + _ROUNDED and _names(one), "nobody can be named by such scores")
         return
@@ -132,13 +135,16 @@ def _names(one: RecipientFound) -> bool:
     """Whether those who are named are, each by a p-value that suffices."""
     least, several = math.log10(NAMED), one.colluders
     first = (one.name, one.copy, one.log10_p)
+    best = one.scores[0]  # of the first round, in which the surest of those is named that are named at once
     if not several:
-        return None not in first and one.log10_p <= least and one.reason == made_from([str(one.name)])
+        alone = None not in first and one.log10_p <= least and one.reason == made_from([str(one.name)])
+        return alone and abs(one.log10_p - best) <= _ROUNDED
     told = [(each.name, each.copy, each.log10_p) for each in several]
     ordered = [each.log10_p for each in several] == sorted(each.log10_p for each in several)
     distinct = 1 < len({each.copy for each in several}) == len(several) <= one.candidates
     named = one.reason == made_from([each.name for each in several])
-    return told[0] == first and ordered and distinct and named and several[-1].log10_p <= least
+    scored = any(abs(each.log10_p - best) <= _ROUNDED for each in several)
+    return told[0] == first and ordered and distinct and named and scored and several[-1].log10_p <= least
 
 
 def _near(one: float, other: float) -> bool:

@@ -73,7 +73,7 @@ class RecipientFound(Record, frozen=True):
     checkpoint_log10_p: Log10 = 0.0  # exact, of the mark that all copies of the checkpoint share
     scores: Annotated[tuple[Log10, ...], msgspec.Meta(max_length=1 << 20)] = ()  # log10 p of every candidate, smallest
     # first, nobody being named yet: how far the named stand out
-    reason: _Words = "No copy of it was ever issued."
+    reason: _Words = "No marks were read: nothing related was found that copies were issued of."
 
 
 class LineageFound(Record, frozen=True):

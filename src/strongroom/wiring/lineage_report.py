@@ -290,6 +290,10 @@ def _notes(said: LineageReport, looked: Looked) -> tuple[str, ...]:
             "No log was trusted (--vkey), so nothing shows that these figures are older than this file, or that "
             f"{said.tracer.name} has this key: anybody could have written them."
         )
+    else:
+        notes.append(
+            f"That the key is {said.tracer.name}'s is the log's word: compare the fingerprint with one from elsewhere."
+        )
     if looked.marks is False:
         rests = told.recipient.verdict == "match" and said.marks is not None
         why = "that takes a log that is trusted (--vkey)" if rests else "the codes of the copies are not shown in it"
