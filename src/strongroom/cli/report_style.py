@@ -35,7 +35,7 @@ th, td { padding: 9px 12px 9px 0; border-top: 1px solid var(--line); text-align:
 th:last-child, td:last-child { padding-right: 0; }
 thead th { border-top: 0; padding-top: 0; color: var(--soft); font-size: 12px; font-weight: 600; white-space: nowrap;
   }
-tbody th { font-weight: 600; } td { overflow-wrap: anywhere; }
+tbody th { font-weight: 600; } td { overflow-wrap: break-word; }
 caption { padding: 0 0 10px; color: var(--soft); font-size: 13px; text-align: left; }
 .dense th, .dense td { padding-top: 3px; padding-bottom: 3px; }
 ul { margin: 0; padding-left: 20px; } li { margin: 4px 0; }

@@ -51,7 +51,10 @@ def render(found: Replayed, *, vkey: str, report: str) -> str:
     parts.append(section("Whose copy", trace.recipient.reason, _recipient(trace.recipient, found)))
     if trace.ancestor is not None:
         parts.append(section("Public base", "What the checkpoint has in common with everybody.", _base(trace)))
-    parts.append(section("How it was made", "From the difference, aligned with the checkpoint.", _derivation(found)))
+    if trace.verdict != "no_match":
+        parts.append(
+            section("How it was made", "From the difference, aligned with the checkpoint.", _derivation(found))
+        )
     parts.append(section("What this does not show", "Read it before anybody is accused.", items(limits(trace))))
     parts.append(
         section(

@@ -283,7 +283,8 @@ def _notes(said: LineageReport, looked: Looked) -> tuple[str, ...]:
     told = said.figures.evidence
     if told.ancestor is not None or told.derivation:
         notes.append(
-            "So are the slopes on the public base, and the steps of the derivation: they were not taken again."
+            "The slopes on a public base and the steps of the derivation are the tracer's word: they were not taken "
+            "again."
         )
     if not looked.ledger:
         notes.append(
