@@ -9,7 +9,7 @@ from strongroom.cli import trace_drawing as drawing
 from strongroom.cli.frame import moment
 from strongroom.cli.page import header, items, page, pairs, row, safe, section, table
 from strongroom.cli.trace_words import chance
-from strongroom.lineage.bank import null_bank
+from strongroom.lineage.bank import calibrated, effects, null_bank
 from strongroom.lineage.compare import EXACT, Test
 from strongroom.lineage.traced import ASSUMPTIONS, LineageFound, RecipientFound, Trace, is_marked, limits
 from strongroom.lineage.verdict import MATCHINGS, judge
@@ -197,8 +197,7 @@ def _own(one: Test) -> float:
     """Return a test's own p-value: a matching has none but its rank, before corrections."""
     if one.method in EXACT:
         return one.log10_p
-    from_bank = judge((one,), null_bank(), tried=1)
-    return min(0.0, from_bank.log10_p)
+    return calibrated(effects(null_bank(), one.method), one.effect).log10_p
 
 
 def _layers(found: LineageFound) -> str:
