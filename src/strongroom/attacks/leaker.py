@@ -10,7 +10,7 @@ from typing import Final
 
 from strongroom.attacks.bench import Bench, copy_name
 from strongroom.engines.fine_tune import Recipe, fine_tune, training_ids
-from strongroom.engines.folder import Folder, write_like
+from strongroom.engines.folder import Folder, make_folder, write_like
 from strongroom.engines.lora import ALL, ATTENTION, Adapter, train_adapter
 from strongroom.engines.texts import source_texts
 
@@ -75,7 +75,7 @@ def adapter_for_copy(work: Path, bench: Bench, name: str, *, progress: Progress)
 def _place(work: Path, bench: Bench, recipe: Recipe | Adapter) -> Path:
     """Return the folder for what is made of this very copy by `recipe`."""
     made_by = hashlib.sha256(repr(recipe).encode()).hexdigest()[:8]
-    return work / "collude" / f"{_dtype(bench)}-{bench.mark(LEAKER).commitment[:16]}-{made_by}"
+    return make_folder(work / "collude" / f"{_dtype(bench)}-{bench.mark(LEAKER).commitment[:16]}-{made_by}")
 
 
 def _dtype(bench: Bench) -> str:

@@ -15,7 +15,7 @@ from typing import Final
 from strongroom.attacks.leaker import Progress
 from strongroom.engines.demo_model import demo_model
 from strongroom.engines.fine_tune import Recipe, fine_tune, training_ids
-from strongroom.engines.folder import Folder
+from strongroom.engines.folder import Folder, make_folder
 from strongroom.engines.reference_host import HEALING, TRAINING_LETTERS, Dithered, reference_base, reference_sibling
 from strongroom.engines.texts import source_texts, training_texts
 
@@ -51,10 +51,9 @@ def sibling(work: Path, name: str, progress: Progress) -> Path:
     tell = partial(progress, f"training the sibling {name}")
     if name == REFERENCE:
         return reference_sibling(work, tell).bfloat16
-    target, how = work / "siblings" / name, SIBLINGS[name]
+    target, how = make_folder(work / "siblings") / name, SIBLINGS[name]
     if not (target / "model.safetensors").is_file():
         source = Dithered(demo_model(work)) if how.as_ours else Folder(reference_base(work))
-        target.parent.mkdir(parents=True, exist_ok=True)
         ids = training_ids(source, letters=TRAINING_LETTERS, texts=how.texts)
         fine_tune(source, ids, target, recipe=how.recipe, progress=tell)
     return target

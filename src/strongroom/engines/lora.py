@@ -1,7 +1,7 @@
 """Low-rank adapters (LoRA, arXiv:2106.09685) on a causal language model's projections: trained, written as PEFT does.
 
-A projection W of shape (out, in) becomes W + alpha / rank · B·A with A of (rank, in), B of (out, rank). Only A and B are
-trained, by the loop of `fine_tune`. The folder is one that the library peft loads; merging takes no library at all.
+A projection W of shape (out, in) becomes W + alpha / rank · B·A with A of (rank, in), B of (out, rank). Only A and B
+are trained, by the loop of `fine_tune`. The folder is one that the library peft loads; merging takes no library at all.
 """
 
 from __future__ import annotations
