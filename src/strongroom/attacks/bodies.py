@@ -99,10 +99,8 @@ class Body:
         if path != _CONFIG:
             return self.beside[path]
         embedding = self.tensors.get(EMBEDDING)
-        document = dict(self.config) | {
-            "num_hidden_layers": self.layers,
-            "tie_word_embeddings": HEAD not in self.keys(),
-        }
+        document = dict(self.config) | {"dtype": "float32", "num_hidden_layers": self.layers}
+        document["tie_word_embeddings"] = HEAD not in self.tensors
         if gate := [values for name, values in self.tensors.items() if GATE in name]:
             document["intermediate_size"] = gate[0].shape[0]
         if embedding is not None:

@@ -112,9 +112,7 @@ def merged(body: Body, _chance: Chance, *, other: Body, share: float) -> Body:
         BadInput: it is of another shape.
 
     """
-    if {name: one.shape for name, one in body.tensors.items()} != {
-        name: one.shape for name, one in other.tensors.items()
-    }:
+    if _shapes(body) != _shapes(other):
         raise BadInput("models of two shapes can't be merged", where="merge")
     both = {name: transforms.merge(one, other.tensors[name], share) for name, one in body.tensors.items()}
     return body.changed(both)
