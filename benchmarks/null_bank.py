@@ -9,7 +9,7 @@ import argparse
 import time
 from pathlib import Path
 
-from strongroom.engines.tiny_models import Tiny, tiny_model, tuned_tiny
+from strongroom.engines.tiny_models import Text, Tiny, tiny_model, tuned_tiny
 
 # Most are of one shape, so that they can be compared in the residual stream's own coordinates as well; half of those
 # read the very same windows in the same order, and differ in the seed of their weights alone: the hardest strangers.

@@ -1,0 +1,74 @@
+"""The residual stream's basis: whether two models share it, and the rotation between them if they don't.
+
+Embeddings of the tokens that both models have are looked at column by column (is coordinate j of one the coordinate j
+of the other?), and as a whole: the orthogonal matrix that turns one's embeddings into the other's (Schönemann 1966).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from strongroom.lineage.exact import fixed_points, log10_p_of_order
+from strongroom.lineage.units import nearest, unit_length
+
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+
+TOKENS: Final = 4096
+_FEW: Final = 64  # tokens: of fewer, columns say nothing
+_EVEN: Final = 0.9  # share of coordinates that are matched alike: then the basis is the same, or a renumbered one
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinates:
+    """How the coordinates of two models' residual streams match, by the embeddings of shared tokens."""
+
+    matched: I64  # (width,) of the source: the suspect's coordinate, or -1
+    hits: int  # coordinates with the same number
+    log10_p: float  # of so many, if the suspect was trained from an initialisation of its own
+
+    @property
+    def same(self) -> bool:
+        """Whether nearly all coordinates are the same."""
+        return len(self.matched) > 0 and self.hits >= _EVEN * len(self.matched)
+
+    @property
+    def renumbered(self) -> bool:
+        """Whether nearly all coordinates have partners, under other numbers."""
+        return not self.same and len(self.matched) > 0 and int((self.matched >= 0).sum()) >= _EVEN * len(self.matched)
+
+
+def coordinates(source: F32, suspect: F32) -> Coordinates:
+    """Compare embeddings of the same tokens, (tokens, width) each.
+
+    Models of different widths, or with too few tokens in common, have no coordinates in common.
+    """
+    if source.shape != suspect.shape or len(source) < _FEW:
+        return Coordinates(np.empty(0, np.int64), 0, 0.0)
+    matched = nearest(np.abs(unit_length(source.T) @ unit_length(suspect.T).T))
+    hits = fixed_points(matched)
+    return Coordinates(matched, hits, log10_p_of_order(hits))
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """The turn of the residual stream: suspect rows = source rows @ `turn` times `scale`."""
+
+    turn: F32  # (width, width), orthogonal
+    scale: float
+    fit: float  # the share of the suspect's embeddings, in energy, that the turned source explains
+
+
+def rotation(source: F32, suspect: F32) -> Rotation:
+    """Return the rotation of the source's embeddings (tokens, width) that comes nearest to the suspect's."""
+    left, _, right = np.linalg.svd(source.T @ suspect)
+    turn = (left @ right).astype(np.float32)
+    turned = source @ turn
+    inner, energy = float((turned * suspect).sum(dtype=np.float64)), float((turned**2).sum(dtype=np.float64))
+    whole = float((suspect**2).sum(dtype=np.float64))
+    scale = inner / energy if energy else 1.0
+    return Rotation(turn, scale, inner * inner / (energy * whole) if energy and whole else 0.0)
