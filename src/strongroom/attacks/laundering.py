@@ -83,7 +83,7 @@ def ternary(body: Body, _chance: Chance) -> Body:
 
 
 def gguf(body: Body, _chance: Chance, *, quantisation: str) -> Body:
-    """Quantise as a GGUF file does, and store it so: the embedding in Q8_0, rows that are no whole blocks in float16."""
+    """Quantise as a GGUF file does, and store it so: the embedding in Q8_0, rows of no whole blocks in float16."""
 
     def rounded(name: str, values: Array) -> Array:
         if values.ndim == 1:
