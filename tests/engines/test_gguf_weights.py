@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,12 @@ def written(make_plain: Callable[..., Path], tmp_path_factory: pytest.TempPathFa
     return target
 
 
+@pytest.fixture
+def opened() -> Iterator[Callable[[Path], GgufTensors]]:
+    with ExitStack() as stack:
+        yield lambda path: stack.enter_context(GgufTensors(path))
+
+
 def read(tensors: GgufTensors, name: str, first: int = 0, count: int | None = None) -> np.ndarray:
     size = int(np.prod(tensors.infos()[name].shape))
     buffer = bytearray(4 * (size - first if count is None else count))
@@ -46,14 +53,16 @@ def read(tensors: GgufTensors, name: str, first: int = 0, count: int | None = No
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("tied", [True, False])
 def test_every_tensor_comes_back_under_its_name(
-    make_plain: Callable[..., Path], tmp_path: Path, codec: str, *, tied: bool
+    make_plain: Callable[..., Path], tmp_path: Path, opened: Callable[[Path], GgufTensors], codec: str, *, tied: bool
 ) -> None:
     source = Folder(make_plain(tied=tied))
     told: list[tuple[int, int]] = []
     write_gguf(make_plain(tied=tied), tmp_path / "x.gguf", codec, progress=lambda *at: told.append(at))
     assert told[-1] == (len(source.keys()), len(source.keys()))
     assert [path.name for path in tmp_path.iterdir()] == ["x.gguf"]
-    tensors = GgufTensors(tmp_path / "x.gguf")
+    tensors = opened(tmp_path / "x.gguf")
+    assert tensors.storage().format == "gguf"
+    assert set(tensors.storage().kinds.values()) == {codec, "Q8_0", "F32"}
     assert set(tensors.infos()) == set(source.keys())
     for name, info in tensors.infos().items():
         true = source.get_tensor(name).float().numpy()
@@ -69,8 +78,8 @@ def test_every_tensor_comes_back_under_its_name(
         assert off.any()
 
 
-def test_any_piece_is_that_piece_of_the_whole(written: Path) -> None:
-    tensors, chance = GgufTensors(written), np.random.default_rng(1)
+def test_any_piece_is_that_piece_of_the_whole(written: Path, opened: Callable[[Path], GgufTensors]) -> None:
+    tensors, chance = opened(written), np.random.default_rng(1)
     for name in tensors.infos():
         whole = read(tensors, name)
         for _ in range(12):
@@ -78,8 +87,8 @@ def test_any_piece_is_that_piece_of_the_whole(written: Path) -> None:
             assert np.array_equal(read(tensors, name, first, stop - first), whole[first:stop])
 
 
-def test_it_is_what_the_gguf_package_reads(written: Path) -> None:
-    theirs, ours = Gguf(written), GgufTensors(written)
+def test_it_is_what_the_gguf_package_reads(written: Path, opened: Callable[[Path], GgufTensors]) -> None:
+    theirs, ours = Gguf(written), opened(written)
     for name in theirs.names():
         key, values = theirs.tensor(name)
         assert np.array_equal(read(ours, key).reshape(values.shape), values)
@@ -140,9 +149,10 @@ def test_an_altered_header_is_read_or_refused(written: Path, place: int, value: 
     path = written.with_name("altered.gguf")
     path.write_bytes(blob)
     try:
-        tensors = GgufTensors(path)
-        for name in tensors.infos():
-            read(tensors, name, 0, 1)
+        with GgufTensors(path) as tensors:
+            tensors.tokens()
+            for name in tensors.infos():
+                read(tensors, name, 0, 1)
     except BadInput:
         pass
 
@@ -224,23 +234,25 @@ def small(tmp_path: Path, kind: int, name: bytes, columns: int = 32, metadata: b
     return tmp_path / "x.gguf"
 
 
-def test_a_type_without_a_decoder_is_refused(tmp_path: Path) -> None:
-    tensors = GgufTensors(small(tmp_path, int(gguf.GGMLQuantizationType.I32), b"blk.0.ffn_up.weight"))
+def test_a_type_without_a_decoder_is_refused(tmp_path: Path, opened: Callable[[Path], GgufTensors]) -> None:
+    tensors = opened(small(tmp_path, int(gguf.GGMLQuantizationType.I32), b"blk.0.ffn_up.weight"))
     with pytest.raises(BadInput):
         read(tensors, "model.layers.0.mlp.up_proj.weight")
 
 
-def test_heads_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+def test_heads_that_do_not_fit_are_refused(tmp_path: Path, opened: Callable[[Path], GgufTensors]) -> None:
     for metadata in (b"", string(b"llama.attention.head_count") + struct.pack("<II", 4, 3)):
-        tensors = GgufTensors(small(tmp_path, 0, b"blk.0.attn_q.weight", metadata=metadata))
+        tensors = opened(small(tmp_path, 0, b"blk.0.attn_q.weight", metadata=metadata))
         with pytest.raises(BadInput):
             read(tensors, "model.layers.0.self_attn.q_proj.weight")
 
 
-def test_what_llama_lacks_is_left_out_and_what_is_not_there_refused(written: Path, tmp_path: Path) -> None:
+def test_what_llama_lacks_is_left_out_and_what_is_not_there_refused(
+    written: Path, tmp_path: Path, opened: Callable[[Path], GgufTensors]
+) -> None:
     with pytest.raises(BadInput):
         GgufTensors(small(tmp_path, 0, b"rope_freqs.weight"))
-    tensors = GgufTensors(written)
+    tensors = opened(written)
     name = next(iter(tensors.infos()))
     for wrong, first in ((name, 10**9), (name, -1), ("absent", 0)):
         with pytest.raises(BadInput):
@@ -249,16 +261,19 @@ def test_what_llama_lacks_is_left_out_and_what_is_not_there_refused(written: Pat
         tensors.read_into(name, 0, memoryview(bytearray(5)))
 
 
-def test_a_file_that_became_shorter_is_noticed(written: Path, tmp_path: Path) -> None:
+def test_a_file_that_became_shorter_or_was_closed_is_noticed(
+    written: Path, tmp_path: Path, opened: Callable[[Path], GgufTensors]
+) -> None:
     path = tmp_path / "x.gguf"
     path.write_bytes(written.read_bytes())
-    tensors = GgufTensors(path)
+    tensors = opened(path)
     path.write_bytes(written.read_bytes()[:5000])
-    with pytest.raises(BadInput):
+    with pytest.raises(BadInput, match="became shorter"):
         read(tensors, list(tensors.infos())[-1])
-    path.unlink()
+    tensors.close()
     with pytest.raises(BadInput):
-        read(tensors, list(tensors.infos())[-1])
+        read(tensors, list(tensors.infos())[0])
+    assert tensors.tokens() is None
 
 
 def test_other_floats_are_decoded() -> None:

@@ -91,3 +91,63 @@ def test_pipes_and_what_is_not_there_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "pipe.safetensors", tmp_path, tmp_path / "absent"):
         with pytest.raises(BadInput):
             SafetensorsFiles(path)
+
+
+def test_a_file_that_is_cut_off_opens_when_asked_for(tmp_path: Path) -> None:
+    whole = shard(tmp_path / "whole", "a", "b", "c").read_bytes()
+    for cut in (1, 15, 16, 17, 31, 47):
+        path = tmp_path / "cut.safetensors"
+        path.write_bytes(whole[:-cut])
+        with pytest.raises(BadInput, match="bytes of data"):
+            SafetensorsFiles(path)
+        with SafetensorsFiles(path, partial=True) as found:
+            there = [name for at, name in enumerate("abc") if 16 * at + 16 <= 48 - cut]
+            assert list(found.infos()) == there
+            assert found.storage().missing == tuple(name for name in "abc" if name not in there)
+            for name in there:
+                buffer = bytearray(16)
+                found.read_into(name, 0, memoryview(buffer))
+                assert np.frombuffer(buffer, "<f4").tolist() == [0, 1, 2, 3]
+            with pytest.raises(BadInput):
+                found.read_into("c", 0, memoryview(bytearray(16)))
+    (tmp_path / "cut.safetensors").write_bytes(whole + b"x")
+    with pytest.raises(BadInput, match="bytes of data"):
+        SafetensorsFiles(tmp_path / "cut.safetensors", partial=True)
+
+
+def test_what_an_index_promises_and_is_not_there_is_missing(tmp_path: Path) -> None:
+    shard(tmp_path / "1.safetensors", "a", "b")
+    shard(tmp_path / "other.safetensors", "z")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "1.safetensors", "c": "2.safetensors", "z": "3.safetensors"}}))
+    for path, missing in ((tmp_path, ("c",)), (tmp_path / "1.safetensors", ("c", "z")), (tmp_path / "other.safetensors", ())):
+        with SafetensorsFiles(path) as found:
+            assert found.storage().missing == missing
+            assert found.storage().kinds == dict.fromkeys(found.infos(), "F32")
+    for broken in ("", "[", "[" * 100_000, '{"weight_map": {"a": 1}}', '{"weight_map": []}', '{":": "' + ":" * (1 << 21) + '"}'):
+        index.write_text(broken)
+        with SafetensorsFiles(tmp_path) as found:
+            assert found.storage().missing == ()
+
+
+def test_a_tokenizer_that_lies_with_it(tmp_path: Path) -> None:
+    path = shard(tmp_path / "1.safetensors", "a")
+    with SafetensorsFiles(path) as found:
+        assert found.tokens() is None
+        (tmp_path / "tokenizer.json").write_text('{"model": {"vocab": {"b": 1, "a": 0}}}')
+        assert found.tokens() == ("a", "b")
+        (tmp_path / "tokenizer.json").unlink()
+        os.mkfifo(tmp_path / "tokenizer.json")
+        assert found.tokens() is None
+
+
+def test_files_are_let_go_of_and_tensors_listed_once(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with SafetensorsFiles(shard(tmp_path / "1.safetensors", "a")) as found:
+        assert found.infos() is found.infos()
+    with pytest.raises(BadInput):
+        found.read_into("a", 0, memoryview(bytearray(16)))
+    (tmp_path / "2.safetensors").write_bytes(b"no weights")
+    with pytest.raises(BadInput):
+        SafetensorsFiles(tmp_path)
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -66,8 +66,8 @@ def header_length(first: bytes, *, total: int, where: str) -> int:
     return length
 
 
-def parse_header(header: bytes, *, total: int, where: str) -> Header:
-    """Read the JSON `header` of a file of `total` bytes.
+def parse_header(header: bytes, *, total: int, where: str, partial: bool = False) -> Header:
+    """Read the JSON `header` of a file of `total` bytes; one that is `partial` may end before its tensors do.
 
     Raises:
         BadInput: it breaks a rule of the format; the message names the tensor.
@@ -84,7 +84,9 @@ def parse_header(header: bytes, *, total: int, where: str) -> Header:
     except msgspec.ValidationError:
         raise BadInput("a header that does not fit safetensors", where=where) from None
     base = LENGTH_BYTES + len(header)
-    _check_offsets(entries, data=total - base, where=where)
+    stop = _check_offsets(entries, where=where)
+    if stop != total - base and not (partial and stop > total - base):
+        raise BadInput(f"{total - base} bytes of data, but the tensors end at {stop}", where=where)
     tensors = {
         name: Tensor(e.dtype, tuple(e.shape), base + e.data_offsets[0], base + e.data_offsets[1])
         for name, e in entries.items()
@@ -114,8 +116,8 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return members
 
 
-def _check_offsets(entries: dict[str, _Entry], *, data: int, where: str) -> None:
-    """Insist that the tensors cover the data without gap or overlap, each of its dtype's size."""
+def _check_offsets(entries: dict[str, _Entry], *, where: str) -> int:
+    """Insist that the tensors cover the data without gap or overlap, each of its dtype's size; return their end."""
     expect = 0
     for name, entry in sorted(entries.items(), key=lambda item: item[1].data_offsets):
         start, stop = entry.data_offsets
@@ -128,8 +130,7 @@ def _check_offsets(entries: dict[str, _Entry], *, data: int, where: str) -> None
         if start != expect:
             raise BadInput("a gap or an overlap before the tensor's data", where=place)
         expect = stop
-    if expect != data:
-        raise BadInput(f"{data} bytes of data, but the tensors end at {expect}", where=where)
+    return expect
 
 
 def _bits(entry: _Entry) -> int | None:

@@ -1,7 +1,8 @@
 """The header of a GGUF file from anywhere, read with every length checked against the file before it is believed.
 
 The gguf package's own reader makes objects of whatever counts a file claims, and never ends on some of them: it is for
-files that are known. Here arrays are passed over, and names and texts of 64 KiB each and 16 MiB together are held
+files that are known. Here arrays are passed over, but for where the tokens stand, and names and texts of 64 KiB each
+and 16 MiB together are held
 (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, little-endian).
 """
 
@@ -9,13 +10,14 @@ from __future__ import annotations
 
 import math
 import os
-import stat
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from strongroom.core.errors import BadInput, MissingExtra
+from strongroom.lineage.files import Opened, open_regular
 
 try:
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
@@ -35,6 +37,7 @@ _COUNT_LIMIT = 1 << 17  # metadata, and tensors
 _TEXTS_LIMIT = 1 << 22  # texts in arrays, all together: the largest vocabularies have a quarter of a million
 _DIMENSIONS = range(1, 5)
 _ALIGNMENTS = {1 << power for power in range(3, 17)}
+_TOKENS = "tokenizer.ggml.tokens"
 
 Scalar = int | float | bool | str
 
@@ -50,32 +53,52 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Texts:
+    """An array of texts: each is its length in eight bytes, and its bytes."""
+
+    start: int
+    size: int  # bytes, lengths and all
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class GgufHeader:
     """What a GGUF file says of itself: metadata that are no arrays, and tensors by llama.cpp's names."""
 
     metadata: dict[str, Scalar]
     tensors: dict[str, Entry]
+    tokens: Texts | None = None  # where the vocabulary stands
 
 
 def read_header(path: Path) -> GgufHeader:
-    """Read the header of the GGUF file `path`.
+    """Read the header of the GGUF file `path`, which must hold all of its tensors.
 
     Raises:
         BadInput: it is no such file, ends early, or claims what can't be.
 
     """
+    opened = open_regular(path)
     try:
-        with open(path, "rb", opener=_without_waiting) as stream:
-            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                raise BadInput("no regular file", where=path.name)
-            return _Walk(stream, path.name).header()
+        header = header_of(opened)
+    finally:
+        os.close(opened.descriptor)
+    if any(one.start + one.size > opened.size for one in header.tensors.values()):
+        raise BadInput("it ends within a tensor", where=path.name)
+    return header
+
+
+def header_of(file: Opened) -> GgufHeader:
+    """Read the header of an open GGUF file, which may end before its tensors do.
+
+    Raises:
+        BadInput: it is no such file, ends within its header, or claims what can't be.
+
+    """
+    try:
+        with open(file.descriptor, "rb", closefd=False) as stream:
+            return _Walk(stream, file.name).header()
     except OSError as error:
-        raise BadInput(f"can't be read: {os.strerror(error.errno or 0)}", where=path.name) from None
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Open `path`, but wait for nobody at a pipe's other end."""
-    return os.open(path, flags | os.O_NONBLOCK)
+        raise BadInput(f"can't be read: {os.strerror(error.errno or 0)}", where=file.name) from None
 
 
 class _Walk:
@@ -86,6 +109,7 @@ class _Walk:
         self._total = os.fstat(stream.fileno()).st_size
         self._texts = 0
         self._held = 0
+        self._tokens: Texts | None = None
 
     def header(self) -> GgufHeader:
         """Return all of it."""
@@ -95,7 +119,7 @@ class _Walk:
         metadata: dict[str, Scalar] = {}
         for _ in range(pairs):
             key = self._text()
-            value = self._value(self._number("<I"))
+            value = self._value(key, self._number("<I"))
             if value is not None:
                 metadata[key] = value
         claims = [(self._text(), self._claim()) for _ in range(tensors)]
@@ -103,10 +127,11 @@ class _Walk:
         if alignment not in _ALIGNMENTS:
             raise self._bad("an alignment that can't be")
         base = -(-self._stream.tell() // int(alignment)) * int(alignment)
-        found = {name: self._placed(claim, base) for name, claim in claims}
+        found = {name: Entry(one.kind, one.shape, base + one.start, one.size) for name, one in claims}
         if len(found) != len(claims):
             raise self._bad("two tensors of one name")
-        return GgufHeader(metadata, found)
+        self._check_overlaps(found)
+        return GgufHeader(metadata, found, self._tokens)
 
     def _claim(self) -> Entry:
         """Return the next tensor, its start not yet counted from the file's."""
@@ -124,13 +149,14 @@ class _Walk:
             raise self._bad("a tensor's shape does not fit its type")
         return Entry(found, shape, start, math.prod(shape) // block * size)
 
-    def _placed(self, claim: Entry, base: int) -> Entry:
-        """Return a tensor with its place in the file, which must be in it."""
-        if base + claim.start + claim.size > self._total:
-            raise self._bad("it ends within a tensor")
-        return Entry(claim.kind, claim.shape, base + claim.start, claim.size)
+    def _check_overlaps(self, found: Mapping[str, Entry]) -> None:
+        stop = 0
+        for one in sorted(found.values(), key=lambda entry: entry.start):
+            if one.start < stop:
+                raise self._bad("tensors that lie over each other")
+            stop = one.start + one.size
 
-    def _value(self, kind: int) -> Scalar | None:
+    def _value(self, key: str, kind: int) -> Scalar | None:
         """Return the next value; None for one that is passed over."""
         if kind in _FIXED:
             return self._scalar(_FIXED[kind])
@@ -138,10 +164,10 @@ class _Walk:
             return self._text(skip=True)
         if kind != _ARRAY:
             raise self._bad(f"metadata of the unknown type {kind}")
-        self._pass_array()
+        self._pass_array(key)
         return None
 
-    def _pass_array(self) -> None:
+    def _pass_array(self, key: str) -> None:
         """Pass over the next array."""
         kind, count = self._number("<I"), self._number("<Q")
         if kind in _FIXED:
@@ -150,8 +176,11 @@ class _Walk:
         self._texts += count
         if kind != _STRING or self._texts > _TEXTS_LIMIT:
             raise self._bad("an array of arrays, or of too many texts")
+        start = self._stream.tell()
         for _ in range(count):
             self._skip(self._number("<Q"))
+        if key == _TOKENS:
+            self._tokens = Texts(start, self._stream.tell() - start, count)
 
     def _text(self, *, skip: bool = False) -> str:
         """Return the next text; with `skip`, an empty one in place of a long one."""

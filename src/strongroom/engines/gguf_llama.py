@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +20,13 @@ except ModuleNotFoundError as missing:
     ) from missing
 
 _CONTROL = 3  # llama.cpp's type of a token that is never text
-_OUTSIDE = {
+OUTSIDE: Final = {
     "token_embd.weight": "model.embed_tokens.weight",
     "output_norm.weight": "model.norm.weight",
     "output.weight": "lm_head.weight",
 }
-_INSIDE = {
+"""Transformers' names, by llama.cpp's, of a Llama's tensors outside its blocks."""
+INSIDE: Final = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
@@ -36,6 +37,7 @@ _INSIDE = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+"""The same for the tensors of a block, without number and ``weight``."""
 
 
 class Gguf:
@@ -98,11 +100,11 @@ def transformers_name(name: str, *, where: str) -> str:
         BadInput: Llama has no such tensor.
 
     """
-    if name in _OUTSIDE:
-        return _OUTSIDE[name]
+    if name in OUTSIDE:
+        return OUTSIDE[name]
     match name.split("."):
-        case ["blk", block, part, "weight"] if part in _INSIDE and block.isdecimal():
-            return f"model.layers.{block}.{_INSIDE[part]}.weight"
+        case ["blk", block, part, "weight"] if part in INSIDE and block.isdecimal():
+            return f"model.layers.{block}.{INSIDE[part]}.weight"
         case _:
             raise BadInput("a tensor that Llama doesn't have", where=f"{where}: {name[:80]}")
 
@@ -114,8 +116,8 @@ def llama_name(name: str, *, where: str) -> str:
         BadInput: Llama has no such tensor.
 
     """
-    outside = {theirs: ours for ours, theirs in _OUTSIDE.items()}
-    inside = {theirs: ours for ours, theirs in _INSIDE.items()}
+    outside = {theirs: ours for ours, theirs in OUTSIDE.items()}
+    inside = {theirs: ours for ours, theirs in INSIDE.items()}
     if name in outside:
         return outside[name]
     match name.split("."):

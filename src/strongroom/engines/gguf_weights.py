@@ -1,24 +1,30 @@
-"""The tensors of a suspect GGUF file of the llama architecture, decoded, for whoever compares weights.
+"""The tensors of a suspect GGUF file, decoded, for whoever compares weights.
 
-Names are transformers'. A tensor that Llama doesn't have (a table of rotations, say) is left out; nothing of the
-tokenizer is looked at. What is asked for is read, row by row: no tensor is held.
+Names are transformers', and so are the values: rows in order, norms as they are stored there. A tensor that has no name
+there (a table of rotations, experts) is left out. What is asked for is read, row by row: no tensor is held.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, cast
+from typing import Final, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from strongroom.core.errors import BadInput, MissingExtra
-from strongroom.engines.gguf_header import Entry, read_header
-from strongroom.engines.gguf_llama import rows_back, transformers_name
+from strongroom.engines.gguf_header import Entry, GgufHeader, Scalar, Texts, header_of
+from strongroom.engines.gguf_llama import rows_back
+from strongroom.engines.gguf_names import interleaves, name_of, raised
+from strongroom.lineage.files import FILES_LIMIT, Opened, entries, fill, open_regular
+from strongroom.lineage.vocabulary import TOKENS_LIMIT, byte_level
 from strongroom.ports.marks import TensorInfo
+from strongroom.ports.suspects import Storage
 
 try:
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize, quantize
@@ -32,7 +38,10 @@ except ModuleNotFoundError as missing:
 Array = npt.NDArray[np.float32]
 
 _ITEM = 4  # bytes of a float32
-_HEADS = {"self_attn.q_proj": "head_count", "self_attn.k_proj": "head_count_kv"}
+_MATRIX = 2
+_HEAD_LIMIT: Final = 1 << 26  # weights of one attention head: where its rows are in disorder, it is decoded as a whole
+_TOKENS_BYTES: Final = 1 << 26
+_PART: Final = re.compile(r"^(.+)-(\d{5})-of-(\d{5})\.gguf$")
 CODECS = {
     "Q8_0": GGMLQuantizationType.Q8_0,
     "Q4_0": GGMLQuantizationType.Q4_0,
@@ -40,32 +49,40 @@ CODECS = {
 }
 
 
-class GgufTensors:
-    """`ports.marks.Tensors` over a GGUF file: all are float32, as they would be computed with."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    file: Opened
+    entry: Entry
+    heads: str | None  # the metadata that says of how many heads its rows are, if llama.cpp interleaved them
+    raised: bool  # by one
 
-    def __init__(self, path: Path) -> None:
-        """Open `path`.
+
+class GgufTensors:
+    """`ports.suspects.Suspect` over a GGUF file or its parts: all are float32, as they would be computed with."""
+
+    def __init__(self, path: Path, *, partial: bool = False) -> None:
+        """Open `path`, or the GGUF file in a folder, or its parts; with `partial`, it may end before its tensors do.
 
         Raises:
-            BadInput: it is no GGUF file, ends early, claims what can't be, or is of another architecture.
+            BadInput: it is no GGUF file, ends early, claims what can't be, or has no tensor that is known.
 
         """
-        header = read_header(path)
-        self._path, self._metadata = path, header.metadata
-        if header.metadata.get("general.architecture") != "llama":
-            raise BadInput("not of the llama architecture", where=path.name)
-        self._entries: dict[str, Entry] = {}
-        for name, entry in header.tensors.items():
-            try:
-                self._entries[transformers_name(name, where=path.name)] = entry
-            except BadInput:
-                continue
-        if not self._entries:
-            raise BadInput("it holds no tensor of Llama", where=path.name)
+        self._where = path.name
+        self._files: list[Opened] = []
+        self._places: dict[str, _Place] = {}
+        self._metadata: dict[str, Scalar] = {}
+        self._missing: list[str] = []
+        self._tokens: tuple[Opened, Texts] | None = None
+        try:
+            self._read_headers(gguf_files(path) if path.is_dir() else [path], partial=partial)
+        except BaseException:
+            self.close()
+            raise
+        self._infos = {name: TensorInfo("F32", place.entry.shape) for name, place in self._places.items()}
 
     def infos(self) -> Mapping[str, TensorInfo]:
         """Return every tensor's dtype, which is ``F32``, and shape, in the file's order."""
-        return {name: TensorInfo("F32", entry.shape) for name, entry in self._entries.items()}
+        return self._infos
 
     def read_into(self, name: str, first: int, buffer: memoryview) -> None:
         """Fill `buffer` with the little-endian float32 elements of `name` from element `first` on (row-major).
@@ -74,22 +91,40 @@ class GgufTensors:
             BadInput: there is no such tensor, it has no such elements, or it is of a type that can't be decoded.
 
         """
-        entry, count = self._entries.get(name), buffer.nbytes // _ITEM
-        if entry is None or first < 0 or buffer.nbytes % _ITEM or first + count > math.prod(entry.shape):
-            raise BadInput("no such tensor, or no such elements", where=f"{self._path.name}: {name[:80]}")
+        place, count = self._places.get(name), buffer.nbytes // _ITEM
+        if place is None or first < 0 or buffer.nbytes % _ITEM or first + count > math.prod(place.entry.shape):
+            raise BadInput("no such tensor, or no such elements", where=f"{self._where}: {name[:80]}")
         if not count:
             return
-        columns, group = entry.shape[-1], self._group(name, entry)
-        start = first // columns // group * group
-        stop = -(-(first + count) // columns // group) * group  # whole rows, and whole heads where rows are in disorder
-        rows = self._rows(entry, start, stop)
+        group = self._group(place)
+        unit = group * place.entry.shape[-1] if group > 1 else GGML_QUANT_SIZES[place.entry.kind][0]
+        start = first // unit * unit
+        stop = -(-(first + count) // unit) * unit  # whole blocks, and whole heads where rows are in disorder
+        values = _elements(place, start, stop)
         if group > 1:
-            rows = rows_back(rows, (stop - start) // group)
-        wanted = rows.reshape(-1)[first - start * columns :][:count]
-        buffer.cast("B")[:] = wanted.astype("<f4", copy=False).tobytes()
+            values = rows_back(values.reshape(-1, place.entry.shape[-1]), (stop - start) // unit).reshape(-1)
+        wanted = values[first - start :][:count]
+        np.frombuffer(buffer, "<f4")[:] = wanted - np.float32(1) if place.raised else wanted
+
+    def tokens(self) -> Sequence[str] | None:
+        """Return its vocabulary."""
+        if self._tokens is None:
+            return None
+        file, texts = self._tokens
+        if texts.size > _TOKENS_BYTES or texts.count > TOKENS_LIMIT:
+            return None
+        return byte_level(_split(file.read(texts.start, texts.size), texts.count))
+
+    def storage(self) -> Storage:
+        """Return the types of its blocks (``Q4_K``), and the tensors that a file that is cut off does not hold."""
+        kinds = {name: place.entry.kind.name for name, place in self._places.items()}
+        return Storage("gguf", kinds, tuple(self._missing))
 
     def close(self) -> None:
-        """Let go of the file, which is opened for each reading."""
+        """Let go of the files."""
+        while self._files:
+            os.close(self._files.pop().descriptor)
+        self._places, self._tokens = {}, None  # another file may have the descriptor's number next
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -99,34 +134,85 @@ class GgufTensors:
         """Close."""
         self.close()
 
-    def _group(self, name: str, entry: Entry) -> int:
+    def _read_headers(self, paths: Sequence[Path], *, partial: bool) -> None:
+        headers: list[tuple[Opened, GgufHeader]] = []
+        for path in paths:
+            opened = open_regular(path)
+            self._files.append(opened)
+            header = header_of(opened)
+            headers.append((opened, header))
+            self._metadata = header.metadata | self._metadata
+            if header.tokens is not None and self._tokens is None:
+                self._tokens = opened, header.tokens
+        for opened, header in headers:
+            self._put(opened, header, partial=partial)
+        if not self._places:
+            raise BadInput("it holds no tensor whose name is known", where=self._where)
+
+    def _put(self, file: Opened, header: GgufHeader, *, partial: bool) -> None:
+        architecture = str(self._metadata.get("general.architecture"))
+        for theirs, entry in header.tensors.items():
+            name = name_of(theirs, architecture)
+            whole = entry.start + entry.size <= file.size
+            if not whole and not partial:
+                raise BadInput("it ends within a tensor", where=file.name)
+            if name is None:
+                continue
+            if name in self._places:
+                raise BadInput(f"tensor {name!r} is in another part as well", where=file.name)
+            if whole:
+                heads = interleaves(theirs, architecture)
+                self._places[name] = _Place(file, entry, heads, raised(theirs, architecture))
+            else:
+                self._missing.append(name)
+
+    def _group(self, place: _Place) -> int:
         """Return how many rows belong together: those of a head, in queries and keys."""
-        part = next((count for proj, count in _HEADS.items() if f".{proj}." in name), None)
-        if part is None:
+        if place.heads is None:
             return 1
-        heads = self._metadata.get(f"llama.attention.{part}")
-        if type(heads) is not int or heads < 1 or len(entry.shape) != 2 or entry.shape[0] % (2 * heads):  # noqa: PLR2004 - rows and columns
-            raise BadInput(f"its {part} does not fit its weights", where=self._path.name)
-        return entry.shape[0] // heads
+        prefix, shape = f"{self._metadata.get('general.architecture')}.attention", place.entry.shape
+        heads = self._metadata.get(f"{prefix}.{place.heads}", self._metadata.get(f"{prefix}.head_count"))
+        if type(heads) is not int or heads < 1 or len(shape) != _MATRIX or shape[0] % (2 * heads):
+            raise BadInput(f"its {place.heads} does not fit its weights", where=self._where)
+        if math.prod(shape) // heads > _HEAD_LIMIT:
+            raise BadInput(f"heads of {math.prod(shape) // heads} weights each", where=self._where)
+        return shape[0] // heads
 
-    def _rows(self, entry: Entry, start: int, stop: int) -> Array:
-        """Return the rows from `start` to before `stop`, (rows, columns)."""
-        block, size = GGML_QUANT_SIZES[entry.kind]
-        row = entry.shape[-1] // block * size
-        raw = self._read(entry.start + start * row, (stop - start) * row)
-        return decode(raw.reshape(stop - start, row), entry.kind, where=self._path.name)
 
-    def _read(self, offset: int, size: int) -> npt.NDArray[np.uint8]:
-        """Return bytes of the file, which may have become shorter since its header was read."""
-        try:
-            with self._path.open("rb") as stream:
-                stream.seek(offset)
-                raw = stream.read(size)
-        except OSError as error:
-            raise BadInput(f"can't be read: {os.strerror(error.errno or 0)}", where=self._path.name) from None
-        if len(raw) != size:
-            raise BadInput("it ends within a tensor", where=self._path.name)
-        return np.frombuffer(raw, dtype=np.uint8)
+def gguf_files(folder: Path) -> list[Path]:
+    """Return the GGUF file in a folder, or the parts of one.
+
+    Raises:
+        BadInput: there is none, or there are several that are no parts of one; the folder can't be listed.
+
+    """
+    found = [one for one in entries(folder) if one.name.endswith(".gguf")]
+    parts = [match.group(1, 3) if (match := _PART.match(one.name)) else (one.name, "") for one in found]
+    if len(set(parts)) != 1 or len(found) > FILES_LIMIT:
+        raise BadInput(f"{len(set(parts))} GGUF models in the folder: name the file", where=str(folder))
+    return found
+
+
+def _elements(place: _Place, start: int, stop: int) -> Array:
+    """Return the elements from `start` to before `stop`, which are whole blocks."""
+    entry = place.entry
+    block, size = GGML_QUANT_SIZES[entry.kind]
+    raw = np.empty((stop - start) // block * size, np.uint8)
+    fill(place.file.descriptor, raw.data, entry.start + start // block * size, where=place.file.name)
+    columns = entry.shape[-1]
+    rows = (stop - start) // columns if start % columns == stop % columns == 0 else 1
+    return decode(raw.reshape(rows, -1), entry.kind, where=place.file.name).reshape(-1)
+
+
+def _split(raw: bytes, count: int) -> list[str]:
+    """Return the texts of an array whose lengths were checked when it was passed over."""
+    texts: list[str] = []
+    at = 0
+    for _ in range(count):
+        stop = at + 8 + int.from_bytes(raw[at : at + 8], "little")
+        texts.append(raw[at + 8 : stop].decode("utf-8", errors="replace"))
+        at = stop
+    return texts
 
 
 def decode(raw: npt.NDArray[np.uint8], kind: GGMLQuantizationType, *, where: str) -> Array:

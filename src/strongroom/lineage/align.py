@@ -80,14 +80,13 @@ def align(source: Model, suspect: Model, found: Comparison) -> Alignment:
     best: dict[int, tuple[float, int]] = {}
     for one in found.layers:
         best[one.source] = max(best.get(one.source, (0.0, 0)), (one.fraction, -one.suspect))
-    layers = [
-        _layer(source, suspect, (ours[at], theirs[-which]), basis=basis) for at, (_, which) in sorted(best.items())
-    ]
+    pairs = [(ours[at], theirs[-which]) for at, (_, which) in sorted(best.items())]
+    layers = [_layer(source, suspect, pair, basis=basis) for pair in pairs]
     return Alignment(basis, tuple(layers))
 
 
 def in_place(suspect: Model, layer: Layer, part: str, *, basis: Basis, like: tuple[Model, Layer]) -> F32 | None:
-    """Return a part of a suspect's layer in the checkpoint's basis, its lines as rows or columns as the file has them."""
+    """Return a part of a suspect's layer in the checkpoint's basis, its lines in the file's order."""
     name = layer[part]
     if name is None:
         return None
@@ -149,7 +148,7 @@ def _units(ours: Units, theirs: Units) -> I64 | None:
 
 
 def _heads(old: Mapping[str, F32 | None], new: Mapping[str, F32 | None], parts: tuple[str, str]) -> dict[str, Lines]:
-    """Return where the rows of attention's projections are: heads are moved whole, so rows are matched by themselves."""
+    """Return where the rows of attention's projections are: as heads move whole, rows are matched singly."""
     lines: dict[str, Lines] = {}
     for part in parts:
         ours, theirs = old[part], new[part]

@@ -8,14 +8,15 @@ the unrelated models of the null bank to be compared with.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from strongroom.lineage.layers import LayerMatch, by_matching, in_order
+from strongroom.core.canonical import Record
+from strongroom.lineage.exact import log10_p_of_order
+from strongroom.lineage.layers import LayerMatch, Order, by_matching, in_order
 from strongroom.lineage.model import Model, anchors, embeddings, shared_tokens
 from strongroom.lineage.residual import TOKENS, Coordinates, Rotation, coordinates, rotation
 from strongroom.lineage.units import Frame, spread
@@ -30,15 +31,22 @@ _ANCHORS: Final = 512
 _CLEAR: Final = 0.5  # share of units in order: then they need not be matched as well
 
 
-@dataclass(frozen=True, slots=True)
-class Test:
-    """One test's outcome. `log10_p` is None for what has no p-value of its own; none is corrected for the others."""
+class Test(Record, frozen=True):
+    """One test's outcome, with all that its p-value is made of."""
 
     method: Method
     effect: float  # share of coordinates, or of sampled units, that fit
-    log10_p: float | None
-    hits: int
-    of: int
+    hits: int = 0
+    of: int = 0
+    permutations: int = 1
+    choices: float = 0.0
+
+    @property
+    def log10_p(self) -> float:
+        """Return log10 of the exact p-value of this one test; 0 of a matching, which has none of its own."""
+        if self.method not in EXACT:
+            return 0.0
+        return log10_p_of_order(self.hits, permutations=self.permutations, tries=self.choices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +62,6 @@ class Comparison:
     def effect(self) -> float:
         """Return the largest share of units that fit."""
         return max((one.effect for one in self.tests if one.method != "coordinates"), default=0.0)
-
-    @property
-    def log10_p(self) -> float:
-        """Return the smallest exact p-value, corrected for the number of exact tests; at most 0."""
-        exact = [one.log10_p for one in self.tests if one.log10_p is not None]
-        return min(0.0, min(exact, default=0.0) + math.log10(len(EXACT)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,23 +84,33 @@ def compare(source: Model, suspect: Model) -> Comparison:
     mine, others = embeddings(source, ours), embeddings(suspect, theirs)
     basis = coordinates(mine, others)
     turn = rotation(mine, others) if len(mine) and mine.shape == others.shape else None
-    tests = [
-        Test("coordinates", basis.hits / max(len(basis.matched), 1), basis.log10_p, basis.hits, len(basis.matched))
-    ]
+    width = len(basis.matched)
+    tests = [Test(method="coordinates", effect=basis.hits / max(width, 1), hits=basis.hits, of=width)]
     layers: tuple[LayerMatch, ...] = ()
     views = _views(source, suspect, mine, others=others)
     for view in views:
         order = in_order(source, suspect, view.frames)
-        tests.append(Test(view.ordered, order.hits / max(order.sampled, 1), order.log10_p, order.hits, order.sampled))
+        tests.append(_ordered(view.ordered, order))
         if tests[-1].effect >= _CLEAR:
             return Comparison(tuple(tests), order.layers, basis, turn)
     for view in views:
         found = by_matching(source, suspect, view.frames)
-        tests.append(Test(view.matched, found.effect, None, 0, 0))
+        tests.append(Test(method=view.matched, effect=found.effect))
         layers = max(layers, found.layers, key=lambda some: sum(one.fraction for one in some))
         if found.effect >= _CLEAR:
             break
     return Comparison(tuple(tests), layers, basis, turn)
+
+
+def _ordered(method: Method, order: Order) -> Test:
+    return Test(
+        method=method,
+        effect=order.hits / max(order.sampled, 1),
+        hits=order.hits,
+        of=order.sampled,
+        permutations=order.permutations,
+        choices=order.choices,
+    )
 
 
 def _views(source: Model, suspect: Model, mine: F32, *, others: F32) -> list[_View]:

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from strongroom.lineage.exact import fixed_points, log10_p_of_order
+from strongroom.lineage.exact import fixed_points
 from strongroom.lineage.model import Model
 from strongroom.lineage.units import Frame, Units, agreeing, read_units, spread, together
 
@@ -42,7 +42,8 @@ class Order:
     layers: tuple[LayerMatch, ...]
     hits: int
     sampled: int
-    log10_p: float
+    permutations: int  # numberings that are independent: the suspect's layers
+    choices: float  # log10 of how many maps of layers were tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def in_order(source: Model, suspect: Model, frames: tuple[Frame, Frame]) -> Orde
     """
     ours, theirs = source.body.layers, suspect.body.layers
     if not ours or not theirs:
-        return Order((), 0, 0, 0.0)
+        return Order((), 0, 0, 1, 0.0)
     fewest = min(one.body.hidden(layer, one.weights.infos()) for one in (source, suspect) for layer in one.body.layers)
     chosen = spread(fewest, SAMPLE)
     mine = [read_units(source.weights, source.body, one, frame=frames[0], chosen=chosen) for one in ours]
@@ -73,7 +74,8 @@ def in_order(source: Model, suspect: Model, frames: tuple[Frame, Frame]) -> Orde
         layers=_map(source, suspect, hits / len(chosen), best=best.tolist()),
         hits=total,
         sampled=len(chosen) * len(theirs),
-        log10_p=log10_p_of_order(total, permutations=len(theirs), tries=tries),
+        permutations=len(theirs),
+        choices=tries,
     )
 
 

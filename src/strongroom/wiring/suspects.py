@@ -4,35 +4,51 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from strongroom.core.canonical import digest
 from strongroom.core.errors import BadInput
-from strongroom.ports.marks import Tensors
+from strongroom.lineage.adapters import OpenSuspect, merged
+from strongroom.lineage.files import open_regular
+from strongroom.ports.suspects import Suspect
 from strongroom.wiring.table import load
 
 _GGUF: Final = b"GGUF"
+_ZIP: Final = b"PK\x03\x04"
+_PICKLE: Final = 0x80  # the first byte of every pickle since protocol 2
+_PICKLED: Final = (".bin", ".pt", ".pth", ".pkl")
+_BRACE: Final = slice(8, 9)  # where the header of a safetensors file begins
+_KINDS: Final = {"safetensors": (".safetensors",), "torch": (".bin", ".pt", ".pth"), "gguf": (".gguf",)}
 
 
-def open_suspect(path: Path) -> AbstractContextManager[Tensors]:
-    """Open a GGUF file, a safetensors file, or a folder of them.
+def open_suspect(path: Path, *, partial: bool = False) -> AbstractContextManager[Suspect]:
+    """Open a safetensors, PyTorch or GGUF file, or a folder of one of them; an adapter is put into a base beside it.
+
+    With `partial`, a file that ends before its tensors do is read as far as it goes.
 
     Raises:
-        BadInput: it is none.
+        BadInput: it is none, or one that can't be read; a pickle that would run something, which is named.
+        InputTooLarge: a header, a pickle or a directory beyond its limits.
         MissingExtra: a GGUF file, and the package that reads it is not installed.
 
     """
-    kind = "gguf" if _starts(path) == _GGUF else "safetensors"
-    opener: Callable[[Path], AbstractContextManager[Tensors]] = load("suspects", kind)
-    return opener(path)
+    kind = _kind_of_folder(path) if path.is_dir() else _kind(path)
+    opener: Callable[..., OpenSuspect] = load("suspects", kind)
+    found = opener(path, partial=partial)
+    try:
+        return cast("AbstractContextManager[Suspect]", merged(found))
+    except BaseException:
+        found.close()
+        raise
 
 
 def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file; of a folder, that of the canonical JSON of its safetensors files' [name, digest].
+    """Return the SHA-256 of a file; of a folder, that of the canonical JSON of its weight files' [name, digest].
+
+    They are the files of the format that `open_suspect` reads of the folder.
 
     Raises:
         BadInput: it can't be read, or is neither a file nor a folder.
@@ -40,43 +56,43 @@ def digest_of(path: Path) -> str:
     """
     if not path.is_dir():
         return _digest(path)
-    return digest([[one.name, _digest(one)] for one in sorted(path.glob("*.safetensors"))])
+    suffixes = _KINDS[_kind_of_folder(path)]
+    return digest([[one.name, _digest(one)] for one in _listed(path) if one.name.endswith(suffixes)])
+
+
+def _kind(path: Path) -> str:
+    """Return the format of a file, by how it begins; if that says nothing, by its name."""
+    opened = open_regular(path)
+    try:
+        first = opened.read(0, min(opened.size, _BRACE.stop))
+    finally:
+        os.close(opened.descriptor)
+    if first.startswith(_GGUF):
+        return "gguf"
+    if first[_BRACE] == b"{":
+        return "safetensors"
+    return "torch" if first.startswith((_ZIP, bytes([_PICKLE]))) or path.name.endswith(_PICKLED) else "safetensors"
+
+
+def _kind_of_folder(folder: Path) -> str:
+    """Return the first format of which a folder has a file; safetensors, which says what is wrong, if there is none."""
+    names = [one.name for one in _listed(folder)]
+    return next(
+        (kind for kind, suffixes in _KINDS.items() if any(name.endswith(suffixes) for name in names)), "safetensors"
+    )
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise BadInput(f"can't be read ({error.strerror})", where=str(folder)) from None
 
 
 def _digest(file: Path) -> str:
-    descriptor = _opened(file)
+    opened = open_regular(file)
     try:
-        with os.fdopen(descriptor, "rb") as stream:
+        with os.fdopen(opened.descriptor, "rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise BadInput(f"can't be read ({error.strerror})", where=str(file)) from None
-
-
-def _starts(path: Path) -> bytes:
-    """Return the first bytes of a regular file; nothing of a folder."""
-    if path.is_dir():
-        return b""
-    descriptor = _opened(path)
-    try:
-        return os.read(descriptor, len(_GGUF))
-    except OSError as error:
-        raise BadInput(f"can't be read ({error.strerror})", where=str(path)) from None
-    finally:
-        os.close(descriptor)
-
-
-def _opened(file: Path) -> int:
-    """Open a regular file. A pipe is not waited for.
-
-    Raises:
-        BadInput: it is none, or can't be read.
-
-    """
-    try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise BadInput(f"can't be read ({error.strerror})", where=str(file)) from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise BadInput("no regular file", where=str(file))
-    return descriptor

@@ -37,6 +37,7 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "suspects": {
         "safetensors": "strongroom.lineage.suspects:SafetensorsFiles",
+        "torch": "strongroom.lineage.pickled:TorchFiles",
         "gguf": "strongroom.engines.gguf_weights:GgufTensors",
     },
     "measure": {"perplexity": "strongroom.engines.mark_cost:mark_cost"},

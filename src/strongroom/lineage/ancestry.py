@@ -1,0 +1,105 @@
+"""Whether a suspect that is related to our checkpoint comes from it, or only from a public base of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from strongroom.core.canonical import Record
+from strongroom.lineage.align import align
+from strongroom.lineage.aligned import Aligned
+from strongroom.lineage.bank import Bank
+from strongroom.lineage.compare import compare
+from strongroom.lineage.descent import Descent, descent
+from strongroom.lineage.model import Model
+from strongroom.lineage.verdict import judge
+from strongroom.ports.marks import Tensors
+
+Opener = Callable[[], AbstractContextManager[Model]]
+
+_RARE: Final = -2.0  # log10 of the rank among siblings
+_OFF: Final = 0.25  # a slope farther from 1 is no derivative's, but a merge's
+_NOISES: Final = 3.0  # a scatter is real beyond so many times what noise brings about
+
+Relation = Literal["ours", "base_only", "unclear"]
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A public model that checkpoints may descend from."""
+
+    name: str
+    open: Opener
+
+
+class AncestorFound(Record, frozen=True):
+    """A public base that the checkpoint and the suspect both descend from, and what the differences from it say."""
+
+    base: str
+    relation: Relation
+    slope: float  # of the suspect's difference from the base on ours: 1 for what was made from ours
+    scatter: float  # of the slopes over tensors, between the quartiles
+    noise: float  # what scatter noise alone would bring about
+    cosine: float
+    tensors: int
+    log10_p: float  # rank among siblings: fine-tunes of one base that are not made from each other
+    siblings: int  # pairs of them in the bank
+
+
+def ancestry(bases: Sequence[Base], source: Model, aligned: Tensors, *, bank: Bank) -> AncestorFound | None:
+    """Return the base that tells least in favour of a descent from `source`, or None if `source` descends from none.
+
+    Raises:
+        BadInput: a base's weights are no floats, or its file became shorter.
+
+    """
+    found: list[AncestorFound] = []
+    for base in bases:
+        with base.open() as model:
+            between = compare(source, model)
+            if judge(between.tests, bank, tried=len(bases)).related != "yes":
+                continue
+            placed = Aligned(source, model, align(source, model, between))
+            found.append(_judged(base.name, descent(placed, source.weights, aligned), bank))
+    return max(found, key=lambda one: (one.relation != "ours", one.log10_p), default=None)
+
+
+def _judged(base: str, found: Descent | None, bank: Bank) -> AncestorFound:
+    null = np.array([one.strangeness for one in siblings(bank)])
+    if found is None:
+        found = Descent(slope=0.0, scatter=0.0, cosine=0.0, noise=0.0, tensors=0)
+        log10_p = 0.0
+    else:
+        log10_p = math.log10((1 + int((null <= found.strangeness).sum())) / (len(null) + 1))
+    return AncestorFound(
+        base=base,
+        relation=_relation(found, log10_p),
+        slope=found.slope,
+        scatter=found.scatter,
+        noise=found.noise,
+        cosine=found.cosine,
+        tensors=found.tensors,
+        log10_p=log10_p,
+        siblings=len(null),
+    )
+
+
+def siblings(bank: Bank) -> list[Descent]:
+    """Return how fine-tunes of one base lie to each other: of each pair, the direction that looks more like descent."""
+    return [Descent(slope, scatter, cosine, noise=0.0, tensors=0) for _, slope, scatter, cosine in bank.siblings]
+
+
+def _relation(found: Descent, log10_p: float) -> Relation:
+    if not found.tensors:
+        return "unclear"
+    close = abs(found.slope - 1) <= _OFF
+    if close and log10_p <= _RARE:
+        return "ours"
+    apart = abs(found.slope - 1) > _OFF + _NOISES * found.noise
+    scattered = found.scatter > max(_OFF, _NOISES * found.noise)
+    return "base_only" if apart or scattered else "unclear"

@@ -1,0 +1,176 @@
+"""What a trace says, in records that are printed, signed and replayed; and how its parts make a verdict."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from strongroom.core.canonical import Record
+from strongroom.lineage.ancestry import AncestorFound
+from strongroom.lineage.compare import Comparison, Test
+from strongroom.lineage.findings import Finding
+from strongroom.lineage.verdict import EXACT_LIMIT, Judgement, PKind
+
+TraceVerdict = Literal["match", "no_match", "common_ancestor", "inconclusive"]
+
+ASSUMPTIONS = {
+    "coordinates": "The suspect was not initialised by the same seed, and its optimizer treats all coordinates alike.",
+    "units": "The suspect was not initialised by the same seed, and its optimizer treats all hidden units alike.",
+    "matching": "Unrelated models are no more alike than those of the null bank: small Llamas, and two large models.",
+    "mark": "The code of the mark was drawn at random and not known to whoever made the suspect.",
+    "differences": "Other people's fine-tunes of a base are no more alike than those of the bank.",
+    "adapter": "The suspect's base was not initialised by the same seed, and training treats all hidden units alike.",
+}
+
+
+class ColluderFound(Record, frozen=True):
+    """A copy that is named, among several."""
+
+    name: str
+    copy: str
+    log10_p: float
+
+
+class RecipientFound(Record, frozen=True):
+    """Whose copy a suspect is, by the marks."""
+
+    verdict: Literal["match", "no_match", "inconclusive"] = "no_match"
+    name: str | None = None
+    copy: str | None = None
+    log10_p: float = 0.0  # exact; corrected for all copies ever issued, rounds and readings
+    candidates: int = 0
+    tried: int = 0
+    colluders: tuple[ColluderFound, ...] = ()
+    checkpoint_log10_p: float = 0.0  # exact, of the mark that all copies of the checkpoint share
+    reason: str = "No copy of it was ever issued."
+
+
+class LineageFound(Record, frozen=True):
+    """Which checkpoint, and how sure."""
+
+    log10_p: float  # corrected for tests and checkpoints
+    p_kind: PKind
+    effect: float
+    method: str
+    layer_map: tuple[tuple[int, int, float], ...]  # layer of the suspect, of the checkpoint, share of its units
+    tests: tuple[Test, ...]  # all that were made, uncorrected
+    tried: int  # checkpoints that were compared, by their signatures or whole
+    log10_tail: float | None = None  # extrapolated, where the p-value is calibrated
+    pairs: int = 0  # of unrelated models that it was calibrated on
+    largest: float = 0.0  # effect among those
+    assumption: str = ""
+
+    @classmethod
+    def of(cls, judged: Judgement, found: Comparison, *, tried: int) -> LineageFound:
+        """Return what a judgement of a comparison says."""
+        return cls(
+            log10_p=judged.log10_p,
+            p_kind=judged.p_kind,
+            effect=judged.effect,
+            method=judged.method,
+            layer_map=tuple((one.suspect, one.source, round(one.fraction, 4)) for one in found.layers),
+            tests=found.tests,
+            tried=tried,
+            log10_tail=judged.log10_tail,
+            pairs=judged.pairs,
+            largest=judged.largest,
+            assumption=ASSUMPTIONS.get(judged.method.split("-", maxsplit=1)[0], ""),
+        )
+
+
+class Trace(Record, frozen=True):
+    """A suspect's descent."""
+
+    verdict: TraceVerdict
+    checkpoint: str | None
+    lineage: LineageFound | None  # None where there was nothing to compare
+    recipient: RecipientFound
+    ancestor: AncestorFound | None
+    derivation: tuple[Finding, ...]
+    reason: str
+
+
+class Evidence(Record, frozen=True):
+    """All that a verdict is made of."""
+
+    checkpoint: str | None  # the likeliest
+    related: Literal["yes", "doubt", "no"] = "no"
+    lineage: LineageFound | None = None
+    recipient: RecipientFound = RecipientFound()
+    ancestor: AncestorFound | None = None
+    derivation: tuple[Finding, ...] = ()
+    readable: bool = True  # whether the suspect has anything that lineage compares
+
+
+def conclude(seen: Evidence) -> Trace:
+    """Return the verdict that the evidence makes: a function of it alone, so that a stranger can repeat it."""
+    verdict, reason = _verdict(seen)
+    return Trace(
+        verdict=verdict,
+        checkpoint=seen.checkpoint if verdict != "no_match" else None,
+        lineage=_surest(seen),
+        recipient=seen.recipient,
+        ancestor=seen.ancestor,
+        derivation=seen.derivation if verdict != "no_match" else (),
+        reason=reason,
+    )
+
+
+def is_marked(recipient: RecipientFound) -> bool:
+    """Whether the mark that all copies of a checkpoint share was found."""
+    return recipient.checkpoint_log10_p <= EXACT_LIMIT or recipient.verdict == "match"
+
+
+def _verdict(seen: Evidence) -> tuple[TraceVerdict, str]:
+    """Return the verdict, and why."""
+    if seen.lineage is None and not seen.readable:
+        return "inconclusive", "It holds no gated MLP layers that could be compared."
+    if seen.lineage is None or seen.related == "no":
+        return "no_match", "It is no more like any registered checkpoint than unrelated models are like each other."
+    if is_marked(seen.recipient):
+        return "match", "It carries the mark that all issued copies of the checkpoint share."
+    if seen.related == "doubt":
+        return "inconclusive", "It is more like the checkpoint than most unrelated models, but not beyond chance."
+    return _by_ancestor(seen.ancestor)
+
+
+def _by_ancestor(ancestor: AncestorFound | None) -> tuple[TraceVerdict, str]:
+    """Return the verdict on a suspect that is related to the checkpoint, and bears no mark of it."""
+    if ancestor is None:
+        reason = (
+            "It descends from the checkpoint, or both from one start: no public base of the checkpoint is registered."
+        )
+        return "match", reason
+    base = ancestor.base
+    if ancestor.relation == "ours":
+        return "match", f"It holds what the checkpoint changed since {base!r}, and not only that base."
+    if ancestor.relation == "base_only":
+        return "common_ancestor", f"It descends from {base!r}, as the checkpoint does, and not from the checkpoint."
+    return "inconclusive", f"It descends from {base!r}; whether by way of the checkpoint can't be told."
+
+
+def _surest(seen: Evidence) -> LineageFound | None:
+    """Return the lineage with the p-value that the verdict rests on."""
+    found = seen.lineage
+    if found is None:
+        return None
+    if is_marked(seen.recipient):
+        p = min(seen.recipient.checkpoint_log10_p, seen.recipient.log10_p)
+        if found.p_kind != "exact" or seen.ancestor is not None or p < found.log10_p:
+            return _by(found, method="mark", log10_p=p, p_kind="exact")
+    if seen.ancestor is not None and seen.ancestor.relation == "ours":
+        return _by(found, method="differences", log10_p=seen.ancestor.log10_p, p_kind="calibrated")
+    return found
+
+
+def _by(found: LineageFound, *, method: str, log10_p: float, p_kind: PKind) -> LineageFound:
+    """Return a lineage that rests on another method."""
+    return LineageFound(
+        log10_p=log10_p,
+        p_kind=p_kind,
+        effect=found.effect,
+        method=method,
+        layer_map=found.layer_map,
+        tests=found.tests,
+        tried=found.tried,
+        assumption=ASSUMPTIONS[method],
+    )
