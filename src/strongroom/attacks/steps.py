@@ -79,7 +79,7 @@ def _mixed(share: float) -> Step:
     def change(lab: Lab) -> Change:
         return partial(laundering.merged, other=lab.partner, share=share)
 
-    return Step(Expected(("merged",), figure=("share", share)), change)
+    return Step(Expected(("merged",), figure=("weight", share)), change)
 
 
 STEPS: Final[Mapping[str, Step]] = {
@@ -99,18 +99,18 @@ STEPS: Final[Mapping[str, Step]] = {
     "noise-0.1": _done(partial(laundering.noise, share=0.1), "noised", sigma=0.1),
     "merge-0.5": _mixed(0.5),
     "merge-0.3": _mixed(0.3),
-    "units": _done(symmetries.permute_units, "permuted", "unit"),
+    "units": _done(symmetries.permute_units, "permuted", "hidden units"),
     "scales": _done(symmetries.rescale, "rescaled"),
-    "heads": _done(symmetries.permute_heads, "permuted", "head"),
-    "coordinates": _done(symmetries.permute_coordinates, "permuted", "coordinate", also=("rotated",)),
+    "heads": _done(symmetries.permute_heads, "permuted", "heads"),
+    "coordinates": _done(symmetries.permute_coordinates, "rotated", "coordinates", also=("permuted",)),
     "rotation": _done(symmetries.rotate, "rotated"),
     "drop-3": _done(partial(laundering.drop_layers, count=3), "layers_changed", dropped=3),
     "repeat-4": _done(partial(laundering.repeat_layers, count=4), "layers_changed", repeated=4),
-    "vocabulary+512": _done(partial(laundering.grow_vocabulary, count=512), "vocabulary_changed", added=512),
+    "vocabulary+512": _done(partial(laundering.grow_vocabulary, count=512), "vocabulary_changed", tokens=512),
     "vocabulary-32768": _done(
-        partial(laundering.cut_vocabulary, size=32_768), "vocabulary_changed", removed=49_152 - 32_768
+        partial(laundering.cut_vocabulary, size=32_768), "vocabulary_changed", tokens=32_768 - 49_152
     ),
-    "dummies-128": _done(partial(laundering.dummy_units, count=128), "permuted", "unit", also=("unknown",)),
+    "dummies-128": _done(partial(laundering.dummy_units, count=128), "layers_changed", "hidden units", units=128),
     "fine-tune-300": Step(Expected(("fine_tuned",)), trained=Lab.tuned),
     "continued-300": Step(Expected(("fine_tuned",)), trained=Lab.continued),
     "lora-8": Step(Expected(("lora",), figure=("rank", 8)), trained=lambda lab: lab.adapted("lora-8")),

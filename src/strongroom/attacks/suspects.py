@@ -23,7 +23,8 @@ from strongroom.engines.gemma_model import gemma_model
 from strongroom.ports.weights import WeightSource
 
 Verdict = Literal["match", "no_match", "common_ancestor"]
-Against = Literal["ours", "tiny"]  # the registry: ours and its public base, or the small model that is ours there
+Against = Literal["ours", "pair", "tiny"]
+"""The registry: ours and its public base; with the sibling that thieves merge with; or one small model alone."""
 
 _SEED: Final = 20_261_123
 _SHARD: Final = range(10, 20)  # the layers of the part that got out
@@ -88,6 +89,7 @@ def _chain(steps: tuple[str, ...]) -> Case:
         expected="match",
         derivation=tuple(STEPS[one].expected for one in steps),
         is_named=True,
+        against="pair" if any(one.startswith("merge") for one in steps) else "ours",
     )
 
 
