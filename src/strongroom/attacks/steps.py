@@ -106,8 +106,8 @@ STEPS: Final[Mapping[str, Step]] = {
     "rotation": _done(symmetries.rotate, "rotated"),
     "drop-3": _done(partial(laundering.drop_layers, count=3), "layers_changed", dropped=3),
     "repeat-4": _done(partial(laundering.repeat_layers, count=4), "layers_changed", repeated=4),
-    "vocabulary+512": _done(partial(laundering.grow_vocabulary, count=512), "vocabulary_changed", tokens=512),
-    "vocabulary-32768": _done(
+    "grow-512": _done(partial(laundering.grow_vocabulary, count=512), "vocabulary_changed", tokens=512),
+    "shrink-32768": _done(
         partial(laundering.cut_vocabulary, size=32_768), "vocabulary_changed", tokens=32_768 - 49_152
     ),
     "dummies-128": _done(partial(laundering.dummy_units, count=128), "layers_changed", "hidden units", units=128),

@@ -16,11 +16,11 @@ PLAIN: Final[tuple[tuple[str, str, str], ...]] = (
     ("fine-tune-300", "heads", "int8"),
     ("continued-300", "units", "prune-20"),
     ("continued-300", "q8_0", "noise-0.05"),
-    ("continued-300", "vocabulary+512", "q4_0"),
+    ("continued-300", "grow-512", "q4_0"),
     ("continued-300", "merge-0.5", "float16"),
     ("lora-8", "q4_0", "prune-20"),
     ("lora-8", "units", "float16"),
-    ("lora-8", "vocabulary-32768", "q8_0"),
+    ("lora-8", "shrink-32768", "q8_0"),
     ("lora-8", "merge-0.3", "noise-0.05"),
     ("lora-16", "prune-50", "q4_1"),
     ("lora-16", "drop-3", "q8_0"),
@@ -34,8 +34,8 @@ PLAIN: Final[tuple[tuple[str, str, str], ...]] = (
     ("noise-0.1", "heads", "q4_1"),
     ("drop-3", "units", "q4_0"),
     ("repeat-4", "prune-20", "float16"),
-    ("vocabulary-32768", "units", "int8"),
-    ("vocabulary+512", "repeat-4", "q4_0"),
+    ("shrink-32768", "units", "int8"),
+    ("grow-512", "repeat-4", "q4_0"),
     ("dummies-128", "noise-0.05", "q4_0"),
     ("ternary", "units", "float16"),
 )
@@ -49,6 +49,6 @@ ADVERSARIAL: Final[tuple[tuple[str, str, str], ...]] = (
     ("lora-16", "scales", "rotation"),
     ("merge-0.3", "units", "rotation"),
     ("drop-3", "rotation", "units"),
-    ("vocabulary-32768", "scales", "rotation"),
+    ("shrink-32768", "scales", "rotation"),
 )
 TRIPLES: Final = (*PLAIN, *ADVERSARIAL)

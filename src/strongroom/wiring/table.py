@@ -42,7 +42,10 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "measure": {"perplexity": "strongroom.engines.mark_cost:mark_cost"},
     "leak": {"gguf": "strongroom.engines.gguf_write:write_gguf"},
-    "attack": {"collude": "strongroom.attacks.collude:run"},
+    "attack": {
+        "collude": "strongroom.attacks.collude:run",
+        "launder": "strongroom.attacks.launder:run",
+    },
 }
 _KEYS: Final[Mapping[str, str]] = {"ledger": "ledger.store", "records": "records.store", "blobs": "custody.store"}
 
