@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ gguf = pytest.importorskip("gguf")
 from strongroom.core.errors import BadInput  # noqa: E402 - after the skip
 from strongroom.engines.gguf_names import interleaves, name_of, raised  # noqa: E402
 from strongroom.engines.gguf_weights import GgufTensors  # noqa: E402
+from strongroom.lineage.adapters import adapter_pairs  # noqa: E402
 from strongroom.lineage.anatomy import anatomy, gains, matrix  # noqa: E402
 
 RNG = np.random.default_rng(4)
@@ -51,7 +51,9 @@ def write(path: Path, architecture: str, arrays: Arrays, tokens: tuple[str, ...]
     return path
 
 
-@pytest.mark.parametrize("architecture", ["qwen2", "qwen3", "gemma", "gemma2", "gemma3", "llama", "granite", "starling"])
+@pytest.mark.parametrize(
+    "architecture", ["qwen2", "qwen3", "gemma", "gemma2", "gemma3", "llama", "granite", "starling"]
+)
 def test_rows_and_norms_are_transformers(tmp_path: Path, architecture: str) -> None:
     arrays = block()
     query, norm = arrays["blk.0.attn_q.weight"], arrays["blk.0.ffn_norm.weight"]
@@ -115,7 +117,7 @@ def test_parts_in_a_folder_are_one(tmp_path: Path) -> None:
     for at in (1, 2):
         one = {name: value for name, value in arrays.items() if name.startswith(f"blk.{at - 1}.")}
         write(tmp_path / f"m-{at:05}-of-00002.gguf", "llama", one, ("a", "b") if at == 1 else ())
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     with GgufTensors(tmp_path) as found:
         assert len(found.infos()) == len(arrays)
         assert found.tokens() == ("a", "b")
@@ -126,7 +128,7 @@ def test_parts_in_a_folder_are_one(tmp_path: Path) -> None:
     write(tmp_path / "mmproj.gguf", "clip", block())
     with pytest.raises(BadInput, match="2 GGUF models"):
         GgufTensors(tmp_path)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_a_file_that_is_cut_off_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
@@ -145,7 +147,11 @@ def test_a_file_that_is_cut_off_is_read_as_far_as_it_goes(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("shift", [-32, 32])
 def test_tensors_over_each_other_are_refused(tmp_path: Path, shift: int) -> None:
-    path = write(tmp_path / "x.gguf", "qwen2", {"blk.0.ffn_up.weight": np.ones((4, 32), np.float32), "z": np.ones(64, np.float32)})
+    path = write(
+        tmp_path / "x.gguf",
+        "qwen2",
+        {"blk.0.ffn_up.weight": np.ones((4, 32), np.float32), "z": np.ones(64, np.float32)},
+    )
     blob = bytearray(path.read_bytes())
     at = blob.rfind((512).to_bytes(8, "little"))
     assert at > 0
@@ -160,9 +166,9 @@ def test_tensors_over_each_other_are_refused(tmp_path: Path, shift: int) -> None
 
 def test_a_head_of_absurd_size_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("strongroom.engines.gguf_weights._HEAD_LIMIT", 100)
-    with GgufTensors(write(tmp_path / "x.gguf", "llama", block())) as found:
-        with pytest.raises(BadInput, match="heads of"):
-            found.read_into("model.layers.0.self_attn.q_proj.weight", 0, memoryview(bytearray(4)))
+    path = write(tmp_path / "x.gguf", "llama", block())
+    with GgufTensors(path) as found, pytest.raises(BadInput, match="heads of"):
+        found.read_into("model.layers.0.self_attn.q_proj.weight", 0, memoryview(bytearray(4)))
 
 
 def test_k_quants_are_decoded_in_pieces(tmp_path: Path, reference: Callable[[bytes], npt.NDArray[np.float32]]) -> None:
@@ -206,3 +212,30 @@ def reference() -> Callable[[bytes], npt.NDArray[np.float32]]:
         return np.array(out, np.float32)
 
     return decoded
+
+
+def test_an_adapter_alone(tmp_path: Path) -> None:
+    """As llama.cpp's converter writes one: B's rows are interleaved as its base's are, A's are not."""
+    halves = {
+        "blk.0.attn_q.weight.lora_a": RNG.normal(size=(4, WIDTH)).astype(np.float32),
+        "blk.0.attn_q.weight.lora_b": RNG.normal(size=(WIDTH, 4)).astype(np.float32),
+        "token_embd.weight.lora_a": RNG.normal(size=(4, WIDTH)).astype(np.float32),
+    }
+    writer = gguf.GGUFWriter(tmp_path / "x.gguf", "llama")
+    writer.add_head_count(HEADS)
+    writer.add_float32("adapter.lora.alpha", 16)
+    for name, one in halves.items():
+        writer.add_tensor(name, one)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with GgufTensors(tmp_path / "x.gguf") as found:
+        stem = "model.layers.0.self_attn.q_proj"
+        names = f"{stem}.lora_A.weight", f"{stem}.lora_B.weight"
+        assert adapter_pairs(found.infos()) == {f"{stem}.weight": names}
+        assert found.storage().scaling == 4
+        down, up = (matrix(found, name) for name in names)
+        assert np.array_equal(down, halves["blk.0.attn_q.weight.lora_a"])
+        turned = halves["blk.0.attn_q.weight.lora_b"].reshape(HEADS, WIDTH // HEADS // 2, 2, 4).swapaxes(1, 2)
+        assert np.array_equal(up, turned.reshape(WIDTH, 4))

@@ -272,7 +272,7 @@ def test_a_file_that_became_shorter_or_was_closed_is_noticed(
         read(tensors, list(tensors.infos())[-1])
     tensors.close()
     with pytest.raises(BadInput):
-        read(tensors, list(tensors.infos())[0])
+        read(tensors, next(iter(tensors.infos())))
     assert tensors.tokens() is None
 
 

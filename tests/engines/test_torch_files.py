@@ -41,10 +41,26 @@ def same(path: Path, true: dict[str, Any]) -> None:
 def test_every_dtype_views_and_ties(tmp_path: Path, *, zipped: bool) -> None:
     torch.manual_seed(1)
     base = torch.randn(40, 16)
-    kinds = [torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8]
+    kinds = [
+        torch.float64,
+        torch.float16,
+        torch.bfloat16,
+        torch.int64,
+        torch.int32,
+        torch.int16,
+        torch.int8,
+        torch.uint8,
+    ]
     kinds += [torch.bool, torch.complex64, torch.float8_e4m3fn, torch.float8_e5m2]
     true = {str(kind): base.to(kind) for kind in kinds}
-    true |= {"base": base, "tied": base, "rows": base[3:7], "row": base[39], "one": base[2, 3], "none": torch.zeros(0, 4)}
+    true |= {
+        "base": base,
+        "tied": base,
+        "rows": base[3:7],
+        "row": base[39],
+        "one": base[2, 3],
+        "none": torch.zeros(0, 4),
+    }
     path = saved(tmp_path / "x.bin", true, zipped=zipped)
     with TorchFiles(path) as found:
         assert [one.dtype for one in found.infos().values()][:3] == ["F64", "F16", "BF16"]
@@ -67,7 +83,9 @@ def test_modules_and_training_checkpoints(tmp_path: Path, *, zipped: bool) -> No
     optimizer.step()
     state = model.state_dict()
     same(saved(tmp_path / "state.pt", state, zipped=zipped), state)
-    same(saved(tmp_path / "parameters.pt", dict(model.named_parameters()), zipped=zipped), dict(model.named_parameters()))
+    same(
+        saved(tmp_path / "parameters.pt", dict(model.named_parameters()), zipped=zipped), dict(model.named_parameters())
+    )
     around = {"epoch": 3, "optimizer": optimizer.state_dict(), "lr": 0.1, "model": state, "device": torch.device("cpu")}
     same(saved(tmp_path / "around.pt", around, zipped=zipped), state)
     same(saved(tmp_path / "ordered.pt", OrderedDict(state), zipped=zipped), state)
@@ -95,7 +113,29 @@ def test_views_that_do_not_stand_row_by_row_are_refused(tmp_path: Path, *, zippe
     for view in (base.t(), base[:, :3], base[::2], base[:1].expand(4, 6)):
         with pytest.raises(BadInput, match="row by row"):
             TorchFiles(saved(tmp_path / "x.pt", {"a": view}, zipped=zipped))
-    same(saved(tmp_path / "x.pt", {"a": base.t()[:1, :1], "b": base[:1, :3]}, zipped=zipped), {"a": base[:1, :1], "b": base[:1, :3]})
+    same(
+        saved(tmp_path / "x.pt", {"a": base.t()[:1, :1], "b": base[:1, :3]}, zipped=zipped),
+        {"a": base[:1, :1], "b": base[:1, :3]},
+    )
+
+
+@BOTH
+def test_what_is_cut_off_is_read_as_far_as_it_goes(tmp_path: Path, *, zipped: bool) -> None:
+    true = {f"t{at}": torch.full((50, 40), float(at)) for at in range(5)}
+    path = saved(tmp_path / "x.pt", true, zipped=zipped)
+    whole = path.read_bytes()
+    counts: list[int] = []
+    for cut in (300, *range(1000, 41_000, 4000)):
+        path.write_bytes(whole[:-cut])
+        with TorchFiles(path, partial=True) as found:
+            assert set(found.infos()) | set(found.storage().missing) == set(true)
+            for name in found.infos():
+                buffer = bytearray(8000)
+                found.read_into(name, 0, memoryview(buffer))
+                assert bytes(buffer) == raw(true[name])
+            counts.append(len(found.infos()))
+    assert counts == sorted(counts, reverse=True)
+    assert (max(counts), min(counts)) == (5 if zipped else 4, 0)
 
 
 def test_a_model_is_the_same_in_all_formats(tmp_path: Path) -> None:
@@ -104,7 +144,10 @@ def test_a_model_is_the_same_in_all_formats(tmp_path: Path) -> None:
     torch.manual_seed(2)
     state = {f"model.layers.{at}.mlp.up_proj.weight": torch.randn(8, 4).bfloat16() for at in range(3)}
     save_file(state, tmp_path / "x.safetensors")
-    with SafetensorsFiles(tmp_path / "x.safetensors") as one, TorchFiles(saved(tmp_path / "x.pt", state, zipped=True)) as two:
+    with (
+        SafetensorsFiles(tmp_path / "x.safetensors") as one,
+        TorchFiles(saved(tmp_path / "x.pt", state, zipped=True)) as two,
+    ):
         assert dict(one.infos()) == dict(two.infos())
         for name in one.infos():
             left, right = bytearray(64), bytearray(64)

@@ -114,7 +114,9 @@ def test_a_base_with_its_adapter(tmp_path: Path, *, wrapped: bool) -> None:
             for count in (0, 1, 7, 48 - first):
                 raw = bytearray(4 * min(count, 48 - first))
                 found.read_into(BASE, first, memoryview(raw))
-                assert np.allclose(np.frombuffer(raw, "<f4"), true.reshape(-1)[first : first + len(raw) // 4], atol=1e-5)
+                assert np.allclose(
+                    np.frombuffer(raw, "<f4"), true.reshape(-1)[first : first + len(raw) // 4], atol=1e-5
+                )
         assert matrix(found, "model.norm.weight").tolist() == [1] * 8
         for name, first, size in ((BASE, 48, 4), (BASE, -1, 4), (BASE, 0, 3), (next(iter(HALVES)), 0, 4), ("x", 0, 4)):
             with pytest.raises(BadInput):
@@ -130,9 +132,9 @@ def test_an_adapter_that_does_not_fit_stays_beside(tmp_path: Path) -> None:
 
 def test_an_adapter_is_held_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adapters, "_FACTOR_LIMIT", 15)
-    with merged(SafetensorsFiles(saved(tmp_path / "x.safetensors", {BASE: W, **HALVES}))) as found:
-        with pytest.raises(InputTooLarge):
-            matrix(found, BASE)
+    path = saved(tmp_path / "x.safetensors", {BASE: W, **HALVES})
+    with merged(SafetensorsFiles(path)) as found, pytest.raises(InputTooLarge):
+        matrix(found, BASE)
 
 
 def test_infinite_factors_are_no_trouble(tmp_path: Path) -> None:

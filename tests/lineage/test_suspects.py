@@ -120,11 +120,22 @@ def test_what_an_index_promises_and_is_not_there_is_missing(tmp_path: Path) -> N
     shard(tmp_path / "other.safetensors", "z")
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": "1.safetensors", "c": "2.safetensors", "z": "3.safetensors"}}))
-    for path, missing in ((tmp_path, ("c",)), (tmp_path / "1.safetensors", ("c", "z")), (tmp_path / "other.safetensors", ())):
+    for path, missing in (
+        (tmp_path, ("c",)),
+        (tmp_path / "1.safetensors", ("c", "z")),
+        (tmp_path / "other.safetensors", ()),
+    ):
         with SafetensorsFiles(path) as found:
             assert found.storage().missing == missing
             assert found.storage().kinds == dict.fromkeys(found.infos(), "F32")
-    for broken in ("", "[", "[" * 100_000, '{"weight_map": {"a": 1}}', '{"weight_map": []}', '{":": "' + ":" * (1 << 21) + '"}'):
+    for broken in (
+        "",
+        "[",
+        "[" * 100_000,
+        '{"weight_map": {"a": 1}}',
+        '{"weight_map": []}',
+        '{":": "' + ":" * (1 << 21) + '"}',
+    ):
         index.write_text(broken)
         with SafetensorsFiles(tmp_path) as found:
             assert found.storage().missing == ()
@@ -142,7 +153,7 @@ def test_a_tokenizer_that_lies_with_it(tmp_path: Path) -> None:
 
 
 def test_files_are_let_go_of_and_tensors_listed_once(tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     with SafetensorsFiles(shard(tmp_path / "1.safetensors", "a")) as found:
         assert found.infos() is found.infos()
     with pytest.raises(BadInput):
@@ -150,4 +161,4 @@ def test_files_are_let_go_of_and_tensors_listed_once(tmp_path: Path) -> None:
     (tmp_path / "2.safetensors").write_bytes(b"no weights")
     with pytest.raises(BadInput):
         SafetensorsFiles(tmp_path)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

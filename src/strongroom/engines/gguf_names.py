@@ -29,14 +29,24 @@ _INTERLEAVED: Final = frozenset({"llama", "granite", "minicpm", "mistral3", "smo
 _IN_ORDER: Final = frozenset({"qwen2", "qwen3", "gemma", "gemma2", "gemma3", "phi3"})
 _RAISED: Final = frozenset({"gemma", "gemma2", "gemma3"})
 _TURNED: Final = ("attn_q", "attn_k")
+_HALVES: Final = {".lora_a": "lora_A", ".lora_b": "lora_B"}
 
 
 def name_of(name: str, architecture: str) -> str | None:
     """Return transformers' name of llama.cpp's tensor `name`; None for one that it doesn't have.
 
     Whoever passes a file on can write any architecture into it. The names in a block are the same in nearly all, so
-    one that is not known is read too, but for queries and keys: nobody knows the order of their rows.
+    one that is not known is read too, but for queries and keys: nobody knows the order of their rows. The halves of a
+    low-rank adapter (``blk.0.attn_q.weight.lora_a``) get PEFT's names.
     """
+    stem, half = name[: -len(".lora_a")], _HALVES.get(name[-len(".lora_a") :])
+    if half is not None:
+        base = _base_name(stem, architecture)
+        return None if base is None else f"{base.removesuffix('.weight')}.{half}.weight"
+    return _base_name(name, architecture)
+
+
+def _base_name(name: str, architecture: str) -> str | None:
     if name in OUTSIDE:
         return OUTSIDE[name]
     known = architecture in _INTERLEAVED or architecture in _IN_ORDER
@@ -55,8 +65,8 @@ def interleaves(name: str, architecture: str) -> str | None:
     """Return the metadata that says of how many heads the rows of llama.cpp's tensor `name` are; None if in order."""
     if architecture not in _INTERLEAVED:
         return None
-    part = name.split(".")[-2]
-    return {"attn_q": "head_count", "attn_k": "head_count_kv"}.get(part)
+    part = name.removesuffix(".lora_b").split(".")[-2:-1]  # a B's rows are those of its base, an A's are the adapter's
+    return {"attn_q": "head_count", "attn_k": "head_count_kv"}.get("".join(part))
 
 
 def raised(name: str, architecture: str) -> bool:

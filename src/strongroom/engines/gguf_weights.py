@@ -21,6 +21,7 @@ from strongroom.core.errors import BadInput, MissingExtra
 from strongroom.engines.gguf_header import Entry, GgufHeader, Scalar, Texts, header_of
 from strongroom.engines.gguf_llama import rows_back
 from strongroom.engines.gguf_names import interleaves, name_of, raised
+from strongroom.lineage.adapters import adapter_pairs
 from strongroom.lineage.files import FILES_LIMIT, Opened, entries, fill, open_regular
 from strongroom.lineage.vocabulary import TOKENS_LIMIT, byte_level
 from strongroom.ports.marks import TensorInfo
@@ -116,9 +117,12 @@ class GgufTensors:
         return byte_level(_split(file.read(texts.start, texts.size), texts.count))
 
     def storage(self) -> Storage:
-        """Return the types of its blocks (``Q4_K``), and the tensors that a file that is cut off does not hold."""
+        """Return the types of its blocks (``Q4_K``), the tensors that are cut off, and an adapter's scaling."""
         kinds = {name: place.entry.kind.name for name, place in self._places.items()}
-        return Storage("gguf", kinds, tuple(self._missing))
+        ranks = [self._infos[down].shape[0] for down, _ in adapter_pairs(self._infos).values()]
+        alpha = self._metadata.get("adapter.lora.alpha")
+        scaling = alpha / ranks[0] if ranks and isinstance(alpha, float) and math.isfinite(alpha) else 1.0
+        return Storage("gguf", kinds, tuple(self._missing), scaling)
 
     def close(self) -> None:
         """Let go of the files."""

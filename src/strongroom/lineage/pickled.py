@@ -13,23 +13,17 @@ from typing import Final, cast
 
 from strongroom.core.errors import BadInput, InputTooLarge
 from strongroom.lineage.files import FILES_LIMIT, Opened, Place, WeightFiles, entries, read_index
-from strongroom.lineage.state_dict import (
-    ITEMS,
-    PICKLE_LIMIT,
-    Pickled,
-    StorageId,
-    Strided,
-    read_pickle,
-    shown,
-    state_dict,
-)
-from strongroom.lineage.torch_zip import MAGIC, Extent, zip_entries
+from strongroom.lineage.opcodes import PICKLE_LIMIT, Pickled, read_pickle
+from strongroom.lineage.state_dict import ITEMS, StorageId, Strided, shown, state_dict
+from strongroom.lineage.torch_cut import cut_entries
+from strongroom.lineage.torch_zip import MAGIC, Extent, check_order, has_directory, zip_entries
 from strongroom.ports.marks import TensorInfo
 
 _SUFFIXES: Final = (".bin", ".pt", ".pth")
 _INDEX: Final = "pytorch_model.bin.index.json"
 _NAMED: Final = ("pytorch_model", "adapter_model", "consolidated")  # what weights are called, if anything is
-_TRAINERS: Final = ("training_args", "optimizer", "scheduler", "rng_state", "scaler")  # what lies beside them
+TRAINERS: Final = ("training_args", "optimizer", "scheduler", "rng_state", "scaler")
+"""How the names of pickles begin that lie beside weights and are none."""
 _STREAM_MAGIC: Final = 0x1950A86A20F9469CFC6C
 _STREAM_PROTOCOL: Final = 1001
 _COUNT_BYTES: Final = 8
@@ -41,8 +35,7 @@ class TorchFiles(WeightFiles):
     def __init__(self, path: Path, *, partial: bool = False) -> None:
         """Open what is at `path` and read every pickle, without running it.
 
-        With `partial`, a file of the older format may end before its tensors do. A zip file has its directory at its
-        end: without that it can't be read.
+        With `partial`, a file may end before its tensors do.
 
         Raises:
             BadInput: no file of PyTorch's, or one that breaks a rule of the format or would run something, which is
@@ -64,7 +57,13 @@ class TorchFiles(WeightFiles):
 
     def _add(self, file: Opened) -> None:
         zipped = file.read(0, min(len(MAGIC), file.size)) == MAGIC
-        tensors, storages = _of_zip(file) if zipped else _of_stream(file, partial=self._partial)
+        if not zipped:
+            tensors, storages = _of_stream(file, partial=self._partial)
+        elif self._partial and not has_directory(file):
+            read, storages = cut_entries(file)
+            tensors = state_dict(read.value, where=file.name)
+        else:
+            tensors, storages = _of_zip(file)
         for name, tensor in tensors.items():
             self._put(name, _place(file, name, tensor, extent=storages.get(tensor.storage.key)))
 
@@ -78,11 +77,11 @@ def torch_files(folder: Path) -> list[Path]:
     """
     found = [one for one in entries(folder) if one.name.endswith(_SUFFIXES)]
     promised = set(read_index(folder, _INDEX).values())
-    chosen = [one for one in found if one.name in promised]
+    chosen = [one for one in found if one.name in promised or (promised and one.name.startswith(_NAMED[1]))]
     if not chosen:
         chosen = [one for one in found if one.name.startswith(_NAMED)]
     if not chosen:
-        chosen = [one for one in found if not one.name.startswith(_TRAINERS)]
+        chosen = [one for one in found if not one.name.startswith(TRAINERS)]
     if not chosen or len(chosen) > FILES_LIMIT:
         raise BadInput(f"{len(chosen)} files of PyTorch's in the folder", where=str(folder))
     return chosen
@@ -96,8 +95,8 @@ def _of_zip(file: Opened) -> tuple[Mapping[str, Strided], Mapping[str, Extent]]:
         raise BadInput("a zip file without a data.pkl of PyTorch's", where=file.name)
     root = roots[0]
     order = found.get(f"{root}byteorder")
-    if order is not None and file.read(order.start, min(order.size, 16)) != b"little":
-        raise BadInput("saved on a machine of the other byte order", where=file.name)
+    if order is not None:
+        check_order(file, order.start, order.size)
     pickled = found[f"{root}data.pkl"]
     if pickled.size > PICKLE_LIMIT:
         raise InputTooLarge(f"a pickle of {pickled.size} bytes; the limit is {PICKLE_LIMIT}", where=file.name)

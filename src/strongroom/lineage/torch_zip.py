@@ -15,6 +15,8 @@ from strongroom.core.errors import BadInput, InputTooLarge
 from strongroom.lineage.files import Opened
 
 MAGIC: Final = b"PK\x03\x04"
+_END_MAGIC: Final = b"PK\x05\x06"
+_LITTLE: Final = b"little"
 _LOCAL: Final = struct.Struct("<4s5H3I2H")
 _CENTRAL: Final = struct.Struct("<4s6H3I5H2I")
 _END: Final = struct.Struct("<4s4H2IH")
@@ -23,7 +25,7 @@ _END64: Final = struct.Struct("<4sQ2H2I4Q")
 _FULL16, _FULL32 = 0xFFFF, 0xFFFFFFFF
 _ENCRYPTED: Final = 1
 _DIRECTORY_LIMIT: Final = 1 << 25  # bytes
-_ENTRIES_LIMIT: Final = 1 << 17
+ENTRIES_LIMIT: Final = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ def zip_entries(file: Opened) -> Mapping[str, Extent]:
 
     """
     count, size, start = _directory(file)
-    if count > _ENTRIES_LIMIT or size > _DIRECTORY_LIMIT:
+    if count > ENTRIES_LIMIT or size > _DIRECTORY_LIMIT:
         raise InputTooLarge(f"a directory of {count} entries in {size} bytes", where=file.name)
     found: dict[str, Extent] = {}
     for name, local, length in _listed(file.read(start, size), count, where=file.name):
@@ -60,11 +62,39 @@ def zip_entries(file: Opened) -> Mapping[str, Extent]:
     return found
 
 
+def has_directory(file: Opened) -> bool:
+    """Say whether the file ends with a directory, be it as it may."""
+    size = min(file.size, _END.size + _FULL16)
+    return _END_MAGIC in file.read(file.size - size, size)
+
+
+def local_entry(file: Opened, at: int) -> tuple[str, int] | None:
+    """Return the name and the start of the entry whose header stands at `at`; None if it is not whole."""
+    if at + _LOCAL.size > file.size:
+        return None
+    magic, *_, name_length, extra_length = _LOCAL.unpack(file.read(at, _LOCAL.size))
+    start = at + _LOCAL.size + name_length + extra_length
+    if magic != MAGIC or start > file.size:
+        return None
+    return file.read(at + _LOCAL.size, name_length).decode("utf-8", errors="replace"), start
+
+
+def check_order(file: Opened, start: int, size: int) -> None:
+    """Insist on the byte order that the entry ``byteorder`` says, if it is there as a whole.
+
+    Raises:
+        BadInput: it is the other one.
+
+    """
+    if start + min(size, len(_LITTLE)) <= file.size and file.read(start, min(size, len(_LITTLE))) != _LITTLE:
+        raise BadInput("saved on a machine of the other byte order", where=file.name)
+
+
 def _directory(file: Opened) -> tuple[int, int, int]:
     """Return the directory's number of entries, its size and where it starts."""
     tail_start = max(0, file.size - _END.size - _FULL16)
     tail = file.read(tail_start, file.size - tail_start)
-    at = tail.rfind(b"PK\x05\x06")
+    at = tail.rfind(_END_MAGIC)
     if at < 0 or at + _END.size > len(tail):
         raise BadInput("no whole zip file: its directory, at the end, is missing", where=file.name)
     _, disk, first_disk, _, count, size, start, _ = _END.unpack_from(tail, at)
@@ -122,10 +152,7 @@ def _wide(extra: bytes, short: list[int]) -> list[int]:
 
 def _placed(file: Opened, local: int, size: int) -> Extent:
     """Return where the bytes of an entry stand, which its local header says."""
-    if local + _LOCAL.size > file.size:
+    entry = local_entry(file, local)
+    if entry is None or entry[1] + size > file.size:
         raise BadInput("an entry beyond the file's end", where=file.name)
-    magic, *_, name_length, extra_length = _LOCAL.unpack(file.read(local, _LOCAL.size))
-    start = local + _LOCAL.size + name_length + extra_length
-    if magic != MAGIC or start + size > file.size:
-        raise BadInput("an entry beyond the file's end", where=file.name)
-    return Extent(start, size)
+    return Extent(entry[1], size)

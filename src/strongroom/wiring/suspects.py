@@ -13,6 +13,8 @@ from strongroom.core.canonical import digest
 from strongroom.core.errors import BadInput
 from strongroom.lineage.adapters import OpenSuspect, merged
 from strongroom.lineage.files import open_regular
+from strongroom.lineage.pickled import TRAINERS
+from strongroom.lineage.together import Together
 from strongroom.ports.suspects import Suspect
 from strongroom.wiring.table import load
 
@@ -21,7 +23,9 @@ _ZIP: Final = b"PK\x03\x04"
 _PICKLE: Final = 0x80  # the first byte of every pickle since protocol 2
 _PICKLED: Final = (".bin", ".pt", ".pth", ".pkl")
 _BRACE: Final = slice(8, 9)  # where the header of a safetensors file begins
-_KINDS: Final = {"safetensors": (".safetensors",), "torch": (".bin", ".pt", ".pth"), "gguf": (".gguf",)}
+_SUFFIXES: Final = {"safetensors": (".safetensors",), "torch": (".bin", ".pt", ".pth"), "gguf": (".gguf",)}
+_ADAPTER: Final = "adapter_model."
+_CONFIG: Final = "adapter_config.json"
 
 
 def open_suspect(path: Path, *, partial: bool = False) -> AbstractContextManager[Suspect]:
@@ -35,20 +39,24 @@ def open_suspect(path: Path, *, partial: bool = False) -> AbstractContextManager
         MissingExtra: a GGUF file, and the package that reads it is not installed.
 
     """
-    kind = _kind_of_folder(path) if path.is_dir() else _kind(path)
-    opener: Callable[..., OpenSuspect] = load("suspects", kind)
-    found = opener(path, partial=partial)
+    parts = _parts(path) if path.is_dir() else [(_kind(path), path)]
+    found: list[OpenSuspect] = []
     try:
-        return cast("AbstractContextManager[Suspect]", merged(found))
+        for kind, where in parts:
+            opener: Callable[..., OpenSuspect] = load("suspects", kind)
+            found.append(opener(where, partial=partial))
+        whole = merged(found[0] if len(found) == 1 else Together(found))
     except BaseException:
-        found.close()
+        for one in found:
+            one.close()
         raise
+    return cast("AbstractContextManager[Suspect]", whole)
 
 
 def digest_of(path: Path) -> str:
     """Return the SHA-256 of a file; of a folder, that of the canonical JSON of its weight files' [name, digest].
 
-    They are the files of the format that `open_suspect` reads of the folder.
+    They are the files of the formats that `open_suspect` reads of the folder, and what says how much an adapter counts.
 
     Raises:
         BadInput: it can't be read, or is neither a file nor a folder.
@@ -56,8 +64,10 @@ def digest_of(path: Path) -> str:
     """
     if not path.is_dir():
         return _digest(path)
-    suffixes = _KINDS[_kind_of_folder(path)]
-    return digest([[one.name, _digest(one)] for one in _listed(path) if one.name.endswith(suffixes)])
+    found = {one for kind, where in _parts(path) for one in (_of_kind(path, kind) if where == path else [where])}
+    if (path / _CONFIG).is_file():
+        found.add(path / _CONFIG)
+    return digest([[one.name, _digest(one)] for one in sorted(found)])
 
 
 def _kind(path: Path) -> str:
@@ -74,19 +84,26 @@ def _kind(path: Path) -> str:
     return "torch" if first.startswith((_ZIP, bytes([_PICKLE]))) or path.name.endswith(_PICKLED) else "safetensors"
 
 
-def _kind_of_folder(folder: Path) -> str:
-    """Return the first format of which a folder has a file; safetensors, which says what is wrong, if there is none."""
-    names = [one.name for one in _listed(folder)]
-    return next(
-        (kind for kind, suffixes in _KINDS.items() if any(name.endswith(suffixes) for name in names)), "safetensors"
-    )
+def _parts(folder: Path) -> list[tuple[str, Path]]:
+    """Return what to open in a folder: the first format of which it has weights, and an adapter in another.
+
+    Where there is nothing, it is safetensors: its reader says what is wrong.
+    """
+    listed = {kind: _of_kind(folder, kind) for kind in _SUFFIXES}
+    adapters = {kind: [one for one in files if one.name.startswith(_ADAPTER)] for kind, files in listed.items()}
+    kinds = [kind for kind, files in listed.items() if len(files) > len(adapters[kind])]
+    base = (kinds or [kind for kind, files in listed.items() if files] or ["safetensors"])[0]
+    others = [(kind, one) for kind, files in adapters.items() for one in files if kind != base]
+    return [(base, folder)] + ([] if adapters[base] else others[:1])
 
 
-def _listed(folder: Path) -> list[Path]:
+def _of_kind(folder: Path, kind: str) -> list[Path]:
+    """Return the files in a folder that are of a format by their names, in order."""
     try:
-        return sorted(folder.iterdir())
+        names = sorted(folder.iterdir())
     except OSError as error:
         raise BadInput(f"can't be read ({error.strerror})", where=str(folder)) from None
+    return [one for one in names if one.name.endswith(_SUFFIXES[kind]) and not one.name.startswith(TRAINERS)]
 
 
 def _digest(file: Path) -> str:
