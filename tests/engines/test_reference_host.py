@@ -29,7 +29,7 @@ def small(make_plain: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> P
     monkeypatch.setattr(module, "demo_model", lambda _cache: make_plain(dtype="float16"))
     monkeypatch.setattr(module, "HEALING", Recipe(steps=3, batch=2, length=16, seed=1))
     monkeypatch.setattr(module, "SIBLING", Recipe(steps=4, batch=2, length=16, seed=2))
-    monkeypatch.setattr(module, "_LETTERS", 5_000)
+    monkeypatch.setattr(module, "TRAINING_LETTERS", 5_000)
     return make_plain(dtype="float16")
 
 
