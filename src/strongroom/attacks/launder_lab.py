@@ -14,7 +14,7 @@ from strongroom.attacks.bench import Bench
 from strongroom.attacks.bodies import Array, Body, body_of
 from strongroom.attacks.leaker import Progress, adapter_for_copy, continued_copy, leaked_copy, tuned_copy
 from strongroom.attacks.siblings import REFERENCE, sibling
-from strongroom.engines.folder import Folder
+from strongroom.engines.folder import Folder, make_folder
 from strongroom.engines.lora import deltas
 from strongroom.engines.perplexity import Losses, compare, losses, token_ids
 from strongroom.engines.reference_host import reference_base, reference_host
@@ -91,8 +91,7 @@ class Lab:
 
     def tiny(self, tiny: Tiny) -> Path:
         """Return the folder of a small model trained from nothing."""
-        folder = self.work / "tiny"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = make_folder(self.work / "tiny")
         return tiny_model(folder, tiny, lambda done, total: self._progress(f"training {tiny.name}", done, total))
 
     # ── what it costs ───────────────────────────────────────────────────────────────────────────────────────────────
