@@ -23,6 +23,7 @@ from strongroom.custody import copies, housekeys, recipients, registry
 from strongroom.ledger.events import STATE_ACTIONS, Event
 from strongroom.ledger.keys import LogKey, create_log_key, load_log_key
 from strongroom.ledger.log import Ledger
+from strongroom.lineage import bases
 from strongroom.serving import accounts
 from strongroom.watermark import register
 
@@ -45,6 +46,7 @@ def test_the_rooms_state_actions_are_in_the_index() -> None:
         accounts.SERVING.entered,
         accounts.ACCEPTED,
         register.GIVEN_OUT,
+        bases.ADDED,
     }
     assert rooms == STATE_ACTIONS
 

@@ -17,6 +17,7 @@ from strongroom.custody.registry import Registered
 from strongroom.custody.tensors import SealedTensors
 from strongroom.custody.vault import Purpose
 from strongroom.wiring.serving import rewrap as rewrap_all
+from strongroom.wiring.signatures import keep_signature
 
 custody = Group("custody", help="Weights at rest, in memory, in transit; marked copies for recipients.")
 for _one in (recipient, issue, receive, release, copies):
@@ -36,6 +37,8 @@ def seal(call: Call, source: Path, name: str) -> None:
     who = call.identity()
     with call.progress(f"sealing {title}") as step:
         record = call.home.vault.seal(who, source, title, progress=step)
+    with call.progress(f"signature of {title}") as step:
+        signed = keep_signature(call.home, who, record, progress=step)
     call.emit(
         {
             "checkpoint": str(title),
@@ -44,6 +47,7 @@ def seal(call: Call, source: Path, name: str) -> None:
             "digest": record.manifest,
             "tensors": record.tensors,
             "bytes": record.bytes,
+            "signature": signed,
         },
         f"{title} version {record.version} sealed: {record.tensors} tensors, {record.bytes:,} bytes\n"
         f"  manifest {record.manifest}\nThe source still lies in plain where it was: remove it when you are ready.",

@@ -11,6 +11,7 @@ import click
 
 from strongroom.cli.frame import Call, Group, Json, Place, common, moment
 from strongroom.cli.ledger import read_vkey
+from strongroom.cli.trace import base, compare, replay, trace
 from strongroom.core.errors import AlreadyExists, BadInput, InputTooLarge
 from strongroom.core.ids import CheckpointName
 from strongroom.lineage.decode import Verdict
@@ -20,7 +21,9 @@ from strongroom.wiring.mark_evidence import LIMIT, Checked, Trust, check_evidenc
 
 _READABLE = -6
 
-lineage = Group("lineage", help="Marks in weights: whose copy a file was made from, and how sure that is.")
+lineage = Group("lineage", help="Where a file of weights comes from, whose copy it is, and how sure that is.")
+for _one in (trace, compare, base, replay):
+    lineage.add_command(_one)
 
 
 @lineage.command("decode", epilog="Example: strongroom lineage decode leaked.gguf --against chat:v1 --as carla")

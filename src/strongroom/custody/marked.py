@@ -60,10 +60,11 @@ class ReaderTensors:
         """
         self._reader = reader
         self._places = _places(reader)
+        self._infos = {name: TensorInfo(dtype=one.dtype, shape=one.shape) for name, (_, one) in self._places.items()}
 
     def infos(self) -> Mapping[str, TensorInfo]:
         """Return every tensor's dtype and shape, shard by shard."""
-        return {name: TensorInfo(dtype=one.dtype, shape=one.shape) for name, (_, one) in self._places.items()}
+        return self._infos
 
     def read_into(self, name: str, first: int, buffer: memoryview) -> None:
         """Fill `buffer` with the little-endian elements of `name` from element `first` on (row-major).

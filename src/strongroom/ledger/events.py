@@ -28,6 +28,7 @@ STATE_ACTIONS: Final = frozenset(
         "serving.entered",
         "serving.accepted",
         "watermark.key",
+        "lineage.base",
     }
 )
 """Acts that make something so: the newest one counts. They, and all claims, are in the state index (`ledger.state`)."""

@@ -15,7 +15,7 @@ from strongroom.core.errors import BadInput, SignatureInvalid
 from strongroom.ledger.keys import LogKey
 from strongroom.ledger.notes import Note
 
-_TYPE = "strongroom/state@2"
+_TYPE = "strongroom/state@3"
 _MAX_FILE = 1 << 28
 
 
@@ -32,7 +32,7 @@ class Mark(Record, frozen=True, array_like=True):
 class Kept(Record, frozen=True, kw_only=True):
     """The state index of a log's first `size` entries, and the frontier of their tree."""
 
-    type: Literal["strongroom/state@2"] = _TYPE
+    type: Literal["strongroom/state@3"] = _TYPE
     size: int
     frontier: list[bytes]
     marks: list[Mark]

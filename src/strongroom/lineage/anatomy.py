@@ -19,6 +19,7 @@ from strongroom.lineage.elements import dtype_of, finite
 from strongroom.ports.marks import TensorInfo, Tensors
 
 F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
 
 _LAYER: Final = re.compile(r"^(?:.*\.)?(?:layers|h|blocks)\.(\d{1,4})\.(.+)\.weight$")
 _PARTS: Final[Mapping[str, str]] = {
@@ -40,6 +41,7 @@ _EMBEDDING: Final = re.compile(r"^(?:.*\.)?(?:embed_tokens|tok_embeddings|wte)\.
 _HEAD: Final = re.compile(r"^(?:lm_head|output)\.weight$")
 _FINAL_NORM: Final = re.compile(r"^(?:model\.|.*\.)?norm\.weight$")
 _MATRIX: Final = 2
+_WHOLE: Final = 1 << 24  # elements: a smaller matrix is read as a whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,20 @@ def matrix(weights: Tensors, name: str, rows: slice | None = None) -> F32:
     raw = bytearray(shape[0] * per_row * dtype.itemsize)
     weights.read_into(name, first * per_row, memoryview(raw))
     return finite(np.frombuffer(raw, dtype)).reshape(shape)
+
+
+def rows(weights: Tensors, name: str, numbers: I64) -> F32:
+    """Return some rows of a matrix, (rows, columns): read one by one where the whole would be much.
+
+    Raises:
+        BadInput: its dtype is no float, or the file became shorter.
+
+    """
+    height, width = weights.infos()[name].shape
+    if height * width <= _WHOLE:
+        return matrix(weights, name)[numbers]
+    found = [matrix(weights, name, slice(at, at + 1)) for at in numbers.tolist()]
+    return np.concatenate(found) if found else np.zeros((0, width), np.float32)
 
 
 def gains(weights: Tensors, name: str | None, *, offsets: bool = False) -> F32 | None:

@@ -70,23 +70,27 @@ def ancestry(bases: Sequence[Base], source: Model, aligned: Tensors, *, bank: Ba
 
 
 def _judged(base: str, found: Descent | None, bank: Bank) -> AncestorFound:
+    """Return what a comparison of differences says; of None, nothing."""
+    lies = found or Descent(slope=0.0, scatter=0.0, cosine=0.0, noise=0.0, tensors=0)
     null = np.array([one.strangeness for one in siblings(bank)])
-    if found is None:
-        found = Descent(slope=0.0, scatter=0.0, cosine=0.0, noise=0.0, tensors=0)
-        log10_p = 0.0
-    else:
-        log10_p = math.log10((1 + int((null <= found.strangeness).sum())) / (len(null) + 1))
+    rank = (1 + int((null <= lies.strangeness).sum())) / (len(null) + 1) if lies.tensors else 1.0
+    log10_p = math.log10(rank)
     return AncestorFound(
         base=base,
-        relation=_relation(found, log10_p),
-        slope=found.slope,
-        scatter=found.scatter,
-        noise=found.noise,
-        cosine=found.cosine,
-        tensors=found.tensors,
+        relation=_relation(lies, log10_p),
+        slope=lies.slope,
+        scatter=lies.scatter,
+        noise=lies.noise,
+        cosine=lies.cosine,
+        tensors=lies.tensors,
         log10_p=log10_p,
         siblings=len(null),
     )
+
+
+def rejudged(said: AncestorFound, bank: Bank) -> AncestorFound:
+    """Return what the figures of a comparison make, whatever was said of them."""
+    return _judged(said.base, Descent(said.slope, said.scatter, said.cosine, said.noise, said.tensors), bank)
 
 
 def siblings(bank: Bank) -> list[Descent]:

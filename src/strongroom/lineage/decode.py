@@ -101,6 +101,7 @@ class Verdict:
     checkpoint_log10_p: float  # of the checkpoint's own code, corrected for readings and versions
     strength: tuple[Strength, ...]
     covered: float  # share of the marked weights that the file holds, in the checkpoint's shape
+    scores: tuple[float, ...]  # log10 p of every candidate, corrected, of the first round; in the candidates' order
     reason: str
     p_kind: Literal["exact"] = "exact"
     method: str = SCORER
@@ -131,6 +132,7 @@ def decode(
     seen = _Seen(max(one.share for one in readings), _is_unchanged(readings))
     of_checkpoint = min(0.0, min(common) + math.log(len(readings) * versions))
     accused, best = _name(found, candidates, tried=tried)
+    scores = _scores(found, candidates, tried=tried)
     log_p = min((one.log10_p for one in accused), default=best.log10_p if best else 0.0)
     decision, reason = _judge(accused, log_p, of_checkpoint=of_checkpoint, seen=seen)
     first = accused[0] if accused else None
@@ -146,6 +148,7 @@ def decode(
         checkpoint_log10_p=of_checkpoint / math.log(10),
         strength=tuple(strength),
         covered=seen.share,
+        scores=scores,
         reason=reason,
     )
 
@@ -176,7 +179,7 @@ def _name(
     found: Sequence[Found], candidates: Sequence[Candidate], *, tried: int
 ) -> tuple[tuple[Accused, ...], Accused | None]:
     """Return who is named, surest first, and who fits best; each round takes those named before as known."""
-    codes = np.array([one.code for one in candidates], np.int8).reshape(len(candidates), len(found[0].bias))
+    codes = _codes(found, candidates)
     left, named, accused = list(range(len(candidates))), list[int](), list[Accused]()
     best: Accused | None = None
     while left and len(named) < ROUNDS:
@@ -191,6 +194,19 @@ def _name(
         new = [left[at] for at in order[: len(sure)]]
         named, left = named + new, [one for one in left if one not in new]
     return tuple(sorted(accused, key=lambda one: one.log10_p)), best
+
+
+def _codes(found: Sequence[Found], candidates: Sequence[Candidate]) -> I8:
+    return np.array([one.code for one in candidates], np.int8).reshape(len(candidates), len(found[0].bias))
+
+
+def _scores(found: Sequence[Found], candidates: Sequence[Candidate], *, tried: int) -> tuple[float, ...]:
+    """Return log10 p of every candidate, nobody being known yet."""
+    if not candidates:
+        return ()
+    codes = _codes(found, candidates)
+    logs = _log_evidence(found, codes, named=codes[:0])
+    return tuple(_accused(one, float(log), tried=tried).log10_p for one, log in zip(candidates, logs, strict=True))
 
 
 def _accused(candidate: Candidate, log_e: float, *, tried: int) -> Accused:

@@ -19,7 +19,7 @@ from strongroom.core.secrets import Secret
 SCHEME: Final = "strongroom/weight-mark@1"
 KEY_BYTES: Final = 32
 
-Use = Literal["chips", "dither", "segments", "biases", "common", "code", "salt", "tensor", "units"]
+Use = Literal["chips", "dither", "segments", "biases", "common", "code", "salt", "tensor", "units", "signature"]
 
 
 @dataclass(frozen=True, slots=True)

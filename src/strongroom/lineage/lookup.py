@@ -14,10 +14,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from strongroom.lineage.anatomy import rows
 from strongroom.lineage.exact import fixed_points, log10_p_of_order
 from strongroom.lineage.model import Model
 from strongroom.lineage.residual import coordinates
-from strongroom.lineage.signature import LayerSketch, Signature, at_coordinates, cosines, large, rows_of, sketch
+from strongroom.lineage.signature import LayerSketch, Signature, at_coordinates, cosines, large, sketch
 from strongroom.lineage.units import Units, together, unit_length
 
 F32 = npt.NDArray[np.float32]
@@ -52,7 +53,7 @@ class Glimpse:
         if numbers not in self._embedding:
             name = self.model.body.embedding
             width = self.model.body.width
-            some = rows_of(self.model.weights, name, np.array(numbers)) if name and numbers else np.zeros((0, width))
+            some = rows(self.model.weights, name, np.array(numbers)) if name and numbers else np.zeros((0, width))
             self._embedding[numbers] = some.astype(np.float32)
         return self._embedding[numbers]
 

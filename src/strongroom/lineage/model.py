@@ -9,7 +9,7 @@ from hashlib import blake2b
 import numpy as np
 import numpy.typing as npt
 
-from strongroom.lineage.anatomy import Anatomy, anatomy, matrix
+from strongroom.lineage.anatomy import Anatomy, anatomy, rows
 from strongroom.lineage.units import unit_length
 from strongroom.ports.marks import Tensors
 
@@ -64,7 +64,7 @@ def embeddings(model: Model, numbers: I64) -> F32:
     name = model.body.embedding
     if name is None or not len(numbers):
         return np.zeros((0, model.body.width), dtype=np.float32)
-    return matrix(model.weights, name)[numbers]
+    return rows(model.weights, name, numbers)
 
 
 def anchors(some: F32) -> F32:

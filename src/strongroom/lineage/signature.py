@@ -16,7 +16,7 @@ import numpy.typing as npt
 from blake3 import blake3
 
 from strongroom.core.canonical import Record
-from strongroom.lineage.anatomy import Layer, gains, matrix
+from strongroom.lineage.anatomy import Layer, gains, matrix, rows
 from strongroom.lineage.model import Model
 from strongroom.lineage.units import spread
 from strongroom.ports.marks import Progress, TensorInfo, Tensors
@@ -82,7 +82,7 @@ def sign(model: Model, *, progress: Progress | None = None) -> Signature:
     """
     numbers = spread(model.vocabulary, TOKENS) if model.vocabulary else np.empty(0, np.int64)
     name = model.body.embedding
-    some = np.zeros((0, model.body.width), np.float32) if name is None else rows_of(model.weights, name, numbers)
+    some = np.zeros((0, model.body.width), np.float32) if name is None else rows(model.weights, name, numbers)
     return Signature(
         format=FORMAT,
         width=model.body.width,
@@ -147,13 +147,6 @@ def sketch(model: Model, layer: Layer, *, columns: int = COLUMNS) -> LayerSketch
         up=small(up[np.ix_(chosen, at)]),
         lengths=tuple(np.quantile(even, np.linspace(0, 1, _QUANTILES)).round(4).tolist()),
     )
-
-
-def rows_of(weights: Tensors, name: str, numbers: I64) -> F32:
-    """Return some rows of a matrix, (rows, columns), each read by itself."""
-    width = weights.infos()[name].shape[1]
-    found = [matrix(weights, name, slice(at, at + 1)) for at in numbers.tolist()]
-    return np.concatenate(found) if found else np.zeros((0, width), np.float32)
 
 
 def at_coordinates(some: F32) -> F32:

@@ -26,7 +26,7 @@ from strongroom.lineage.lookup import Glimpse, likeness, worth_opening
 from strongroom.lineage.model import Model, model_of
 from strongroom.lineage.reshaped import reshaped
 from strongroom.lineage.signature import Signature, tensor_digests
-from strongroom.lineage.traced import Evidence, LineageFound, RecipientFound, Trace, conclude, is_marked
+from strongroom.lineage.traced import Evidence, LineageFound, RecipientFound, is_marked
 from strongroom.lineage.units import spread
 from strongroom.lineage.verdict import Judgement, judge
 from strongroom.ports.marks import Tensors
@@ -109,8 +109,10 @@ class _Case:
     watch: Watch
 
 
-def trace(suspect: Suspect, registry: Registry, *, copies: Copies | None = None, watch: Watch | None = None) -> Trace:
-    """Say what a suspect was made from.
+def trace(
+    suspect: Suspect, registry: Registry, *, copies: Copies | None = None, watch: Watch | None = None
+) -> Evidence:
+    """Gather the evidence of what a suspect was made from; the verdict is `traced.conclude` of it.
 
     `watch` is told what begins, in words.
 
@@ -130,13 +132,11 @@ def trace(suspect: Suspect, registry: Registry, *, copies: Copies | None = None,
         if best is not None:
             return _concluded(case, best)
     nearest = candidates[0] if candidates else None
-    return conclude(
-        Evidence(
-            checkpoint=nearest.known.name if nearest else None,
-            related=nearest.judgement.related if nearest else "no",
-            lineage=_lineage(case, nearest) if nearest else None,
-            readable=bool(case.model.body.layers),
-        )
+    return Evidence(
+        checkpoint=nearest.known.name if nearest else None,
+        related=nearest.judgement.related if nearest else "no",
+        lineage=_lineage(case, nearest) if nearest else None,
+        readable=bool(case.model.body.layers),
     )
 
 
@@ -178,22 +178,20 @@ def distance(source: Tensors, aligned: Tensors) -> float:
     return float(np.median(found)) if found else float("inf")
 
 
-def _concluded(case: _Case, best: _Relative) -> Trace:
+def _concluded(case: _Case, best: _Relative) -> Evidence:
     """Tell ours from a common base, name the steps, and put it all together."""
     one = best.candidate
     ancestor = None
     if not best.marked:
         case.watch("comparing with public bases")
         ancestor = ancestry(case.registry.bases, one.model, best.aligned, bank=case.registry.bank)
-    return conclude(
-        Evidence(
-            checkpoint=one.known.name,
-            related="yes",
-            lineage=_lineage(case, one),
-            recipient=best.decoded.recipient,
-            ancestor=ancestor,
-            derivation=best.steps,
-        )
+    return Evidence(
+        checkpoint=one.known.name,
+        related="yes",
+        lineage=_lineage(case, one),
+        recipient=best.decoded.recipient,
+        ancestor=ancestor,
+        derivation=best.steps,
     )
 
 

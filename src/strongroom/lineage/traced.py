@@ -41,6 +41,7 @@ class RecipientFound(Record, frozen=True):
     tried: int = 0
     colluders: tuple[ColluderFound, ...] = ()
     checkpoint_log10_p: float = 0.0  # exact, of the mark that all copies of the checkpoint share
+    scores: tuple[float, ...] = ()  # log10 p of every candidate, smallest first: how far the named stand out
     reason: str = "No copy of it was ever issued."
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from strongroom.lineage.anatomy import Anatomy, Layer, gains, matrix
+from strongroom.lineage.anatomy import Anatomy, Layer, gains, matrix, rows
 from strongroom.ports.marks import Tensors
 
 F32 = npt.NDArray[np.float32]
@@ -52,22 +52,19 @@ def read_units(weights: Tensors, body: Anatomy, layer: Layer, *, frame: Frame, c
 
 
 def _rows(weights: Tensors, name: str, gain: F32 | None, *, frame: Frame, chosen: I64 | None) -> F32:
-    if chosen is None:
-        rows = matrix(weights, name)
-    else:
-        rows = np.concatenate([matrix(weights, name, slice(at, at + 1)) for at in chosen.tolist()])
-    if gain is not None and gain.shape == rows.shape[1:]:
-        rows = rows * gain
+    values = matrix(weights, name) if chosen is None else rows(weights, name, chosen)
+    if gain is not None and gain.shape == values.shape[1:]:
+        values = values * gain
     if frame.anchors is not None:
-        rows = rows @ frame.anchors
+        values = values @ frame.anchors
     elif frame.columns is not None:
-        rows = rows[:, frame.columns]
-    return unit_length(rows)
+        values = values[:, frame.columns]
+    return unit_length(values)
 
 
-def unit_length(rows: F32) -> F32:
-    """Return `rows` centred over the rows, each of length 1; one that is then 0 stays."""
-    centred: F32 = rows - rows.mean(axis=0)
+def unit_length(values: F32) -> F32:
+    """Return rows centred over the rows, each of length 1; one that is then 0 stays."""
+    centred: F32 = values - values.mean(axis=0)
     length = np.sqrt(np.einsum("ij,ij->i", centred, centred))
     length[length == 0] = 1
     return centred / length[:, None]

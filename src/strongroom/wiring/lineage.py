@@ -62,26 +62,37 @@ def decode_file(home: Home, who: Identity, path: Path, *, against: CheckpointNam
     home.desk.require(who, question)
     premises = premises_of(home)
     every = premises.copies.all()
-    versions: dict[tuple[str, int], list[IssuedCopy]] = {}
-    for one in every:
-        if one.title == against:
-            versions.setdefault((one.checkpoint, one.mark.segments), []).append(one)
-    if not versions:
+    if not any(one.title == against for one in every):
         raise NoSuchCopy("no copy of it was ever issued", where=str(against))
     master = premises.housekeys.obtain(who, LINEAGE_MASTER, question)
     current = home.vault.registry.current(against).checkpoint
     with ExitStack() as stack:
         suspect = stack.enter_context(open_suspect(path))
         opened = home.vault.open(who, against, Purpose(question.purpose, {"for": "decode"}))
-        case = _Case(master, suspect, ReaderTensors(stack.enter_context(opened)), current, every, watch)
-        found = [_decode(case, copies) for copies in versions.values()]
-    best = min(found, key=_rank)
+        original = ReaderTensors(stack.enter_context(opened))
+        best = decode_copies(Case(master, suspect, original, current, every, watch), against)
+    if best is None:
+        raise NoSuchCopy("no copy of it was ever issued", where=str(against))
     _record(home, who, best, against=against)
     return best
 
 
+def decode_copies(case: Case, title: CheckpointName) -> Decoded | None:
+    """Compare a suspect with every copy of `title`, version by version, and return what fits best.
+
+    Returns:
+        None if no copy of it was ever issued.
+
+    """
+    versions: dict[tuple[str, int], list[IssuedCopy]] = {}
+    for one in case.every:
+        if one.title == title:
+            versions.setdefault((one.checkpoint, one.mark.segments), []).append(one)
+    return min((_decode(case, copies) for copies in versions.values()), key=_rank, default=None)
+
+
 @dataclass(frozen=True, slots=True)
-class _Case:
+class Case:
     """A suspect, and what all of its comparisons share."""
 
     master: Secret
@@ -92,7 +103,7 @@ class _Case:
     watch: Watch
 
 
-def _decode(case: _Case, copies: Sequence[IssuedCopy]) -> Decoded:
+def _decode(case: Case, copies: Sequence[IssuedCopy]) -> Decoded:
     """Compare the suspect with the copies of one checkpoint version and one number of segments."""
     checkpoint, segments = copies[0].checkpoint, copies[0].mark.segments
     keys = checkpoint_keys(case.master, checkpoint)
@@ -112,7 +123,7 @@ def _decode(case: _Case, copies: Sequence[IssuedCopy]) -> Decoded:
 
 
 def _readings(
-    case: _Case, copy: IssuedCopy, table: Mapping[str, TensorInfo] | None, *, keys: CheckpointKeys
+    case: Case, copy: IssuedCopy, table: Mapping[str, TensorInfo] | None, *, keys: CheckpointKeys
 ) -> list[Reading]:
     """Read the suspect's segments by a table of tensors: blind, and against the original if that is at hand."""
     segments = copy.mark.segments
@@ -126,7 +137,7 @@ def _readings(
     return found
 
 
-def _table(case: _Case, copy: IssuedCopy) -> Mapping[str, TensorInfo] | None:
+def _table(case: Case, copy: IssuedCopy) -> Mapping[str, TensorInfo] | None:
     """Return the tensors by which the units of a copy's version are numbered, or None if nobody knows them any more.
 
     An older version's weights are not at hand. Mostly the current one has the same tensors; else the suspect's own will

@@ -1,0 +1,178 @@
+"""Trace a suspect through a home: its registry, its public bases, every copy that it ever issued."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from strongroom.access.identity import Identity
+from strongroom.access.policy import Question
+from strongroom.core.ids import CheckpointName
+from strongroom.custody.copy_formats import IssuedCopy
+from strongroom.custody.marked import MarkedReader, ReaderTensors
+from strongroom.custody.vault import Purpose
+from strongroom.ledger.events import Receipt
+from strongroom.ledger.journal import Act, Detail
+from strongroom.lineage.ancestry import Base, Opener
+from strongroom.lineage.bank import null_bank
+from strongroom.lineage.bases import Bases, PublicBase, check_unchanged
+from strongroom.lineage.decode import Verdict
+from strongroom.lineage.mark import WeightMarks
+from strongroom.lineage.model import Model, model_of
+from strongroom.lineage.signature import sign, tensor_digests
+from strongroom.lineage.trace import Decoded as Marks
+from strongroom.lineage.trace import Known, Registry, trace
+from strongroom.lineage.traced import ColluderFound, Evidence, RecipientFound, conclude
+from strongroom.ports.marks import Tensors
+from strongroom.wiring.copies import premises_of
+from strongroom.wiring.home import Home
+from strongroom.wiring.lineage import Case, Decoded, decode_copies
+from strongroom.wiring.signatures import Signatures, opened_model
+from strongroom.wiring.suspects import digest_of, open_suspect
+
+Watch = Callable[[str], None]
+
+TRACED: Final = "lineage.trace"
+_PURPOSE: Final = "trace a suspect"
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A trace, and what marks were read in it: what evidence is made of."""
+
+    evidence: Evidence  # the verdict is `lineage.traced.conclude` of it
+    decoded: Decoded | None  # of the checkpoint that was found
+    suspect: str  # SHA-256
+    receipt: Receipt  # of the ledger's entry
+
+
+def trace_file(home: Home, who: Identity, path: Path, *, watch: Watch) -> Traced:
+    """Say which checkpoint of `home` the file or folder at `path` was made from, and whose copy it is.
+
+    Question and answer are in the ledger, and every checkpoint that had to be opened.
+
+    Raises:
+        NotPermitted: the policy does not let `who` ask, or open what must be compared.
+        BadInput: the file can't be read as weights; a public base is not where it was.
+
+    """
+    home.desk.require(who, Question("lineage.decode", purpose=_PURPOSE))
+    with open_suspect(path, partial=True) as suspect, ExitStack() as stack:
+        signatures = Signatures(home, who)
+        records = {str(one.title): one for one in home.vault.registry.all()}
+        watch("reading signatures")
+        known = [
+            Known(name, signatures.of(record), _opener(home, who, CheckpointName.parse(name)))
+            for name, record in records.items()
+        ]
+        bases = [Base(one.name, _base_opener(one)) for one in bases_of(home).all()]
+        copies = _HouseCopies(home, who, signatures, stack=stack)
+        found = trace(suspect, Registry(known, bases, null_bank()), copies=copies, watch=watch)
+    digest = digest_of(path)
+    receipt = _record(home, who, found, suspect=digest)
+    return Traced(found, copies.found.get(found.checkpoint or ""), digest, receipt)
+
+
+def compare_files(ours: Path, theirs: Path, *, watch: Watch) -> Evidence:
+    """Trace the suspect `theirs` to the model `ours`, both files or folders: no home is asked."""
+    with open_suspect(ours, partial=True) as source, open_suspect(theirs, partial=True) as suspect:
+        model = model_of(source, source.tokens())
+        known = Known(str(ours), sign(model), lambda: nullcontext(model))
+        return trace(suspect, Registry([known], [], null_bank()), watch=watch)
+
+
+def bases_of(home: Home) -> Bases:
+    """Return the public bases that a home knows."""
+    return Bases(home.desk, home.journal, home=home.id)
+
+
+def add_base(home: Home, who: Identity, name: str, *, path: Path) -> PublicBase:
+    """Name a public base that checkpoints may descend from.
+
+    Raises:
+        BadInput: `path` holds no weights.
+
+    """
+    with open_suspect(path) as weights:
+        return bases_of(home).add(who, name, path, tensors=tensor_digests(weights))
+
+
+def _opener(home: Home, who: Identity, name: CheckpointName) -> Opener:
+    return lambda: opened_model(home, who, home.vault.registry.current(name), why=_PURPOSE)
+
+
+def _base_opener(base: PublicBase) -> Opener:
+    @contextmanager
+    def opened() -> Generator[Model]:
+        with open_suspect(base.path) as weights:
+            check_unchanged(base, tensor_digests(weights))
+            yield model_of(weights, weights.tokens())
+
+    return opened
+
+
+class _HouseCopies:
+    """Reads the marks of every copy that a home issued (`lineage.trace.Copies`)."""
+
+    def __init__(self, home: Home, who: Identity, signatures: Signatures, *, stack: ExitStack) -> None:
+        """Open named copies, for as long as `stack` is open."""
+        self._home, self._who, self._signatures, self._stack = home, who, signatures, stack
+        self._every = premises_of(home).copies.all()
+        self.found: dict[str, Decoded] = {}
+
+    def decode(self, known: Known, source: Model, aligned: Tensors) -> Marks | None:
+        """Return whose copy the aligned suspect is, or None where no copy was ever issued."""
+        title = CheckpointName.parse(known.name)
+        current = self._home.vault.registry.current(title).checkpoint
+        case = Case(
+            self._signatures.master, aligned, source.weights, current, self._every, lambda _what: nullcontext(None)
+        )
+        best = decode_copies(case, title)
+        if best is None:
+            return None
+        self.found[known.name] = best
+        return Marks(_recipient(best.verdict), self._copy(best, current=current))
+
+    def _copy(self, best: Decoded, *, current: str) -> Tensors | None:
+        """Return the weights of the one copy that is named, made again from the current version."""
+        copy = best.copies.get(best.verdict.copy or "")
+        if copy is None or best.verdict.colluders or copy.checkpoint != current:
+            return None
+        purpose = Purpose(_PURPOSE, {"for": "lineage", "copy": copy.copy})
+        reader = self._stack.enter_context(self._home.vault.open(self._who, copy.title, purpose))
+        marks = WeightMarks(self._signatures.master, _segments(copy))
+        return ReaderTensors(MarkedReader(reader, marks.prepare(copy.checkpoint, copy.copy, ReaderTensors(reader))))
+
+
+def _segments(copy: IssuedCopy) -> Callable[[str], int]:
+    return lambda _checkpoint: copy.mark.segments
+
+
+def _recipient(found: Verdict) -> RecipientFound:
+    colluders = tuple(ColluderFound(name=one.recipient, copy=one.copy, log10_p=one.log10_p) for one in found.colluders)
+    return RecipientFound(
+        verdict=found.verdict,
+        name=found.recipient,
+        copy=found.copy,
+        log10_p=found.log10_p,
+        candidates=found.candidates,
+        tried=found.tried,
+        colluders=colluders,
+        checkpoint_log10_p=found.checkpoint_log10_p,
+        scores=tuple(round(one, 3) for one in sorted(found.scores)),
+        reason=found.reason,
+    )
+
+
+def _record(home: Home, who: Identity, evidence: Evidence, *, suspect: str) -> Receipt:
+    found = conclude(evidence)
+    detail: Detail = {"verdict": found.verdict, "suspect": suspect}
+    if found.lineage is not None:
+        detail |= {"method": found.lineage.method, "tried": found.lineage.tried}
+    named = [one.copy for one in found.recipient.colluders] or [found.recipient.copy or ""]
+    if any(named):
+        detail["copies"] = ",".join(named)
+    return home.journal.record(Act(who.label, TRACED, f"checkpoint:{found.checkpoint or '-'}"), "done", detail=detail)
