@@ -22,8 +22,23 @@ from strongroom.engines.reference_host import HEALING  # noqa: E402
 from strongroom.lineage.findings import Finding  # noqa: E402
 
 SILENT = {"units", "scales", "heads", "coordinates", "rotation"}
-ROW = LaunderRow("copy", "match", "match", "ours:1", -99.0, "exact", "units", 1.0, "right", "right",
-                 ("copy: x",), ("copy",), True, 0.001, 2.5)  # fmt: skip
+ROW = LaunderRow(
+    attack="copy",
+    expected="match",
+    verdict="match",
+    checkpoint="ours:1",
+    log10_p=-99.0,
+    p_kind="exact",
+    method="units",
+    effect=1.0,
+    expected_named="right",
+    named="right",
+    derivation=("copy: as issued",),
+    expected_derivation=("copy",),
+    derivation_right=True,
+    perplexity=0.001,
+    seconds=2.5,
+)
 
 
 def silent(_what: str, _done: int, _total: int) -> None:

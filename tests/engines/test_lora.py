@@ -70,7 +70,7 @@ def test_what_it_learned_is_there_when_it_is_merged(source: Folder, ids: list[in
                    for name, delta in deltas(target) for one in [before[name]]}  # fmt: skip
         write_like(source, before | changed, tmp_path / "merged", dtype="float32")
         gain = losses(source, ids[:2000]).perplexity / losses(Folder(tmp_path / "merged"), ids[:2000]).perplexity
-        assert (gain > 1.2) == better
+        assert (gain > 1.05) == better
     assert all(torch.equal(source.get_tensor(name), one) for name, one in before.items())  # the model is left alone
 
 
