@@ -21,7 +21,7 @@ from strongroom.lineage.model import Model, model_of
 from strongroom.lineage.signature import sign
 from strongroom.lineage.suspects import SafetensorsFiles
 from strongroom.lineage.trace import Base, Decoded, Known, Registry, trace
-from strongroom.lineage.traced import ColluderFound, RecipientFound, Trace
+from strongroom.lineage.traced import ColluderFound, RecipientFound, Trace, conclude
 from strongroom.ports.marks import Tensors
 from strongroom.ports.suspects import Suspect
 
@@ -49,7 +49,7 @@ class Tracer:
         copies = None if against == "tiny" else _Copies(self._lab.bench)
         began = time.monotonic()
         with opened(path) as suspect:
-            found = trace(suspect, registry, copies=copies)
+            found = conclude(trace(suspect, registry, copies=copies))
         return found, time.monotonic() - began
 
     def _registry(self, against: Against) -> Registry:
