@@ -6,20 +6,26 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from strongroom.core.errors import BadInput
 
 launder = pytest.importorskip("strongroom.attacks.launder")
 
-from strongroom.attacks.leaker import ADAPTERS, CONTINUING, TUNING  # noqa: E402 - after the skip
+from strongroom.attacks import laundering, symmetries  # noqa: E402 - after the skip
+from strongroom.attacks.bodies import body_of  # noqa: E402
+from strongroom.attacks.launder_lab import Lab  # noqa: E402
+from strongroom.attacks.leaker import ADAPTERS, CONTINUING, TUNING  # noqa: E402
 from strongroom.attacks.rows import LaunderRow  # noqa: E402
 from strongroom.attacks.siblings import SIBLINGS  # noqa: E402
 from strongroom.attacks.steps import STEPS, Expected, is_derived  # noqa: E402
 from strongroom.attacks.suspects import cases, chosen  # noqa: E402
 from strongroom.attacks.triples import ADVERSARIAL, PLAIN, TRIPLES  # noqa: E402
+from strongroom.engines.folder import Folder  # noqa: E402
 from strongroom.engines.reference_host import HEALING  # noqa: E402
 from strongroom.lineage.findings import Finding  # noqa: E402
+from tests.engines.models import write_plain  # noqa: E402
 
 SILENT = {"units", "scales", "heads", "coordinates", "rotation"}
 ROW = LaunderRow(
@@ -136,6 +142,23 @@ def test_kept_rows_are_not_made_again(tmp_path: Path) -> None:
     assert rows == [ROW]
     assert told == [("suspects", 0, 1), ("suspects", 1, 1)]
     assert [one.name for one in tmp_path.iterdir()] == [launder.ROWS]  # no model was made for it
+
+
+def test_what_a_suspect_costs_is_taken_on_the_same_text(tmp_path: Path) -> None:
+    folder = write_plain(tmp_path / "ours")
+    lab = Lab(tmp_path, tokens=700, progress=silent)
+    lab.__dict__["ours"] = folder  # in place of the reference host, which takes minutes
+    body = body_of(folder)
+    chance = np.random.default_rng(1)
+    assert lab.cost(Folder(folder)) == 0.0
+    assert lab.cost(symmetries.rotate(body, chance)) == pytest.approx(0, abs=1e-3)
+    noisy = lab.cost(laundering.noise(body, chance, share=3.0))
+    assert noisy is not None
+    assert abs(noisy) > 1e-3
+    cut = lab.cost(laundering.cut_vocabulary(body, chance, size=80))  # other tokens, the same text
+    assert cut == pytest.approx(0, abs=0.5)
+    assert cut != 0
+    assert Lab(tmp_path, tokens=0, progress=silent).cost(body) is None
 
 
 @pytest.mark.slow
