@@ -40,7 +40,6 @@ _FLOATS: Final[Mapping[str, npt.DTypeLike]] = {
     "float32": np.float32,
 }
 _BLOCK: Final = 32  # of every quantisation that we write
-_FP8_LARGEST: Final = 448.0  # of e4m3
 _TOKENIZER: Final = "tokenizer.json"
 
 
@@ -52,13 +51,8 @@ def cast_to(body: Body, _chance: Chance, *, dtype: str) -> Body:
 
 
 def fp8(body: Body, _chance: Chance) -> Body:
-    """Round projections to eight-bit floats (e4m3), scaled to a tensor's largest weight; stored in bfloat16."""
-
-    def rounded(values: Array) -> Array:
-        scale = np.float32(np.abs(values).max() / _FP8_LARGEST) or np.float32(1)
-        return (values / scale).astype(ml_dtypes.float8_e4m3fn).astype(np.float32) * scale
-
-    return _each(body, rounded)
+    """Round projections to eight-bit floats (e4m3, without a scale); stored in bfloat16, which holds them all."""
+    return _each(body, lambda values: values.astype(ml_dtypes.float8_e4m3fn).astype(np.float32))
 
 
 def int8(body: Body, _chance: Chance) -> Body:

@@ -86,7 +86,7 @@ STEPS: Final[Mapping[str, Step]] = {
     "copy": Step(Expected(("copy",))),
     "float16": _done(partial(laundering.cast_to, dtype="float16"), "cast", "float16", "f16"),
     "float32": _done(partial(laundering.cast_to, dtype="float32"), "cast", "float32", "f32"),
-    "fp8": _done(laundering.fp8, "quantised", "fp8", "f8", "e4m3", also=("cast",)),
+    "fp8": _done(laundering.fp8, "cast", "e4m3", "float8", also=("quantised",)),
     "int8": _done(laundering.int8, "quantised", "int8", "8 bit", "8-bit"),
     "q8_0": _done(partial(laundering.gguf, quantisation="Q8_0"), "quantised", "Q8_0", block=32),
     "q4_0": _done(partial(laundering.gguf, quantisation="Q4_0"), "quantised", "Q4_0", block=32),

@@ -133,5 +133,5 @@ def _show_laundered(rows: Sequence[LaunderRow], out: Console) -> None:
 
 def _derived(row: LaunderRow) -> str:
     """Return how a suspect was made, as found, and what it should have been where that is wrong."""
-    found = "; ".join(row.derivation)
+    found = "; ".join(row.derivation) or ("" if row.derivation_right is None else "nothing")
     return f"{found}, not {'; '.join(row.expected_derivation)}" if row.derivation_right is False else found
