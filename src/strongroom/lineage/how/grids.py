@@ -105,6 +105,13 @@ def found_grid(suspect: Tensors, source: Tensors) -> Found | None:
     return Found(most.name, most.bits, most.block, len(same), len(names), float(np.median(same)), most)
 
 
+def on_grid(grid: Grid, rows: F32) -> bool:
+    """Tell whether rows (rows, columns) of one tensor lie on a grid."""
+    if grid.block == TENSOR or grid.family == "ternary":
+        return len(np.unique(np.abs(rows[:: max(1, len(rows) // _ROWS)]))) <= _MAGNITUDES + 2
+    return _off(grid, rows[:: max(1, len(rows) // _ROWS)][:_ROWS]) < MOST_OFF
+
+
 def _fit(weights: Tensors, name: str) -> tuple[Grid, float] | None:
     """Return the grid that one tensor lies on, and how far its weights are off, in steps; None if on none."""
     rows = rows_of(weights, name)

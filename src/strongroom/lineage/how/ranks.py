@@ -1,0 +1,143 @@
+"""Whether a difference is of low rank, as merged adapters leave it; and the rank of an adapter that came alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from strongroom.lineage.findings import Finding
+from strongroom.lineage.how.residuals import Residual
+from strongroom.lineage.how.samples import part_of
+from strongroom.lineage.how.spectra import Spectrum, filled, spectrum, whiteness
+from strongroom.ports.suspects import Suspect
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+_ADAPTER: Final = re.compile(r"^(?P<module>.+?)\.lora_(?P<side>[AB])(?:\.[^.]+)?(?:\.weight)?$")
+_LOW: Final = 0.25  # of a tensor's shorter side
+_EDGE: Final = 1.6  # eigenvalues of bfloat16's rounding reach 1.3 times white noise's edge (columns of their own sizes)
+_LEFT: Final = 2.0  # storing leaves 0.9 to 1.3 of what is expected, next to trained directions
+_MOST_MASKED: Final = 0.9
+_FIRST: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class LowRank:
+    """A tensor whose difference is of low rank."""
+
+    residual: Residual
+    rank: int
+    left: float  # of its mean square, in what storing explains
+    explained: float  # of its energy, by its directions
+
+
+def low_rank(one: Residual) -> LowRank | None:
+    """Return the rank of a difference, None where it is not low or where something but storage is left beside it."""
+    rows, columns = _profile(one)
+    flat: F32 = one.difference / np.sqrt(rows * columns)
+    if one.mask.any():
+        return _masked(one, flat)
+    found = spectrum(flat)
+    return _told(one, found, found.above(_EDGE))
+
+
+def lora(low: Sequence[LowRank], changed: int, looked: int) -> Finding:
+    """Return low-rank differences in words."""
+    ranks = [one.rank for one in low]
+    rank = max(set(ranks), key=lambda at: (ranks.count(at), at))
+    top = int(np.quantile(ranks, 0.9))
+    rank = top if ranks.count(rank) < len(ranks) / 2 else rank
+    parts = sorted({one.residual.pair.part for one in low})
+    size = float(np.median([np.sqrt(one.residual.energy) for one in low]))
+    explained = float(np.median([one.explained for one in low]))
+    return Finding(
+        kind="lora",
+        detail=f"rank {rank} on {', '.join(parts)}",
+        evidence=(
+            f"in {len(low)} of {changed} changed matrices ({looked} looked at), {min(ranks)} to {max(ranks)} directions"
+            f" hold {explained:.2%} of the difference; what is left is as large as storing explains. It is {size:.2%} of"
+            " a tensor's spread"
+        ),
+        figures={"rank": float(rank), "matrices": float(len(low)), "size": round(size, 5), "explained": round(explained, 5)},
+    )
+
+
+def adapter(suspect: Suspect) -> Finding | None:
+    """Return that the suspect is an adapter alone: its rank and modules, by its tensors' shapes; None if it is none."""
+    ranks: dict[str, int] = {}
+    infos = suspect.infos()
+    for name, info in infos.items():
+        match = _ADAPTER.match(name)
+        if match is not None and len(info.shape) == 2:  # noqa: PLR2004 - a matrix
+            ranks[match["module"]] = min(info.shape[0] if match["side"] == "A" else info.shape[1], *info.shape)
+    if not ranks:
+        return None
+    rank = max(set(ranks.values()), key=lambda at: (list(ranks.values()).count(at), at))
+    parts = sorted({part_of(module) for module in ranks})
+    scaling = suspect.storage().scaling
+    return Finding(
+        kind="lora",
+        detail=f"an adapter alone, rank {rank} on {', '.join(parts)}, scaled by {scaling:g}",
+        evidence=f"the shapes of {sum(1 for name in infos if _ADAPTER.match(name))} tensors for {len(ranks)} modules",
+        figures={"rank": float(rank), "modules": float(len(ranks)), "scaling": scaling, "alpha": scaling * rank},
+    )
+
+
+def spikes(rest: Sequence[Residual]) -> list[int]:
+    """Return how many directions stand out of each difference that is white otherwise."""
+    return [whiteness(one.difference, one.mask if one.mask.any() else None).spikes for one in rest]
+
+
+def _profile(one: Residual) -> tuple[F64, F64]:
+    """Return what storing adds to each row's and each column's variance (rows, 1) and (1, columns), as a product."""
+    floor = one.floor.astype(np.float64)
+    rows = floor.mean(axis=1, keepdims=True)
+    columns = floor.mean(axis=0, keepdims=True)
+    least = max(float(floor.mean()) * 1e-3, 1e-24)
+    return np.maximum(rows, least), np.maximum(columns / max(float(floor.mean()), least), 1e-3)
+
+
+def _told(one: Residual, found: Spectrum, rank: int) -> LowRank | None:
+    if not 0 < rank <= _LOW * len(found.values):
+        return None
+    left = found.rest(rank)
+    if left > _LEFT:
+        return None
+    return LowRank(one, rank, left, float(found.values[:rank].sum() / found.values.sum()))
+
+
+def _masked(one: Residual, flat: F32) -> LowRank | None:
+    """Return the rank of a difference of which only some weights are known: the least that explains these.
+
+    Weights under the mask are filled in by the low rank itself, until they stay (hard imputation, Mazumder et al. 2010).
+    """
+    if one.kept < 1 - _MOST_MASKED:
+        return None
+    short = min(flat.shape)
+    rank = _FIRST
+    while rank <= _LOW * short:
+        made = filled(flat, one.mask, rank)
+        found = spectrum(made)
+        left = _left(made, one.mask, rank)
+        if left <= _LEFT:
+            return LowRank(one, min(rank, found.above(_EDGE)) or 1, left, 1 - left / max(float((flat**2).mean()), left))
+        rank = rank * 2 if rank > _FIRST else 8
+    return None
+
+
+def _left(made: F32, mask: Bools, rank: int) -> float:
+    """Return the mean square of the known weights that `rank` directions leave, made up for those taken."""
+    wide = made if made.shape[0] <= made.shape[1] else made.T
+    known = ~(mask if made.shape[0] <= made.shape[1] else mask.T)
+    _, vectors = np.linalg.eigh(wide.astype(np.float64) @ wide.T.astype(np.float64))
+    kept = vectors[:, -rank:]
+    error = (wide - kept @ (kept.T @ wide))[known]
+    free = 1 - rank * (sum(wide.shape) - rank) / max(int(known.sum()), 1)
+    return float((error**2).mean()) / max(free, 0.1)
