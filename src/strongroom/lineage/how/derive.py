@@ -28,6 +28,17 @@ _MOST: Final = 0.5
 _SOME: Final = 0.34
 _AS_NOISE: Final = 0.3
 _MARK_SIZED: Final = 0.02
+_TRACE: Final = 0.0025  # of a difference's energy: what a merge's own rounding and bend leave
+_MARKED: Final = frozenset({"gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What explains differences already, and what is left of them."""
+
+    findings: list[Finding]
+    rest: list[Residual]
+    merge: mixes.Merge | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +91,12 @@ def derived(case: Case) -> Derivation:
     if told is not None:
         findings.append(told)
     rest = residuals(some, width.true, grid=grid.grid if grid else None, pruned=told is not None)
-    steps, rest = _explained(case, rest)
-    findings += steps
-    findings += _changes(case, rest, grid, dtype=width.true)
+    known = _explained(case, rest, seek_past=grid is None)
+    findings += known.findings
+    findings += _changes(case, known, grid, dtype=width.true)
     if case.progress is not None:
         case.progress(1, 1)
-    return Derivation(tuple(findings), noise.histogram(rest))
+    return Derivation(tuple(findings), noise.histogram(known.rest))
 
 
 def _is_told(grid: grids.Found | None) -> bool:
@@ -108,14 +119,14 @@ def _quantised(grid: grids.Found, kinds: object) -> Finding:
     )
 
 
-def _explained(case: Case, rest: list[Residual]) -> tuple[list[Finding], list[Residual]]:
+def _explained(case: Case, before: list[Residual], *, seek_past: bool) -> _Known:
     """Return merges and an earlier grid, and what is left of the differences."""
     found: list[Finding] = []
-    changed = [one for one in rest if one.energy > 0]
-    merge, rest = mixes.merged(rest, case.mixes)
+    changed = [one for one in before if one.energy > 0]
+    merge, rest = mixes.merged(before, case.mixes)
     if merge is not None:
         found.append(mixes.finding(merge, len(changed)))
-    past, rest = history.past_grid(rest)
+    past, rest = history.past_grid(rest) if seek_past else (None, rest)
     if past is not None:
         grid = past.grid
         found.append(
@@ -129,16 +140,24 @@ def _explained(case: Case, rest: list[Residual]) -> tuple[list[Finding], list[Re
                 figures={"bits": float(grid.bits), "block": float(grid.block), "weight": round(past.weight, 3)},
             )
         )
-    return found, rest
+    if found:
+        rest = [
+            after if after.energy > _TRACE * one.energy else after.with_difference(np.zeros_like(after.difference))
+            for one, after in zip(before, rest, strict=True)
+        ]
+    return _Known(found, rest, merge)
 
 
-def _changes(case: Case, rest: list[Residual], grid: grids.Found | None, *, dtype: str) -> list[Finding]:
+def _changes(case: Case, known: _Known, grid: grids.Found | None, *, dtype: str) -> list[Finding]:
     """Return low rank, noise and training, or that something is there that is none of these."""
+    rest = known.rest
     sorted_ = _sort(rest, _BEYOND_ROUNDING if grid is None else _BEYOND_GRID)
-    gains = training.moved(vectors(case.source, case.aligned), _width_of_vectors(case, dtype))
+    gains = training.moved(mixes.without(vectors(case.source, case.aligned), known.merge, case.mixes), _width_of_vectors(case, dtype))
     hidden = training.codes(rest, grid.grid) if grid is not None and grid.exact else None
     found: list[Finding] = []
     blurred = noise.noised(sorted_.white, on_grid=grid is not None, looked=len(rest))
+    if _like_a_mark(sorted_):
+        blurred = None
     if blurred is not None and len(sorted_.white) >= _MOST * sorted_.count:
         found.append(blurred)
         gains = [one for one in gains if abs(one[1] / blurred.figures["sigma"] - 1) > _AS_NOISE]
@@ -175,6 +194,12 @@ def _width_of_vectors(case: Case, dtype: str) -> str:
     infos = case.suspect.infos()
     kept = [info.dtype for info in infos.values() if len(info.shape) == 1]
     return dtype if not kept or kept[0] != "F32" or dtype != "F32" else "F32"
+
+
+def _like_a_mark(some: _Changes) -> bool:
+    """Tell whether small white differences are on MLPs alone: so it is with a copy's mark, not with noise."""
+    there = {one.residual.pair.part for one in some.white}
+    return bool(there) and there <= _MARKED and float(np.median([one.sigma for one in some.white])) < _MARK_SIZED
 
 
 def _spiked(some: _Changes) -> Finding | None:

@@ -7,18 +7,20 @@ them both, but by another share in each tensor.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from strongroom.lineage.anatomy import matrix
 from strongroom.lineage.findings import Finding
 from strongroom.lineage.how.residuals import Residual
-from strongroom.lineage.how.samples import rows_of
+from strongroom.lineage.how.samples import Pair, rows_of
 from strongroom.ports.marks import Tensors
 
 F32 = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
 F64 = npt.NDArray[np.float64]
 
 # SmolLM2's host against its sibling: merges by 0.1 to 0.9, in bfloat16, have weights that spread by 0.00 to 0.03 over
@@ -27,7 +29,8 @@ LEAST_WEIGHT: Final = 0.02
 LEAST_EXPLAINED: Final = 0.3
 MOST_SPREAD: Final = 0.25
 _BEND: Final = 0.003
-_SAMPLE: Final = 1 << 17
+_PLACES: Final = (16, 8, 4, 2)  # last places that a step is larger than
+_ENOUGH: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,20 @@ def merged(rest: Sequence[Residual], mixes: Mapping[str, Tensors]) -> tuple[Merg
     bend, angle = _bend(used, steps, kept[0])
     found = Merge(dict(zip(kept, weights.tolist(), strict=True)), explained, spread, bend, angle)
     return found, left
+
+
+def without(some: Sequence[Pair], merge: Merge | None, mixes: Mapping[str, Tensors]) -> list[Pair]:
+    """Return vectors as they would be without the merge."""
+    if merge is None:
+        return list(some)
+    made: list[Pair] = []
+    for one in some:
+        left = one.aligned
+        for name, weight in merge.weights.items():
+            if one.name in mixes[name].infos():
+                left = left - np.float32(weight) * (matrix(mixes[name], one.name)[None] - one.source)
+        made.append(replace(one, aligned=left))
+    return made
 
 
 def finding(merge: Merge, tensors: int) -> Finding:
@@ -112,12 +129,28 @@ def _solve(rest: Sequence[Residual], steps: Mapping[str, Mapping[str, F32]], nam
     normal, target = np.zeros((len(names), len(names))), np.zeros(len(names))
     for one in rest:
         scale = 1 / one.pair.spread**2
-        some = [steps[one.pair.name][name].astype(np.float64).ravel() for name in names]
+        told = _telling(one, [steps[one.pair.name][name] for name in names])
+        some = [steps[one.pair.name][name][told].astype(np.float64) for name in names]
+        change = one.difference[told].astype(np.float64)
         for at, step in enumerate(some):
-            target[at] += scale * float(step @ one.difference.astype(np.float64).ravel())
+            target[at] += scale * float(step @ change)
             for by, other in enumerate(some):
                 normal[at, by] += scale * float(step @ other)
     return np.linalg.lstsq(normal, target, rcond=1e-9)[0]
+
+
+def _telling(one: Residual, steps: Sequence[F32]) -> Bools:
+    """Return the weights (rows, columns) that tell: those whose steps are not lost in rounding, if there are enough.
+
+    Weights of a 16-bit checkpoint that move by less than half their last place stay where they are.
+    """
+    size = np.sqrt(sum((step.astype(np.float64) ** 2 for step in steps), np.zeros(one.mask.shape)))
+    places = np.sqrt(12 * one.floor.astype(np.float64))
+    for least in _PLACES:
+        told: Bools = (size > least * places) & ~one.mask
+        if int(told.sum()) >= _ENOUGH:
+            return told
+    return ~one.mask
 
 
 def _is_step(weight: float, each: F64) -> bool:

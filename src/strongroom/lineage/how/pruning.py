@@ -32,7 +32,7 @@ _MAGNITUDE: Final = 0.6
 _RANDOM: Final = 0.1
 _EVEN_ROWS: Final = 0.25
 _CLEARLY: Final = 0.7
-_SCORED: Final = 0.85
+_UNITS: Final = "whole units"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,8 @@ def pruned(zeros: Sequence[Zeros], looked: int) -> Finding | None:
         return None
     share = float(np.average([one.share for one in zeros], weights=[one.mask.size for one in zeros]))
     pattern, agreement = _pattern(zeros)
+    if pattern == _UNITS:
+        share = _share_of_units(zeros)
     weights = sum(one.mask.size for one in zeros)
     return Finding(
         kind="pruned",
@@ -99,7 +101,7 @@ def _zeros(pair: Pair, grid: Grid | None) -> Zeros | None:
     share, least = float(mask.mean()), LEAST_SHARE
     sizes: F32 = np.abs(pair.source)
     if grid is not None:
-        rounds = grid.rounded(pair.source)
+        rounds = grid.as_stored(pair.source, pair.aligned)[0]
         forced = _at_zero(rounds, pair.source, grid)
         least = LEAST_BEYOND_GRID
         if share - float(forced.mean()) < least:
@@ -152,7 +154,7 @@ def _beyond_chance(mask: Bools, least: Bools, share: float) -> float:
 def _pattern(zeros: Sequence[Zeros]) -> tuple[str, str]:
     """Return the pattern in words, and how well it fits."""
     if (units := _units(zeros)) > _OF_UNITS:
-        return "whole units", f"; {units:.1%} of them fill whole rows or columns"
+        return _UNITS, f"; {units:.1%} of them fill whole rows or columns"
     groups = float(np.mean([_groups(one.mask) for one in zeros]))
     share = float(np.mean([one.share for one in zeros]))
     if groups > _IN_GROUPS and _HALF[0] < share < _HALF[1]:
@@ -188,6 +190,12 @@ def _units(zeros: Sequence[Zeros]) -> float:
         inside += int((one.mask & (rows[:, None] | columns[None])).sum())
         total += int(one.mask.sum())
     return inside / max(total, 1)
+
+
+def _share_of_units(zeros: Sequence[Zeros]) -> float:
+    """Return the share of units that are gone: all units of a tensor are seen where they are columns."""
+    columns = [share for one in zeros if (share := float(one.mask.all(axis=0).mean())) > 0]
+    return float(np.mean(columns or [one.mask.all(axis=1).mean() for one in zeros]))
 
 
 def _groups(mask: Bools) -> float:

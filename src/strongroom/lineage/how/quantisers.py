@@ -40,6 +40,7 @@ _NORMAL_FLOATS: Final = np.array(
     ],
     np.float32,
 )
+_OUTLIERS: Final = 8  # a tensor's largest weight is at most as many times that of some rows
 _FAR: Final = 32  # steps from zero: beyond, bfloat16's own rounding hides where a weight lies between two steps
 
 
@@ -94,6 +95,22 @@ class Grid:
             scale = scale / 8 if self.family == "normal" else scale
             made[:, :whole] = np.broadcast_to(scale, blocks.shape).reshape(len(rows), whole)
         return made
+
+    def as_stored(self, source: F32, aligned: F32) -> tuple[F32, F32]:
+        """Return `source` rounded as the suspect `aligned` is (rows, columns), and the size of a step at every weight.
+
+        A scale for a whole tensor is read from the suspect: some rows don't hold the largest weight, but its step.
+        """
+        if self.block != TENSOR:
+            return self.rounded(source), self.step(source)
+        sizes = np.abs(aligned)
+        least = float(sizes[sizes > 0].min(initial=np.inf))
+        low = float(np.abs(source).max()) / self.steps / _OUTLIERS
+        if self.family == "ternary":
+            low = float(np.abs(source).mean()) / 2
+        size = np.float32(max(least if np.isfinite(least) else 0, low) or 1)
+        made: F32 = np.clip(np.round(source / size), -self.steps, self.steps) * size
+        return made, np.full_like(source, size)
 
     def _rounded(self, blocks: F32) -> F32:
         low, scale = self._frame(blocks)

@@ -21,7 +21,7 @@ F64 = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 _ADAPTER: Final = re.compile(r"^(?P<module>.+?)\.lora_(?P<side>[AB])(?:\.[^.]+)?(?:\.weight)?$")
-_LOW: Final = 0.25  # of a tensor's shorter side
+_LOW: Final = 0.34  # of a tensor's shorter side
 _EDGE: Final = 1.6  # eigenvalues of bfloat16's rounding reach 1.3 times white noise's edge (columns of their own sizes)
 _LEFT: Final = 2.0  # storing leaves 0.9 to 1.3 of what is expected, next to trained directions
 _MOST_MASKED: Final = 0.9

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from strongroom.lineage.findings import Finding
 from strongroom.lineage.how.casts import rounding
 from strongroom.lineage.how.grids import on_grid
-from strongroom.lineage.how.quantisers import TENSOR, Grid
-from strongroom.lineage.how.residuals import Residual
+from strongroom.lineage.how.quantisers import Grid
+from strongroom.lineage.how.residuals import SAME, Residual
 from strongroom.lineage.how.samples import Pair
 from strongroom.lineage.how.spectra import whiteness
 
@@ -27,7 +27,6 @@ _MOVED: Final = 2.0
 _MOST_GAINS: Final = 0.2
 _INTACT: Final = 0.6
 _CODES: Final = 0.005
-_NEAR: Final = 0.25
 _GAUSSIAN: Final = 1.2533  # a Gaussian's spread, in its mean magnitudes
 _PARTS: Final = 4
 
@@ -62,10 +61,11 @@ def codes(rest: Sequence[Residual], grid: Grid) -> Codes | None:
     shares: list[float] = []
     sizes: list[float] = []
     for one in rest:
-        if grid.block == TENSOR or not on_grid(grid, one.pair.aligned):
+        if not on_grid(grid, one.pair.aligned):
             continue
-        off: F32 = np.abs(one.pair.aligned - grid.rounded(one.pair.source))[~one.mask]
-        same = off < _NEAR * grid.step(one.pair.source)[~one.mask] + np.float32(1e-12)
+        made, step = grid.as_stored(one.pair.source, one.pair.aligned)
+        off: F32 = np.abs(one.pair.aligned - made)[~one.mask]
+        same = off <= SAME * step[~one.mask]
         if same.size and float(same.mean()) > _INTACT:
             shares.append(1 - float(same.mean()))
             sizes.append(_GAUSSIAN * float(off[~same].sum()) / off.size / one.pair.spread)
