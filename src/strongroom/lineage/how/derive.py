@@ -28,6 +28,7 @@ _MOST: Final = 0.5
 _SOME: Final = 0.34
 _AS_NOISE: Final = 0.3
 _MARK_SIZED: Final = 0.02
+_MASKED_TRIED: Final = 6
 _TRACE: Final = 0.0025  # of a difference's energy: what a merge's own rounding and bend leave
 _MARKED: Final = frozenset({"gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"})
 
@@ -82,6 +83,8 @@ def derived(case: Case) -> Derivation:
     width = casts.suspect_width(case.suspect)
     storage = case.suspect.storage()
     grid = grids.stored_grid(storage.kinds) or grids.found_grid(case.suspect, case.source)
+    if grid is not None and grids.is_blurred(grid):
+        grid = None  # its error is found in the differences
     if (cast := casts.cast(casts.width_of(case.source), width, some)) is not None and not _is_told(grid):
         findings.append(cast)
     if grid is not None:
@@ -163,11 +166,13 @@ def _changes(case: Case, known: _Known, grid: grids.Found | None, *, dtype: str)
         gains = [one for one in gains if abs(one[1] / blurred.figures["sigma"] - 1) > _AS_NOISE]
         if (spiked := _spiked(sorted_)) is not None:
             found.append(spiked)
-    elif sorted_.low and len(sorted_.low) >= _MOST * sorted_.count:
+    elif sorted_.low and len(sorted_.low) >= _MOST * (sorted_.looked if gains else sorted_.count):
         found.append(ranks.lora(sorted_.low, sorted_.count, sorted_.looked))
     else:
         blurred = None
     many = sorted_.many + ([] if blurred else [one.residual for one in sorted_.white])
+    if not any(one.kind == "lora" for one in found):
+        many = many + [one.residual for one in sorted_.low]
     if gains or (len(sorted_.many) > _SOME * sorted_.count):
         found.append(training.fine_tuned(many, gains, looked=sorted_.looked, hidden=hidden))
     if not found and (sorted_.count or training.differ(hidden)):
@@ -177,10 +182,14 @@ def _changes(case: Case, known: _Known, grid: grids.Found | None, *, dtype: str)
 
 def _sort(rest: Sequence[Residual], beyond: float) -> _Changes:
     made = _Changes([], [], [], len(rest))
-    for one in rest:
-        if one.energy <= beyond * one.expected or not one.difference.any():
-            continue
-        if (low := ranks.low_rank(one)) is not None:
+    changed = [one for one in rest if one.difference.any() and one.energy > beyond * one.expected]
+    masked = 0
+    for one in changed:
+        masked += bool(one.mask.any())
+        if one.mask.any() and masked > _MASKED_TRIED and len(made.low) >= _MASKED_TRIED / 2:
+            continue  # so many are of low rank that the others need not be tried: it takes long
+        tried = not one.mask.any() or masked <= _MASKED_TRIED
+        if tried and (low := ranks.low_rank(one)) is not None:
             made.low.append(low)
         elif (white := noise.white(one)) is not None:
             made.white.append(white)
@@ -222,7 +231,7 @@ def _unknown(some: _Changes, hidden: training.Codes | None) -> Finding:
     size = float(np.median(sizes)) if sizes else hidden.size if hidden else 0.0
     parts = sorted({one.residual.pair.part for one in some.white})
     detail = f"a difference of {size:.2%} of a tensor's spread that is neither noise, nor training, nor a low rank"
-    if some.white and len(some.white) > _MOST * some.count and size < _MARK_SIZED:
+    if _like_a_mark(some):
         detail = f"a white difference of {size:.2%} of a tensor's spread, on {', '.join(parts)} alone, as a mark is"
     elif hidden is not None and not some.count:
         detail = f"something of {size:.2%} of a tensor's spread before it was quantised, too little to tell what"

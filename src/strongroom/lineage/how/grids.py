@@ -23,11 +23,14 @@ F32 = npt.NDArray[np.float32]
 # Weights of SmolLM2 on no grid are 0.22 to 0.26 of a step off, whatever is tried; on a grid, kept in bfloat16, at most
 # 0.09 (8 bits with an offset: not told there), in float16 and float32 0.00 to 0.02. Measured on its bfloat16 host.
 MOST_OFF: Final = 0.12
+_MOST_OFF_FAR: Final = 0.18  # weights of Q8_0 that 80 % were pruned from, in bfloat16: 0.11
+_BLURRED: Final = 0.012
 _MOST_TENSORS: Final = 0.6  # of the tensors that have most of a grid, as many must agree on which it is
 _LEAST_TENSORS: Final = 0.25
 _ROWS: Final = 16
 _TENSORS: Final = 12
 _FEWEST: Final = 4  # weights of a block that tell
+_COARSE: Final = 5
 _MANY: Final = 0.5
 _FEWEST_OF_ALL: Final = 64
 _MAGNITUDES: Final = 127
@@ -105,6 +108,14 @@ def found_grid(suspect: Tensors, source: Tensors) -> Found | None:
     return Found(most.name, most.bits, most.block, len(same), len(names), float(np.median(same)), most)
 
 
+def is_blurred(found: Found) -> bool:
+    """Tell whether weights lie near a grid, but not on it: they were changed since.
+
+    Kept in bfloat16, weights of 4 bits are 0.002 to 0.009 of a step off; the same after fine-tuning, 0.03.
+    """
+    return found.off is not None and found.bits <= _COARSE and found.off > _BLURRED
+
+
 def on_grid(grid: Grid, rows: F32) -> bool:
     """Tell whether rows (rows, columns) of one tensor lie on a grid."""
     if grid.block == TENSOR or grid.family == "ternary":
@@ -135,12 +146,20 @@ def _off(grid: Grid, rows: F32) -> float:
         return 1.0
     blocks = rows[:, : rows.shape[1] // size * size].reshape(-1, size)
     blocks = blocks[:512]
-    off = grid.positions(blocks)[1]
+    off = _mean_off(grid.positions(blocks)[1])
+    if off is None:  # few weights are left, and the large ones, which bfloat16 blurs: more than that must do
+        off = _mean_off(grid.positions(blocks, grid.steps)[1])
+        return off * MOST_OFF / _MOST_OFF_FAR if off is not None else 1.0
+    return off
+
+
+def _mean_off(off: F32) -> float | None:
+    """Return how far weights of blocks (blocks, size) are off; None where too few tell."""
     tell = np.isfinite(off)
     counts = tell.sum(axis=1)
     enough = counts >= _FEWEST if (counts >= _FEWEST).mean() > _MANY else counts > 0  # few are left of pruned blocks
     if counts[enough].sum() < _FEWEST_OF_ALL:
-        return 1.0
+        return None
     sums = np.where(tell, off, 0).sum(axis=1, dtype=np.float64)
     each = sums[enough] / counts[enough]
     return float(np.median(each)) if counts[enough].min() >= _FEWEST else float(sums[enough].sum() / counts.sum())

@@ -41,7 +41,7 @@ _NORMAL_FLOATS: Final = np.array(
     np.float32,
 )
 _OUTLIERS: Final = 8  # a tensor's largest weight is at most as many times that of some rows
-_FAR: Final = 32  # steps from zero: beyond, bfloat16's own rounding hides where a weight lies between two steps
+FAR: Final = 32  # steps from zero: beyond, bfloat16's own rounding hides where a weight lies between two steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +59,18 @@ class Grid:
         """The quantiser and its blocks, in words."""
         return f"{self.name}, {blocks_in_words(self.block)}"
 
-    def positions(self, blocks: F32) -> tuple[F32, F32]:
+    def positions(self, blocks: F32, far: int = FAR) -> tuple[F32, F32]:
         """Return where weights (blocks, size) lie, in steps, and the distance of each from the next whole step.
 
-        The distance is 0.25 on average for weights on no grid; not a number where a weight can't tell.
+        The distance is 0.25 on average for weights on no grid; not a number where a weight can't tell:
+        it is zero, its block's largest, or further than `far` steps from zero.
         """
         low, scale = self._frame(blocks)
         at: F32 = (blocks - low) / scale
         if self.family == "normal":
             return at, _off_normal(at)
         off: F32 = np.abs(at - np.round(at))
-        inner = (blocks != 0) & (np.abs(at) <= _FAR if self.family != "offset" else at > 0)
+        inner = (blocks != 0) & (np.abs(at) <= far if self.family != "offset" else at > 0)
         size = np.abs(at)
         off[~inner | (size >= size.max(axis=1, keepdims=True))] = np.nan
         return at, off
@@ -109,6 +110,10 @@ class Grid:
         if self.family == "ternary":
             low = float(np.abs(source).mean()) / 2
         size = np.float32(max(least if np.isfinite(least) else 0, low) or 1)
+        for far in (4, 16, 64):  # the least is rounded itself: larger ones tell the step better
+            at = np.round(sizes / size)
+            some = (at > far / 4) & (at <= far) & (at < self.steps)
+            size = np.float32((sizes[some] / at[some]).mean()) if some.any() else size
         made: F32 = np.clip(np.round(source / size), -self.steps, self.steps) * size
         return made, np.full_like(source, size)
 

@@ -24,6 +24,7 @@ F64 = npt.NDArray[np.float64]
 # by 2.6 % of theirs, 67 % of them. Rounding alone moves gains by 0.29 of their last place, in root mean square.
 CONTINUED: Final = 0.05
 _MOVED: Final = 2.0
+_LEAST_MOVED: Final = 1e-3
 _MOST_GAINS: Final = 0.2
 _INTACT: Final = 0.6
 _CODES: Final = 0.005
@@ -48,7 +49,7 @@ def moved(some: Sequence[Pair], dtype: str) -> list[tuple[Pair, float]]:
         change = one.difference.astype(np.float64)
         expected = float(np.sqrt(rounding(one.aligned, dtype).mean(dtype=np.float64)))
         size = float(np.sqrt((change**2).mean()))
-        if size > _MOVED * expected and float((change != 0).mean()) > _MOST_GAINS:
+        if size > max(_MOVED * expected, _LEAST_MOVED * one.spread) and float((change != 0).mean()) > _MOST_GAINS:
             found.append((one, size / max(one.spread, 1e-9)))
     return found
 
