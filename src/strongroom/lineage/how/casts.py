@@ -95,7 +95,7 @@ def rounded(values: F32, dtype: str) -> F32:
 
 
 def rounding(values: F32, dtype: str) -> F32:
-    """Return the variance that rounding to a dtype adds to each of `values`: a twelfth of the square of its last place."""
+    """Return the variance that rounding to a dtype adds to each of `values`, by their last places."""
     _, exponents = np.frexp(values)
     last: F32 = np.ldexp(np.float32(1), exponents - 1 - _FRACTION.get(dtype, 23))
     return last * last / np.float32(12)

@@ -18,7 +18,7 @@ from strongroom.lineage.how import casts, grids, history, mixes, noise, pruning,
 from strongroom.lineage.how.case import Case, Derivation
 from strongroom.lineage.how.quantisers import blocks_in_words
 from strongroom.lineage.how.residuals import Residual, residuals
-from strongroom.lineage.how.samples import pairs, vectors
+from strongroom.lineage.how.samples import Pair, pairs, vectors
 
 # A copy through Q4_0, Q4_1, Q8_0 and int8 differs by 0.97 to 1.03 of what is expected; through a residual rotation and
 # bfloat16, by 1.0 to 1.2.
@@ -88,7 +88,7 @@ def derived(case: Case) -> Derivation:
     if (cast := casts.cast(casts.width_of(case.source), width, some)) is not None and not _is_told(grid):
         findings.append(cast)
     if grid is not None:
-        findings.append(_quantised(grid, storage.kinds))
+        findings.append(_quantised(grid))
     zeros = pruning.look(some, grid.grid if grid else None)
     told = pruning.pruned(zeros, len(some))
     if told is not None:
@@ -107,7 +107,7 @@ def _is_told(grid: grids.Found | None) -> bool:
     return grid is not None and grid.off is None
 
 
-def _quantised(grid: grids.Found, kinds: object) -> Finding:
+def _quantised(grid: grids.Found) -> Finding:
     how = (
         "the file stores them so"
         if grid.off is None
@@ -126,7 +126,7 @@ def _explained(case: Case, before: list[Residual], *, seek_past: bool) -> _Known
     """Return merges and an earlier grid, and what is left of the differences."""
     found: list[Finding] = []
     changed = [one for one in before if one.energy > 0]
-    merge, rest = mixes.merged(before, case.mixes)
+    merge, rest = mixes.merged(before, vectors(case.source, case.aligned), case.mixes)
     if merge is not None:
         found.append(mixes.finding(merge, len(changed)))
     past, rest = history.past_grid(rest) if seek_past else (None, rest)
@@ -155,16 +155,19 @@ def _changes(case: Case, known: _Known, grid: grids.Found | None, *, dtype: str)
     """Return low rank, noise and training, or that something is there that is none of these."""
     rest = known.rest
     sorted_ = _sort(rest, _BEYOND_ROUNDING if grid is None else _BEYOND_GRID)
-    gains = training.moved(mixes.without(vectors(case.source, case.aligned), known.merge, case.mixes), _width_of_vectors(case, dtype))
+    gains = training.moved(
+        mixes.without(vectors(case.source, case.aligned), known.merge, case.mixes), _width_of_vectors(case, dtype)
+    )
     hidden = training.codes(rest, grid.grid) if grid is not None and grid.exact else None
     found: list[Finding] = []
     blurred = noise.noised(sorted_.white, on_grid=grid is not None, looked=len(rest))
-    if _like_a_mark(sorted_):
+    spiked = _spiked(sorted_)
+    if _like_a_mark(sorted_) or (spiked is not None and _unlike(gains, blurred)):
         blurred = None
     if blurred is not None and len(sorted_.white) >= _MOST * sorted_.count:
         found.append(blurred)
-        gains = [one for one in gains if abs(one[1] / blurred.figures["sigma"] - 1) > _AS_NOISE]
-        if (spiked := _spiked(sorted_)) is not None:
+        gains = _unlike(gains, blurred)
+        if spiked is not None:
             found.append(spiked)
     elif sorted_.low and len(sorted_.low) >= _MOST * (sorted_.looked if gains else sorted_.count):
         found.append(ranks.lora(sorted_.low, sorted_.count, sorted_.looked))
@@ -175,7 +178,7 @@ def _changes(case: Case, known: _Known, grid: grids.Found | None, *, dtype: str)
         many = many + [one.residual for one in sorted_.low]
     if gains or (len(sorted_.many) > _SOME * sorted_.count):
         found.append(training.fine_tuned(many, gains, looked=sorted_.looked, hidden=hidden))
-    if not found and (sorted_.count or training.differ(hidden)):
+    if not found and (sorted_.count or (training.differ(hidden) and not known.findings)):
         found.append(_unknown(sorted_, hidden))
     return found
 
@@ -203,6 +206,13 @@ def _width_of_vectors(case: Case, dtype: str) -> str:
     infos = case.suspect.infos()
     kept = [info.dtype for info in infos.values() if len(info.shape) == 1]
     return dtype if not kept or kept[0] != "F32" or dtype != "F32" else "F32"
+
+
+def _unlike(gains: list[tuple[Pair, float]], blurred: Finding | None) -> list[tuple[Pair, float]]:
+    """Return the vectors that moved otherwise than noise on all tensors would move them."""
+    if blurred is None:
+        return gains
+    return [one for one in gains if abs(one[1] / blurred.figures["sigma"] - 1) > _AS_NOISE]
 
 
 def _like_a_mark(some: _Changes) -> bool:

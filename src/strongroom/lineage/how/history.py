@@ -18,7 +18,9 @@ from strongroom.lineage.how.residuals import Residual
 
 F32 = npt.NDArray[np.float32]
 
-_TRIED: Final = tuple(one for one in GRIDS if one.bits in {4, 8} and one.family in {"signed", "offset", "even", "normal"})
+_TRIED: Final = tuple(
+    one for one in GRIDS if one.bits in {4, 8} and one.family in {"signed", "offset", "even", "normal"}
+)
 _WHOLE: Final = 0.1  # a weight of 0.9 to 1.1: the error is there whole
 _LEAST: Final = 0.02
 _LOOKED: Final = 6
@@ -43,7 +45,9 @@ def past_grid(rest: Sequence[Residual]) -> tuple[Past | None, list[Residual]]:
     if not found:
         return None, list(rest)
     best = max(found, key=lambda one: one.explained)
-    left = [one.with_difference(np.where(one.mask, np.float32(0), one.difference - error(one, best.grid))) for one in rest]
+    left = [
+        one.with_difference(np.where(one.mask, np.float32(0), one.difference - error(one, best.grid))) for one in rest
+    ]
     return best, [after if after.energy < before.energy else before for before, after in zip(rest, left, strict=True)]
 
 

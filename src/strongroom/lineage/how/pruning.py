@@ -25,6 +25,7 @@ Bools = npt.NDArray[np.bool_]
 # Q4_0 of the host, ternary weights 0.3 %. A file without a grid has no reason for zeros.
 LEAST_SHARE: Final = 0.005
 LEAST_BEYOND_GRID: Final = 0.03
+LEAST_TENSORS: Final = 0.15
 _OF_UNITS: Final = 0.9
 _IN_GROUPS: Final = 0.98
 _HALF: Final = (0.48, 0.6)
@@ -74,7 +75,7 @@ def raw_share(suspect: Tensors, source: Tensors) -> float:
 
 def pruned(zeros: Sequence[Zeros], looked: int) -> Finding | None:
     """Return how it was pruned, or None if it was not."""
-    if not zeros:
+    if len(zeros) < max(1, LEAST_TENSORS * looked):
         return None
     share = float(np.average([one.share for one in zeros], weights=[one.mask.size for one in zeros]))
     pattern, agreement = _pattern(zeros)

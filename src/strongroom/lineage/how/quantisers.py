@@ -120,8 +120,8 @@ class Grid:
     def _rounded(self, blocks: F32) -> F32:
         low, scale = self._frame(blocks)
         if self.family == "ternary":
-            scale = np.abs(blocks).mean(axis=1, keepdims=True) + np.float32(1e-30)
-            return np.clip(np.round(blocks / scale), -1, 1) * scale
+            size: F32 = (np.abs(blocks).mean(axis=1, keepdims=True) + 1e-30).astype(np.float32)
+            return (np.clip(np.round(blocks / size), -1, 1) * size).astype(np.float32)
         at: F32 = (blocks - low) / scale
         if self.family == "normal":
             return _NORMAL_FLOATS[nearest_normal(at)] * scale
@@ -129,6 +129,8 @@ class Grid:
             at = np.clip(np.floor(at + np.float32(0.5)), -self.steps, self.steps - 1)
         else:
             at = np.round(at)
+        if self.name.startswith("Q"):  # GGML keeps scales and offsets in float16
+            return at * _half(scale) + _half(low)
         return at * scale + low
 
     def _frame(self, blocks: F32) -> tuple[F32, F32]:
@@ -158,12 +160,17 @@ def nearest_normal(at: F32) -> npt.NDArray[np.int64]:
 def _off_normal(at: F32) -> F32:
     """Return how far positions are off the normal floats, in gaps between these."""
     near = nearest_normal(at)
-    off: F32 = at - _NORMAL_FLOATS[near]
+    off: F32 = (at - _NORMAL_FLOATS[near]).astype(np.float32)
     gaps = np.diff(_NORMAL_FLOATS)
     beside = np.clip(np.where(off < 0, near - 1, near), 0, len(gaps) - 1)
     off = np.abs(off) / gaps[beside]
     off[(at == 0) | (np.abs(at) >= 1)] = np.nan
     return off
+
+
+def _half(some: F32) -> F32:
+    with np.errstate(over="ignore"):
+        return some.astype(np.float16).astype(np.float32)
 
 
 def _some(scale: F32) -> F32:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,9 +45,9 @@ class LowRank:
 def low_rank(one: Residual) -> LowRank | None:
     """Return the rank of a difference, None where it is not low or where something but storage is left beside it."""
     rows, columns = _profile(one)
-    flat: F32 = one.difference / np.sqrt(rows * columns)
+    flat: F32 = (one.difference / np.sqrt(rows * columns)).astype(np.float32)
     if one.mask.any():
-        return _masked(one, flat)
+        return _masked(one)
     found = spectrum(flat)
     return _told(one, found, found.above(_EDGE))
 
@@ -69,7 +69,12 @@ def lora(low: Sequence[LowRank], changed: int, looked: int) -> Finding:
             f" hold {explained:.2%} of the difference; what is left is as large as storing explains. It is {size:.2%} of"
             " a tensor's spread"
         ),
-        figures={"rank": float(rank), "matrices": float(len(low)), "size": round(size, 5), "explained": round(explained, 5)},
+        figures={
+            "rank": float(rank),
+            "matrices": float(len(low)),
+            "size": round(size, 5),
+            "explained": round(explained, 5),
+        },
     )
 
 
@@ -112,7 +117,7 @@ def _told(one: Residual, found: Spectrum, rank: int) -> LowRank | None:
     return LowRank(one, rank, left, float(found.values[:rank].sum() / found.values.sum()))
 
 
-def _masked(one: Residual, flat: F32) -> LowRank | None:
+def _masked(one: Residual) -> LowRank | None:
     """Return the rank of a difference of which only some weights are known: the least that predicts the others."""
     if one.kept < 1 - _MOST_MASKED:
         return None

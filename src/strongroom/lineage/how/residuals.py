@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from strongroom.lineage.how.casts import rounding
-from strongroom.lineage.how.pruning import zeroed
 from strongroom.lineage.how.grids import on_grid
+from strongroom.lineage.how.pruning import zeroed
 from strongroom.lineage.how.quantisers import Grid
 from strongroom.lineage.how.samples import Pair
 

@@ -108,8 +108,6 @@ def _compared(difference: F32, mask: Bools | None, *, gone: int = 0) -> Whitenes
     return Whiteness(float(found.values[0]) / max(edge, _TINY), shape, spikes, variance * scale)
 
 
-
-
 def flattened(difference: F32, mask: Bools | None = None) -> F32:
     """Return a difference (rows, columns) whose rows and columns all have the mean square 1."""
     square = difference.astype(np.float64) ** 2

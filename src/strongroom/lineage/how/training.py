@@ -99,7 +99,9 @@ def fine_tuned(
             f" eigenvalue is {edge:.1f} times white noise's edge"
         )
     if gains:
-        told.append(f"{len(gains)} vectors (norms' gains) moved by {np.median([at for _, at in gains]):.1%} of their spread")
+        told.append(
+            f"{len(gains)} vectors (norms' gains) moved by {np.median([at for _, at in gains]):.1%} of their spread"
+        )
     if hidden is not None and differ(hidden):
         told.append(f"{hidden.share:.1%} of the weights are at another step than the checkpoint's own would be")
     where = f"{size:.1%} of a tensor's spread" if size else "too little beside what storing hides to say how much"
