@@ -79,8 +79,8 @@ def cast(source: Width, suspect: Width, some: Sequence[Pair]) -> Finding | None:
         kind="cast",
         detail=f"{_WORDS[into]}{via}, from {_WORDS[source.kept]}",
         evidence=(
-            f"of {total:,} weights in {len(some)} matrices, {share:.2%} are the checkpoint's, rounded to {_WORDS[into]},"
-            " bit for bit"
+            f"of {total:,} weights in {len(some)} matrices, {share:.2%} are the checkpoint's, rounded to"
+            f" {_WORDS[into]}, bit for bit"
         ),
         figures={"bits": float(_BITS[into]), "kept_bits": float(_BITS[suspect.kept]), "equal": round(share, 6)},
     )

@@ -172,9 +172,9 @@ def _even_tensor(rows: F32) -> tuple[Grid, float] | None:
         return None
     if len(sizes) == 1:
         return Grid("ternary", 2, "ternary", 1, TENSOR), 0.0
-    near = np.round(sizes / sizes[0])
-    small = near <= _FINEST
-    step = float((sizes[small] / near[small]).mean())
+    near = np.asarray(np.round(sizes / sizes[0]), np.float32)
+    small = near <= np.float32(_FINEST)
+    step = float(np.mean(sizes[small] / near[small]))
     at: F32 = sizes / np.float32(step)
     off = float(np.abs(at - np.round(at))[at <= _FINEST].mean())
     if off > _EVEN:

@@ -80,7 +80,8 @@ def noised(some: Sequence[White], *, on_grid: bool, looked: int) -> Finding | No
         detail=f"the difference is Gaussian noise of sigma = {_short(sigma)} of {beside}",
         evidence=(
             f"{weights:,} weights of {len(some)} in {looked} matrices: kurtosis {kurtosis:.2f} (Gaussian 3), largest"
-            f" eigenvalue {edge:.2f} of white noise's edge, sigma within {uneven:.1%} between tensors, {_distance(plain)}"
+            f" eigenvalue {edge:.2f} of white noise's edge, sigma within {uneven:.1%} between tensors,"
+            f" {_distance(plain)}"
         ),
         figures={
             "sigma": round(sigma, 6),

@@ -132,7 +132,7 @@ def _at_zero(values: F32, source: F32, grid: Grid | None) -> Bools:
 def _beyond(sizes: F32, mask: Bools, forced: Bools) -> tuple[float, Bools]:
     """Return the share that was pruned where a grid sets weights to zero as well, and all that are zero.
 
-    Pruning takes the least, the grid too: of the weights that the grid leaves, the largest magnitude that is zero tells.
+    Pruning takes the least, the grid too: of the weights that the grid leaves, the largest that is zero tells.
     If zeros beyond the grid's are no smaller than those kept, they were drawn at random: then both are independent.
     """
     free = ~forced
@@ -187,8 +187,9 @@ def _units(zeros: Sequence[Zeros]) -> float:
     """Return which share of the zeros lie in rows, or columns, of nothing but zeros."""
     inside = total = 0
     for one in zeros:
-        rows, columns = one.mask.all(axis=1), one.mask.all(axis=0)
-        inside += int((one.mask & (rows[:, None] | columns[None])).sum())
+        rows = np.asarray(one.mask.all(axis=1, keepdims=True), np.bool_)
+        columns = np.asarray(one.mask.all(axis=0, keepdims=True), np.bool_)
+        inside += int(np.count_nonzero(one.mask & (rows | columns)))
         total += int(one.mask.sum())
     return inside / max(total, 1)
 

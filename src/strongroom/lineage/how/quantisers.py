@@ -1,4 +1,4 @@
-"""Quantisers, as arithmetic on rows: where the weights of a block lie between its steps, and what rounding does to them.
+"""Quantisers, as arithmetic on rows: where the weights of a block lie between steps, and what rounding does to them.
 
 Written from the formats' own descriptions: GGML's Q8_0, Q4_0, Q4_1, Q5_0 and Q5_1 (llama.cpp, ggml-quants.c), integers
 times a scale (absmax, with or without an offset), the normal floats of QLoRA (Dettmers et al. 2023, appendix E), and
@@ -122,6 +122,8 @@ class Grid:
         if self.family == "ternary":
             size: F32 = (np.abs(blocks).mean(axis=1, keepdims=True) + 1e-30).astype(np.float32)
             return (np.clip(np.round(blocks / size), -1, 1) * size).astype(np.float32)
+        if self.name.startswith("Q"):
+            return self._as_ggml(blocks, low, scale)
         at: F32 = (blocks - low) / scale
         if self.family == "normal":
             return _NORMAL_FLOATS[nearest_normal(at)] * scale
@@ -129,9 +131,16 @@ class Grid:
             at = np.clip(np.floor(at + np.float32(0.5)), -self.steps, self.steps - 1)
         else:
             at = np.round(at)
-        if self.name.startswith("Q"):  # GGML keeps scales and offsets in float16
-            return at * _half(scale) + _half(low)
         return at * scale + low
+
+    def _as_ggml(self, blocks: F32, low: F32, scale: F32) -> F32:
+        """Return blocks rounded with GGML's own arithmetic: ties fall as they do there, scales are kept in float16."""
+        at: F32 = ((blocks - low) * (np.float32(1) / scale)).astype(np.float32)
+        if self.family == "signed":
+            at = np.clip(np.trunc(at + np.float32(self.steps + 0.5)), 0, 2 * self.steps - 1) - np.float32(self.steps)
+        else:
+            at = np.trunc(at + np.copysign(np.float32(0.5), at))
+        return at * _half(scale) + _half(low)
 
     def _frame(self, blocks: F32) -> tuple[F32, F32]:
         """Return what is subtracted from each block, and the step that the rest is divided by (blocks, 1)."""
@@ -163,7 +172,7 @@ def _off_normal(at: F32) -> F32:
     off: F32 = (at - _NORMAL_FLOATS[near]).astype(np.float32)
     gaps = np.diff(_NORMAL_FLOATS)
     beside = np.clip(np.where(off < 0, near - 1, near), 0, len(gaps) - 1)
-    off = np.abs(off) / gaps[beside]
+    off = (np.abs(off) / gaps[beside]).astype(np.float32)
     off[(at == 0) | (np.abs(at) >= 1)] = np.nan
     return off
 

@@ -66,8 +66,8 @@ def lora(low: Sequence[LowRank], changed: int, looked: int) -> Finding:
         detail=f"rank {rank} on {', '.join(parts)}",
         evidence=(
             f"in {len(low)} of {changed} changed matrices ({looked} looked at), {min(ranks)} to {max(ranks)} directions"
-            f" hold {explained:.2%} of the difference; what is left is as large as storing explains. It is {size:.2%} of"
-            " a tensor's spread"
+            f" hold {explained:.2%} of the difference; what is left is as large as storing explains. It is {size:.2%}"
+            " of a tensor's spread"
         ),
         figures={
             "rank": float(rank),
