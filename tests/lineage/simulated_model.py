@@ -106,7 +106,7 @@ def trained(size: float, seed: int = 7) -> Change:
                 made[name] = (one + 0.03 * one.std() * rng.normal(size=one.shape)).astype(np.float32)
                 continue
             count = min(one.shape)
-            sizes = 1 / (1 + np.arange(count)) ** 0.7
+            sizes = 1 / (1 + np.arange(count)) ** 0.4
             step = (rng.normal(size=(one.shape[0], count)) * sizes) @ rng.normal(size=(count, one.shape[1]))
             much = size * (4 if "embed" in name else np.exp(0.3 * rng.normal()))
             made[name] = (one + step / step.std() * much * one.std()).astype(np.float32)

@@ -39,7 +39,8 @@ def base() -> Model:
 
 @cache
 def sibling() -> Model:
-    return trained(0.02, seed=11)(base())
+    some = stored(trained(0.02, seed=11)(base()), "BF16")
+    return {name: one.astype(np.float32) for name, one in some.items()}
 
 
 def through(*changes: Change) -> Model:
@@ -91,9 +92,9 @@ SINGLE: dict[str, tuple[Change, str, str]] = {
     "noise": (noise(0.1), "noised", "the difference is Gaussian noise of sigma = 0.10 of each tensor's spread"),
     "lora": (lora(8, 0.02), "lora", "rank 8 on down_proj, gate_proj, o_proj, q_proj, up_proj, v_proj"),
     "lora of two parts": (lora(4, 0.02, ("q_proj", "v_proj")), "lora", "rank 4 on q_proj, v_proj"),
-    "fine-tune": (trained(0.01), "fine_tuned", "light fine-tuning: 1.0%"),
-    "continued training": (trained(0.1), "fine_tuned", "continued training: 10"),
-    "merge": (lambda some: merged(sibling(), 0.3)(some), "merged", "0.30 of sibling"),
+    "fine-tune": (trained(0.01), "fine_tuned", "light fine-tuning"),
+    "continued training": (trained(0.1), "fine_tuned", "continued training"),
+    "merge": (merged(sibling(), 0.3), "merged", "0.30 of sibling"),
 }
 
 
@@ -167,7 +168,7 @@ def test_rounding_in_a_turned_basis_is_no_change() -> None:
 
 def test_a_grid_that_the_checkpoint_has_itself_is_not_named() -> None:
     grid = through(gguf("Q4_0"))
-    assert not {"quantised", "fine_tuned", "noised"} & {one.kind for one in findings(grid, grid, "F32")}
+    assert not {"quantised", "fine_tuned", "noised"} & {one.kind for one in findings(grid, grid, "BF16")}
 
 
 def test_a_quantised_file_says_so_itself() -> None:

@@ -169,7 +169,7 @@ def _changes(case: Case, known: _Known, grid: grids.Found | None, *, dtype: str)
         gains = _unlike(gains, blurred)
         if spiked is not None:
             found.append(spiked)
-    elif sorted_.low and len(sorted_.low) >= _MOST * (sorted_.looked if gains else sorted_.count):
+    elif _is_lora(sorted_, gains):
         found.append(ranks.lora(sorted_.low, sorted_.count, sorted_.looked))
     else:
         blurred = None
@@ -206,6 +206,12 @@ def _width_of_vectors(case: Case, dtype: str) -> str:
     infos = case.suspect.infos()
     kept = [info.dtype for info in infos.values() if len(info.shape) == 1]
     return dtype if not kept or kept[0] != "F32" or dtype != "F32" else "F32"
+
+
+def _is_lora(some: _Changes, gains: list[tuple[Pair, float]]) -> bool:
+    """Tell whether most differences are of one low rank; where norms moved too, most matrices must be so."""
+    least = _MOST * (some.looked if gains else some.count)
+    return bool(some.low) and len(some.low) >= least and ranks.alike(some.low)
 
 
 def _unlike(gains: list[tuple[Pair, float]], blurred: Finding | None) -> list[tuple[Pair, float]]:

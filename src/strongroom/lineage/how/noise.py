@@ -29,6 +29,7 @@ _WITH_GRID: Final = 0.8
 _BINS: Final = 61
 _REACH: Final = 5.0
 _FEWEST_FOR_SPREAD: Final = 3
+_LEAST_TENSORS: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def noised(some: Sequence[White], *, on_grid: bool, looked: int) -> Finding | No
     plain = [one for one in some if one.spectrum.spikes == 0] or list(some)
     kurtosis = float(np.median([one.kurtosis for one in plain]))
     off = MOST_KURTOSIS_OFF + (_WITH_GRID if on_grid else 0)
-    if abs(kurtosis - 3) > off or len(some) < min(_FEWEST_FOR_SPREAD, looked):
+    if abs(kurtosis - 3) > off or len(some) < max(min(_FEWEST_FOR_SPREAD, looked), _LEAST_TENSORS * looked):
         return None
     ways = {"each tensor's spread": sigmas, "1 (the same for all tensors)": np.array([one.absolute for one in some])}
     beside = min(ways, key=lambda way: _uneven(ways[way]))

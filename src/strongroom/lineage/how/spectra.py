@@ -155,5 +155,5 @@ def quantile(ratio: float, at: float) -> float:
     angle = (np.arange(_POINTS) + 0.5) / _POINTS * np.pi  # the edges' square roots vanish in these coordinates
     places = (low + high) / 2 - (high - low) / 2 * np.cos(angle)
     density: F64 = np.sin(angle) ** 2 / np.maximum(places, _TINY)
-    mass = np.cumsum(density)
-    return float(np.interp(at, mass / float(mass[-1]), places))
+    mass = np.asarray(np.cumsum(density), np.float64)
+    return float(np.interp(at * float(mass.max()), mass, places))
