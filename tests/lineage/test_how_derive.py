@@ -31,6 +31,12 @@ from tests.lineage.simulated_model import (
 )
 from tests.lineage.tensors import Held
 
+WIDTHS = [
+    "BF16",
+    pytest.param("F16", marks=pytest.mark.slow),
+    pytest.param("F32", marks=pytest.mark.slow),
+]
+
 
 @cache
 def base() -> Model:
@@ -98,7 +104,7 @@ SINGLE: dict[str, tuple[Change, str, str]] = {
 }
 
 
-@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
+@pytest.mark.parametrize("dtype", WIDTHS)
 @pytest.mark.parametrize("name", SINGLE)
 def test_one_change_is_named_with_its_main_parameter_and_nothing_else_is(name: str, dtype: str) -> None:
     change, kind, detail = SINGLE[name]
@@ -110,7 +116,7 @@ def test_one_change_is_named_with_its_main_parameter_and_nothing_else_is(name: s
     assert ("cast" in {one.kind for one in found}) == (dtype != "BF16")
 
 
-@pytest.mark.parametrize("dtype", ["F32", "BF16"])
+@pytest.mark.parametrize("dtype", WIDTHS)
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
