@@ -11,7 +11,7 @@ import pytest
 from strongroom.engines.gguf_weights import round_trip
 from strongroom.lineage.findings import Finding
 from strongroom.lineage.how.case import Case
-from strongroom.lineage.how.derive import derivation, derived
+from strongroom.lineage.how.derive import derivation, derived, direction
 from tests.lineage.simulated_model import (
     F32,
     WIDTH,
@@ -214,3 +214,8 @@ def test_the_histogram_of_noise_lies_on_the_gaussian_and_one_of_a_mark_does_not(
 def test_nothing_of_another_model_is_explained() -> None:
     found: list[Finding] = findings(base(), model(2), "BF16")
     assert not {one.kind for one in found} & {"lora", "noised", "merged", "pruned", "quantised"}
+
+
+def test_only_what_loses_information_tells_the_direction() -> None:
+    assert "came after" in direction(findings(base(), through(gguf("Q4_0")), "BF16"))
+    assert "do not tell" in direction(findings(base(), through(trained(0.01)), "BF16"))

@@ -28,6 +28,7 @@ _MOST: Final = 0.5
 _SOME: Final = 0.34
 _AS_NOISE: Final = 0.3
 _MARK_SIZED: Final = 0.02
+_NARROW: Final = 16
 _MASKED_TRIED: Final = 6
 _TRACE: Final = 0.0025  # of a difference's energy: what a merge's own rounding and bend leave
 _MARKED: Final = frozenset({"gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"})
@@ -100,6 +101,15 @@ def derived(case: Case) -> Derivation:
     if case.progress is not None:
         case.progress(1, 1)
     return Derivation(tuple(findings), noise.histogram(known.rest))
+
+
+def direction(findings: Sequence[Finding]) -> str:
+    """Return what the weights tell of which came first, the checkpoint or the suspect."""
+    lost = [one for one in findings if one.kind in {"quantised", "pruned"} or one.figures.get("bits", 32) < _NARROW]
+    if lost:
+        kinds = " and ".join(sorted({one.kind for one in lost}))
+        return f"the suspect came after the checkpoint: it is {kinds}, and what that took away can't be put back"
+    return "the weights alone do not tell which came first: the registry's times do"
 
 
 def _is_told(grid: grids.Found | None) -> bool:
@@ -187,11 +197,14 @@ def _sort(rest: Sequence[Residual], beyond: float) -> _Changes:
     made = _Changes([], [], [], len(rest))
     changed = [one for one in rest if one.difference.any() and one.energy > beyond * one.expected]
     masked = 0
+    parts: set[str] = set()
     for one in changed:
-        masked += bool(one.mask.any())
-        if one.mask.any() and masked > _MASKED_TRIED and len(made.low) >= _MASKED_TRIED / 2:
+        new = one.pair.part not in parts
+        parts.add(one.pair.part)
+        tried = new or not one.mask.any() or masked < _MASKED_TRIED
+        masked += one.mask.any() and tried
+        if not tried and len(made.low) >= masked / 2:
             continue  # so many are of low rank that the others need not be tried: it takes long
-        tried = not one.mask.any() or masked <= _MASKED_TRIED
         if tried and (low := ranks.low_rank(one)) is not None:
             made.low.append(low)
         elif (white := noise.white(one)) is not None:

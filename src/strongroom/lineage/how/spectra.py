@@ -153,7 +153,7 @@ def quantile(ratio: float, at: float) -> float:
     """Return a quantile of the eigenvalues of white noise of variance 1, whose sides have the ratio `ratio` (<= 1)."""
     low, high = (1 - np.sqrt(ratio)) ** 2, (1 + np.sqrt(ratio)) ** 2
     angle = (np.arange(_POINTS) + 0.5) / _POINTS * np.pi  # the edges' square roots vanish in these coordinates
-    places = (low + high) / 2 - (high - low) / 2 * np.cos(angle)
+    places: F64 = np.asarray((low + high) / 2 - (high - low) / 2 * np.cos(angle), np.float64)
     density = np.asarray(np.sin(angle) ** 2 / np.maximum(places, _TINY), np.float64)
-    mass = np.add.accumulate(density)
-    return float(np.interp(at * float(mass.max()), mass, places))
+    mass = np.asarray(np.cumsum(density), np.float64)
+    return float(places[int(np.searchsorted(mass, at * float(mass.max())))])

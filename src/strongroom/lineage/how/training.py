@@ -85,7 +85,9 @@ def fine_tuned(
 ) -> Finding:
     """Return training in words: `some` matrices that it changed, norms' `gains` that moved, what a grid may hide."""
     sizes = {one.pair.name: float(np.sqrt(max(one.energy - one.expected, 0))) for one in some}
-    size = float(np.median(list(sizes.values()))) if sizes else hidden.size if hidden else 0.0
+    size = float(np.median(list(sizes.values()))) if sizes else 0.0
+    if hidden is not None and differ(hidden) and len(some) < looked / 2:
+        size = hidden.size  # a coarse grid shows only the largest changes whole
     words = "continued training" if size > CONTINUED else "light fine-tuning"
     figures = {"size": round(size, 5), "matrices": float(len(some)), "gains": float(len(gains))}
     told: list[str] = []
