@@ -31,7 +31,7 @@ _ANCHORS: Final = 512
 _CLEAR: Final = 0.5  # share of units in order: then they need not be matched as well
 
 
-class Test(Record, frozen=True):
+class Outcome(Record, frozen=True):
     """One test's outcome, with all that its p-value is made of."""
 
     method: Method
@@ -53,7 +53,7 @@ class Test(Record, frozen=True):
 class Comparison:
     """All tests of a suspect against one checkpoint, and where its layers come from."""
 
-    tests: tuple[Test, ...]
+    tests: tuple[Outcome, ...]
     layers: tuple[LayerMatch, ...]
     coordinates: Coordinates
     turn: Rotation | None  # None where the widths differ or an embedding is missing
@@ -85,7 +85,7 @@ def compare(source: Model, suspect: Model) -> Comparison:
     basis = coordinates(mine, others)
     turn = rotation(mine, others) if len(mine) and mine.shape == others.shape else None
     width = len(basis.matched)
-    tests = [Test(method="coordinates", effect=basis.hits / max(width, 1), hits=basis.hits, of=width)]
+    tests = [Outcome(method="coordinates", effect=basis.hits / max(width, 1), hits=basis.hits, of=width)]
     layers: tuple[LayerMatch, ...] = ()
     views = _views(source, suspect, mine, others=others)
     for view in views:
@@ -95,15 +95,15 @@ def compare(source: Model, suspect: Model) -> Comparison:
             return Comparison(tuple(tests), order.layers, basis, turn)
     for view in views:
         found = by_matching(source, suspect, view.frames)
-        tests.append(Test(method=view.matched, effect=found.effect))
+        tests.append(Outcome(method=view.matched, effect=found.effect))
         layers = max(layers, found.layers, key=lambda some: sum(one.fraction for one in some))
         if found.effect >= _CLEAR:
             break
     return Comparison(tuple(tests), layers, basis, turn)
 
 
-def _ordered(method: Method, order: Order) -> Test:
-    return Test(
+def _ordered(method: Method, order: Order) -> Outcome:
+    return Outcome(
         method=method,
         effect=order.hits / max(order.sampled, 1),
         hits=order.hits,

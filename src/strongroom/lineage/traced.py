@@ -6,7 +6,7 @@ from typing import Literal
 
 from strongroom.core.canonical import Record
 from strongroom.lineage.ancestry import AncestorFound
-from strongroom.lineage.compare import Comparison, Test
+from strongroom.lineage.compare import Comparison, Outcome
 from strongroom.lineage.findings import Finding
 from strongroom.lineage.verdict import EXACT_LIMIT, Judgement, PKind
 
@@ -53,7 +53,7 @@ class LineageFound(Record, frozen=True):
     effect: float
     method: str
     layer_map: tuple[tuple[int, int, float], ...]  # layer of the suspect, of the checkpoint, share of its units
-    tests: tuple[Test, ...]  # all that were made, uncorrected
+    tests: tuple[Outcome, ...]  # all that were made, uncorrected
     tried: int  # checkpoints that were compared, by their signatures or whole
     log10_tail: float | None = None  # extrapolated, where the p-value is calibrated
     pairs: int = 0  # of unrelated models that it was calibrated on
