@@ -34,7 +34,7 @@ def matched(effect: float) -> Outcome:
 
 
 @pytest.mark.parametrize(
-    ("hits", "related"), [(0, "no"), (4, "no"), (7, "doubt"), (10, "doubt"), (13, "yes"), (90, "yes")]
+    ("hits", "related"), [(0, "no"), (4, "no"), (7, "doubt"), (9, "doubt"), (13, "yes"), (90, "yes")]
 )
 def test_order_is_judged_by_its_exact_p(hits: int, related: str) -> None:
     found = judge((ordered(hits), matched(0.001)), bank_of(1000), tried=1)

@@ -22,6 +22,8 @@ from strongroom.lineage.ancestry import Base, Opener, ancestry
 from strongroom.lineage.bank import Bank
 from strongroom.lineage.compare import Comparison, compare
 from strongroom.lineage.findings import Finding
+from strongroom.lineage.how.case import Case as How
+from strongroom.lineage.how.derive import derived
 from strongroom.lineage.lookup import Glimpse, likeness, worth_opening
 from strongroom.lineage.model import Model, model_of
 from strongroom.lineage.reshaped import reshaped
@@ -130,7 +132,7 @@ def trace(
         relatives = [_look_closer(case, one) for one in candidates[:_ALIGNED] if one.judgement.related == "yes"]
         best = min(relatives, key=lambda one: (not one.marked, one.distance), default=None)
         if best is not None:
-            return _concluded(case, best)
+            return _concluded(case, best, relatives)
     nearest = candidates[0] if candidates else None
     return Evidence(
         checkpoint=nearest.known.name if nearest else None,
@@ -178,20 +180,23 @@ def distance(source: Tensors, aligned: Tensors) -> float:
     return float(np.median(found)) if found else float("inf")
 
 
-def _concluded(case: _Case, best: _Relative) -> Evidence:
+def _concluded(case: _Case, best: _Relative, relatives: Sequence[_Relative]) -> Evidence:
     """Tell ours from a common base, name the steps, and put it all together."""
     one = best.candidate
     ancestor = None
     if not best.marked:
         case.watch("comparing with public bases")
         ancestor = ancestry(case.registry.bases, one.model, best.aligned, bank=case.registry.bank)
+    case.watch("how it was made")
+    others = {each.candidate.known.name: each.candidate.model.weights for each in relatives if each is not best}
+    made = derived(How(best.decoded.copy or one.model.weights, best.aligned, case.suspect, others))
     return Evidence(
         checkpoint=one.known.name,
         related="yes",
         lineage=_lineage(case, one),
         recipient=best.decoded.recipient,
         ancestor=ancestor,
-        derivation=best.steps,
+        derivation=best.steps + made.findings,
     )
 
 

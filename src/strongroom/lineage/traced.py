@@ -156,8 +156,7 @@ def _surest(seen: Evidence) -> LineageFound | None:
         return None
     if is_marked(seen.recipient):
         p = min(seen.recipient.checkpoint_log10_p, seen.recipient.log10_p)
-        if found.p_kind != "exact" or seen.ancestor is not None or p < found.log10_p:
-            return _by(found, method="mark", log10_p=p, p_kind="exact")
+        return _by(found, method="mark", log10_p=p, p_kind="exact")
     if seen.ancestor is not None and seen.ancestor.relation == "ours":
         return _by(found, method="differences", log10_p=seen.ancestor.log10_p, p_kind="calibrated")
     return found
