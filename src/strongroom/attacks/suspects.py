@@ -58,8 +58,8 @@ def cases() -> list[Case]:
         *_parts(),
         Case("public-base", lambda lab, _place: _whole(lab.base), "common_ancestor"),
         *(
-            Case(f"sibling-{name}", partial(_sibling, name=name), "common_ancestor")
-            for name in (*SIBLINGS, REFERENCE.removeprefix("reference-"))
+            Case(f"sibling-{name.removesuffix('-sibling')}", partial(_sibling, name=name), "common_ancestor")
+            for name in (*SIBLINGS, REFERENCE)
         ),
         *(Case(f"stranger-{one.name}", partial(_tiny, at=at), "no_match") for at, one in enumerate(TINY)),
         *(Case(f"tiny-{one.name}", partial(_tiny, at=at), "no_match", against="tiny") for at, one in enumerate(TINY)),
@@ -118,7 +118,7 @@ def _adapter(lab: Lab, place: Path, *, name: str) -> Made:
 
 
 def _sibling(lab: Lab, _place: Path, *, name: str) -> Made:
-    return _whole(lab.sibling(name if name in SIBLINGS else REFERENCE))
+    return _whole(lab.sibling(name))
 
 
 def _tiny(lab: Lab, _place: Path, *, at: int) -> Made:
