@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from strongroom.core.canonical import Record
+from strongroom.lineage.adapter_order import SHUFFLES, adapter_ranks, log10_p_of_ranks
+from strongroom.lineage.adapters import adapter_pairs
 from strongroom.lineage.exact import log10_p_of_order
 from strongroom.lineage.layers import LayerMatch, Order, by_matching, in_order
 from strongroom.lineage.model import Model, anchors, embeddings, shared_tokens
@@ -23,11 +25,12 @@ from strongroom.lineage.units import Frame, spread
 
 F32 = npt.NDArray[np.float32]
 
-Method = Literal["coordinates", "units", "units-anchored", "matching", "matching-anchored"]
+Method = Literal["coordinates", "units", "units-anchored", "adapter", "matching", "matching-anchored"]
 
-EXACT: Final[tuple[Method, ...]] = ("coordinates", "units", "units-anchored")
+EXACT: Final[tuple[Method, ...]] = ("coordinates", "units", "units-anchored", "adapter")
 _DIMENSIONS: Final = 512
 _ANCHORS: Final = 512
+_AHEAD: Final = 0.05  # of an adapter's layers: one that fits better than all but these
 _CLEAR: Final = 0.5  # share of units in order: then they need not be matched as well
 
 
@@ -40,12 +43,15 @@ class Outcome(Record, frozen=True):
     of: int = 0
     permutations: int = 1
     choices: float = 0.0
+    ranks: tuple[int, ...] = ()  # of an adapter: among how many shuffles each layer fits less well than they do
 
     @property
     def log10_p(self) -> float:
         """Return log10 of the exact p-value of this one test; 0 of a matching, which has none of its own."""
         if self.method not in EXACT:
             return 0.0
+        if self.method == "adapter":
+            return log10_p_of_ranks(self.ranks, self.of)
         return log10_p_of_order(self.hits, permutations=self.permutations, tries=self.choices)
 
 
@@ -80,6 +86,8 @@ def compare(source: Model, suspect: Model) -> Comparison:
         BadInput: weights are no floats, or a file became shorter.
 
     """
+    if not suspect.body.layers and adapter_pairs(suspect.weights.infos()):
+        return _compare_adapter(source, suspect)
     ours, theirs = shared_tokens(source, suspect, most=TOKENS)
     mine, others = embeddings(source, ours), embeddings(suspect, theirs)
     basis = coordinates(mine, others)
@@ -100,6 +108,14 @@ def compare(source: Model, suspect: Model) -> Comparison:
         if found.effect >= _CLEAR:
             break
     return Comparison(tuple(tests), layers, basis, turn)
+
+
+def _compare_adapter(source: Model, suspect: Model) -> Comparison:
+    """Compare an adapter alone: there is one test for it."""
+    ranks = adapter_ranks(source, suspect.weights)
+    ahead = sum(1 for rank in ranks if rank < _AHEAD * SHUFFLES) / max(len(ranks), 1)
+    test = Outcome(method="adapter", effect=ahead, hits=len(ranks), of=SHUFFLES, ranks=ranks)
+    return Comparison((test,), (), Coordinates(np.empty(0, np.int64), 0, 0.0), None)
 
 
 def _ordered(method: Method, order: Order) -> Outcome:

@@ -15,6 +15,8 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from strongroom.lineage.adapter_order import adapts
+from strongroom.lineage.adapters import adapter_pairs
 from strongroom.lineage.align import align
 from strongroom.lineage.aligned import Aligned
 from strongroom.lineage.anatomy import matrix
@@ -126,8 +128,9 @@ def trace(
     case.watch("looking up signatures")
     glimpse = Glimpse(case.model, tensor_digests(suspect))
     alike = [likeness(one.signature, glimpse) for one in registry.checkpoints]
+    chosen = worth_opening(alike) if case.model.body.layers else _adapted(case)
     with ExitStack() as stack:
-        candidates = [_compared(case, registry.checkpoints[at], stack) for at in worth_opening(alike)]
+        candidates = [_compared(case, registry.checkpoints[at], stack) for at in chosen]
         candidates.sort(key=lambda one: (_ORDER[one.judgement.related], one.judgement.log10_p, -one.judgement.effect))
         relatives = [_look_closer(case, one) for one in candidates[:_ALIGNED] if one.judgement.related == "yes"]
         best = min(relatives, key=lambda one: (not one.marked, one.distance), default=None)
@@ -138,8 +141,16 @@ def trace(
         checkpoint=nearest.known.name if nearest else None,
         related=nearest.judgement.related if nearest else "no",
         lineage=_lineage(case, nearest) if nearest else None,
-        readable=bool(case.model.body.layers),
+        readable=bool(case.model.body.layers) or nearest is not None,
     )
+
+
+def _adapted(case: _Case) -> list[int]:
+    """Return the checkpoints that an adapter could have been trained on: signatures say nothing of it but its sizes."""
+    if not adapter_pairs(case.suspect.infos()):
+        return []
+    known = [one.signature for one in case.registry.checkpoints]
+    return [at for at, one in enumerate(known) if adapts(one.width, one.hidden, case.suspect)]
 
 
 def _compared(case: _Case, known: Known, stack: ExitStack) -> _Candidate:
