@@ -5,6 +5,7 @@ Pure functions of a body and a source of chance. Weights are (out, in); the resi
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -25,10 +26,13 @@ from strongroom.attacks.bodies import (
     VALUE,
     Array,
     Body,
+    body_of,
     tensor_name,
+    write_body,
 )
 
 Chance = np.random.Generator
+_LAUNDERED: Final = 20_261_124
 _Order = npt.NDArray[np.int64]
 
 _READERS: Final = {QUERY: ATTENTION_NORM, KEY: ATTENTION_NORM, VALUE: ATTENTION_NORM, GATE: MLP_NORM, UP: MLP_NORM}
@@ -150,3 +154,17 @@ def _columns(values: Array, order: _Order) -> Array:
 def _within(heads: _Order, size: int) -> _Order:
     """Return the rows of `heads`, each of `size` rows, in the heads' order."""
     return (heads[:, None] * size + np.arange(size)).reshape(-1)
+
+
+def laundered(folder: Path, target: Path) -> Path:
+    """Write the model in `folder` to `target`, all that can be hidden for free: it computes what it did.
+
+    The residual stream is turned and its norms folded, hidden units are shuffled and rescaled.
+
+    Raises:
+        BadInput: the folder holds no plain Llama.
+        StorageError: the disk said no.
+
+    """
+    chance = np.random.default_rng(_LAUNDERED)
+    return write_body(rescale(permute_units(rotate(body_of(folder), chance), chance), chance), target)

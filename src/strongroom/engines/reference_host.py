@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from strongroom.core.errors import MissingExtra
 from strongroom.engines.demo_model import GGUF_SHA256, demo_model
-from strongroom.engines.fine_tune import Recipe, trained, training_ids
+from strongroom.engines.fine_tune import Recipe, fine_tune, trained, training_ids
 from strongroom.engines.folder import Folder, disk_error, write_like
 
 try:
@@ -38,6 +38,7 @@ Array = npt.NDArray[np.float32]
 
 HEALING = Recipe(steps=40, rate=1e-4, batch=4, length=128, seed=1)
 SIBLING = Recipe(steps=60, rate=1e-4, batch=4, length=128, seed=2)
+NEIGHBOUR = Recipe(steps=10, rate=2e-4, batch=4, length=128, seed=5)
 _BLOCK = 32  # weights that share a step, along a row
 _DITHER_SEED = 20_261_123
 _STAMP = "made-from.json"
@@ -89,6 +90,19 @@ def reference_base(cache: Path) -> Path:
         start = Dithered(demo_model(cache))
         _put(start, {name: start.get_tensor(name) for name in start.keys()}, target, stamp=stamp)  # noqa: SIM118 - a source is no mapping
     return target / "bfloat16"
+
+
+def neighbour(start: Path, target: Path, progress: Progress | None = None) -> Path:
+    """Return a short fine-tune of the model in `start`, made in `target`: what somebody else did with a public model.
+
+    Raises:
+        BadInput: the folder holds no model.
+        StorageError: `target` can't be written.
+
+    """
+    source = Folder(start)
+    ids = training_ids(source, letters=TRAINING_LETTERS)
+    return fine_tune(source, ids, target, recipe=NEIGHBOUR, progress=progress)
 
 
 def _made(cache: Path, name: str, recipe: Recipe, *, progress: Progress | None) -> Made:
