@@ -41,6 +41,7 @@ Watch = Callable[[str], None]
 _ALIGNED: Final = 3  # related checkpoints that are looked at closely, the likeliest first
 _ROWS: Final = 64
 _TENSORS: Final = 12
+_INEXACT: Final = {"rotated", "rescaled"}  # undone by estimates
 _ORDER: Final = {"yes": 0, "doubt": 1, "no": 2}
 
 
@@ -132,8 +133,8 @@ def trace(
     with ExitStack() as stack:
         candidates = [_compared(case, registry.checkpoints[at], stack) for at in chosen]
         candidates.sort(key=lambda one: (_ORDER[one.judgement.related], one.judgement.log10_p, -one.judgement.effect))
-        relatives = [_look_closer(case, one) for one in candidates[:_ALIGNED] if one.judgement.related == "yes"]
-        best = min(relatives, key=lambda one: (not one.marked, one.distance), default=None)
+        relatives = [_look_closer(case, one) for one in candidates[:_ALIGNED] if one.judgement.related != "no"]
+        best = min(relatives, key=_rank, default=None)
         if best is not None:
             return _concluded(case, best, relatives)
     nearest = candidates[0] if candidates else None
@@ -191,6 +192,11 @@ def distance(source: Tensors, aligned: Tensors) -> float:
     return float(np.median(found)) if found else float("inf")
 
 
+def _rank(one: _Relative) -> tuple[bool, int, float]:
+    """Put first what bears our mark, then what is surely related, then what is nearest."""
+    return not one.marked, _ORDER[one.candidate.judgement.related], one.distance
+
+
 def _concluded(case: _Case, best: _Relative, relatives: Sequence[_Relative]) -> Evidence:
     """Tell ours from a common base, name the steps, and put it all together."""
     one = best.candidate
@@ -198,17 +204,29 @@ def _concluded(case: _Case, best: _Relative, relatives: Sequence[_Relative]) -> 
     if not best.marked:
         case.watch("comparing with public bases")
         ancestor = ancestry(case.registry.bases, one.model, best.aligned, bank=case.registry.bank)
-    case.watch("how it was made")
-    others = {each.candidate.known.name: each.candidate.model.weights for each in relatives if each is not best}
-    made = derived(How(best.decoded.copy or one.model.weights, best.aligned, case.suspect, others))
     return Evidence(
         checkpoint=one.known.name,
-        related="yes",
+        related=one.judgement.related,
         lineage=_lineage(case, one),
         recipient=best.decoded.recipient,
         ancestor=ancestor,
-        derivation=best.steps + made.findings,
+        derivation=_steps(case, best, relatives),
     )
+
+
+def _steps(case: _Case, best: _Relative, relatives: Sequence[_Relative]) -> tuple[Finding, ...]:
+    """Return what was done to the checkpoint, or to the named copy of it."""
+    case.watch("how it was made")
+    others = {each.candidate.known.name: each.candidate.model.weights for each in relatives if each is not best}
+    start = best.decoded.copy or best.candidate.model.weights
+    found = derived(How(start, best.aligned, case.suspect, others)).findings
+    if any(step.kind in _INEXACT for step in best.steps):  # what alignment leaves over is no step of anybody's
+        found = tuple(step for step in found if step.kind != "unknown")
+    steps = best.steps + found
+    if not steps and distance(start, best.aligned) == 0:
+        whose = "the named copy" if best.decoded.copy is not None else "the checkpoint"
+        return (Finding(kind="copy", detail=f"of {whose}", evidence="sampled rows are the same to the bit"),)
+    return steps
 
 
 def _lineage(case: _Case, one: _Candidate) -> LineageFound:
