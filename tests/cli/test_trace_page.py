@@ -12,7 +12,7 @@ from strongroom.cli.trace_page import render
 from strongroom.custody.copy_formats import CopyIssuer
 from strongroom.lineage.ancestry import AncestorFound
 from strongroom.lineage.bank import null_bank
-from strongroom.lineage.compare import Test as Outcome
+from strongroom.lineage.compare import Outcome
 from strongroom.lineage.findings import Finding
 from strongroom.lineage.traced import (
     ColluderFound,

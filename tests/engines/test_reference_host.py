@@ -19,7 +19,13 @@ from strongroom.engines.fine_tune import Recipe  # noqa: E402
 from strongroom.engines.folder import Folder  # noqa: E402
 from strongroom.engines.gguf_weights import round_trip  # noqa: E402
 from strongroom.engines.perplexity import losses, token_ids  # noqa: E402
-from strongroom.engines.reference_host import Dithered, dithered, reference_host, reference_sibling  # noqa: E402
+from strongroom.engines.reference_host import (  # noqa: E402
+    Dithered,
+    dithered,
+    reference_base,
+    reference_host,
+    reference_sibling,
+)
 from strongroom.engines.texts import default_texts  # noqa: E402
 
 
@@ -29,7 +35,7 @@ def small(make_plain: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> P
     monkeypatch.setattr(module, "demo_model", lambda _cache: make_plain(dtype="float16"))
     monkeypatch.setattr(module, "HEALING", Recipe(steps=3, batch=2, length=16, seed=1))
     monkeypatch.setattr(module, "SIBLING", Recipe(steps=4, batch=2, length=16, seed=2))
-    monkeypatch.setattr(module, "_LETTERS", 5_000)
+    monkeypatch.setattr(module, "TRAINING_LETTERS", 5_000)
     return make_plain(dtype="float16")
 
 
@@ -75,6 +81,18 @@ def test_it_is_made_once_and_its_sibling_is_another(small: Path, tmp_path: Path)
         assert torch.allclose(half.get_tensor(name).float(), brain.get_tensor(name).float(), rtol=2**-7, atol=1e-6)
     assert any(not torch.equal(brain.get_tensor(name), other.get_tensor(name)) for name in brain.keys())  # noqa: SIM118
     assert losses(brain, token_ids(brain, default_texts()[:1000])).perplexity > 1  # it loads
+
+
+def test_the_base_is_the_start_of_both_and_made_once(small: Path, tmp_path: Path) -> None:
+    base = reference_base(tmp_path)
+    written = (base / "model.safetensors").stat().st_mtime_ns
+    for name in Dithered(small).keys():  # noqa: SIM118 - a source is no mapping
+        assert torch.equal(Folder(base).get_tensor(name), Dithered(small).get_tensor(name).to(torch.bfloat16))
+    assert reference_base(tmp_path) == base
+    assert (base / "model.safetensors").stat().st_mtime_ns == written
+    host = Folder(reference_host(tmp_path).bfloat16)
+    same = [torch.equal(host.get_tensor(name), Folder(base).get_tensor(name)) for name in host.keys()]  # noqa: SIM118
+    assert not all(same)
 
 
 def test_one_that_is_outdated_is_made_anew(small: Path, tmp_path: Path) -> None:

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from strongroom.core.errors import ProofInvalid
 from strongroom.lineage.ancestry import AncestorFound, rejudged
 from strongroom.lineage.bank import null_bank
-from strongroom.lineage.compare import Comparison
-from strongroom.lineage.compare import Test as Outcome
+from strongroom.lineage.compare import Comparison, Outcome
 from strongroom.lineage.findings import Finding
 from strongroom.lineage.layers import LayerMatch
 from strongroom.lineage.recheck import needs_bank, recheck, sizes
@@ -90,6 +89,27 @@ def test_figures_that_no_comparison_has_are_refused() -> None:
     refused(evidence(replace(COORDINATES, permutations=2), good))
     refused(evidence(good))
     refused(evidence(COORDINATES, good, good))
+
+
+def test_an_adapters_ranks_are_among_its_shuffles() -> None:
+    ranks = (0, 0, 3, 200)
+    good = Outcome(method="adapter", effect=0.75, hits=4, of=399, ranks=ranks)
+    recheck(evidence(good), BANK)
+    for bad in (
+        replace(good, effect=1.0),
+        replace(good, of=10_000),
+        replace(good, hits=3),
+        replace(good, ranks=(0, 0, 0, 400)),
+        replace(good, ranks=(0, 0, 0, -1)),
+    ):
+        refused(evidence(bad) if min(bad.ranks) >= 0 else replaced(evidence(good), bad))
+    refused(evidence(COORDINATES, good))
+    refused(evidence(COORDINATES, replace(ordered(300), ranks=ranks)))
+
+
+def replaced(seen: Evidence, test: Outcome) -> Evidence:
+    assert seen.lineage is not None
+    return replace(seen, lineage=replace(seen.lineage, tests=(test,)))
 
 
 def test_a_map_is_of_as_many_layers_and_units_as_were_found() -> None:

@@ -26,7 +26,7 @@ from strongroom.lineage.mark import WeightMark, WeightMarks
 from strongroom.lineage.projections import Projections, find_projections
 from strongroom.lineage.readings import against_original, blind
 from strongroom.lineage.suspects import SafetensorsFiles
-from strongroom.ports.marks import TensorInfo
+from strongroom.ports.marks import TensorInfo, Tensors
 
 Array = npt.NDArray[np.float32]
 
@@ -130,7 +130,7 @@ class Bench:
         """How many segments the codes have, the checkpoint's own among them."""
         return Design().segments
 
-    def read(self, leaked: Leaked) -> tuple[Reading, Reading]:
+    def read(self, leaked: Tensors) -> tuple[Reading, Reading]:
         """Return the leaked file's readings: blind, and against the host."""
         return (
             blind(leaked, self.where, self.keys, segments=self.segments),

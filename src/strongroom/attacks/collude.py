@@ -7,7 +7,6 @@ grid. Runs on models that it makes itself, in a folder of the caller's (rule 13)
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,14 +16,13 @@ from typing import Final
 import numpy as np
 
 from strongroom.attacks.bench import RECIPIENTS, Array, Bench, Leaked, Patched, copy_name
+from strongroom.attacks.leaker import LEAKER, Progress, tuned_copy
 from strongroom.attacks.rows import Row
 from strongroom.attacks.transforms import COLLUSIONS, add_noise, colluded, merge, prune
 from strongroom.core.copy_errors import CoarseGrid
 from strongroom.core.errors import BadInput
 from strongroom.core.secrets import Secret
 from strongroom.engines.demo_model import demo_model
-from strongroom.engines.fine_tune import Recipe, fine_tune, training_ids
-from strongroom.engines.folder import Folder, write_like
 from strongroom.engines.gguf_weights import round_trip
 from strongroom.engines.perplexity import Losses, compare, losses, token_ids
 from strongroom.engines.reference_host import reference_host, reference_sibling
@@ -34,12 +32,9 @@ from strongroom.lineage.decode import Verdict, best_p, decode
 from strongroom.lineage.mark import WeightMarks
 from strongroom.lineage.suspects import SafetensorsFiles
 
-Progress = Callable[[str, int, int], None]
 Tensors = Iterator[tuple[str, Array]]
 
-LEAKER: Final = 7
 CROWDS: Final = (2, 3, 5, 8)
-TUNING: Final = Recipe(steps=300, rate=1e-4, batch=4, length=128, seed=3)
 TOKENS: Final = 16_384
 _SEED: Final = 20_261_123
 _ANOTHER: Final = Secret(bytes(range(32, 64)))  # the mark of an attacker who knows the scheme
@@ -73,21 +68,7 @@ class _Lab:
 
     def tuned(self) -> Bench:
         """Return the leaker's copy after 300 steps of full fine-tuning, made once."""
-        made = self.work / "collude" / f"{self.dtype}-{self.bench.mark(LEAKER).commitment[:16]}-{_recipe()}"
-        copy, target = made / copy_name(LEAKER), made / "fine-tuned"
-        if not target.is_dir():
-            whole = self.bench.source
-            tensors: dict[str, object] = {name: whole.get_tensor(name) for name in whole.keys()}  # noqa: SIM118 - no mapping
-            write_like(whole, tensors | dict(self.bench.whole_copy(LEAKER)), copy, dtype=self.dtype)
-            source = Folder(copy)
-            fine_tune(
-                source,
-                training_ids(source),
-                target,
-                recipe=TUNING,
-                progress=partial(self.progress, "fine-tuning the leaked copy"),
-            )
-        return Bench(target, "fine-tuned")
+        return Bench(tuned_copy(self.work, self.bench, self.progress), "fine-tuned")
 
     def cost(self, leaked: Leaked) -> float | None:
         """Return what the result's perplexity is, relative to the host's, less one."""
@@ -231,11 +212,6 @@ def _packaged(work: Path) -> Row:
             said = "NOT REFUSED"
     nobody: tuple[str, ...] = ()
     return Row("packaged", "packaged-4-bit", 0, None, nobody, nobody, 0, 0.0, 0.0, 0.0, 0.0, said)
-
-
-def _recipe() -> str:
-    """Return what a fine-tune in the cache was made by, in a word."""
-    return hashlib.sha256(repr(TUNING).encode()).hexdigest()[:8]
 
 
 def _named(verdict: Verdict) -> tuple[str, ...]:

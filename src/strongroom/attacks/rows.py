@@ -21,3 +21,25 @@ class Row:
     checkpoint_log10_p: float
     best_innocent_log10_p: float  # before correction, of either reading
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LaunderRow:
+    """What a trace says of one suspect whose making is known."""
+
+    attack: str
+    expected: str  # match, no_match or common_ancestor
+    verdict: str
+    checkpoint: str | None
+    log10_p: float
+    p_kind: str
+    method: str
+    effect: float
+    expected_named: str  # right or nobody
+    named: str  # right, wrong or nobody
+    derivation: tuple[str, ...]  # each finding's kind and detail
+    expected_derivation: tuple[str, ...]
+    derivation_right: bool | None  # None: nothing is to be found
+    perplexity: float | None  # relative to ours, less one
+    seconds: float  # of the trace
+    note: str = ""  # why there is none: what is not installed

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import cast
@@ -11,7 +12,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from strongroom.attacks.rows import Row
+from strongroom.attacks.rows import LaunderRow, Row
 from strongroom.cli.frame import Call, Group, Json, Place, common, table
 from strongroom.wiring.table import load
 
@@ -20,15 +21,18 @@ run = Group("run", help="Run an attack, on models that it makes itself.")
 attacks.add_command(run)
 
 
-@run.command("collude", epilog="Example: strongroom attacks run collude --only q4_0,3-average --work ./attack")
-@click.option("--only", metavar="NAME,…", default="", help="Only these rows; without it, all (about an hour).")
-@click.option(
+_work = click.option(
     "--work",
     type=Place(file_okay=False, path_type=Path),
     default=Path(".attacks"),
     show_default=True,
-    help="The folder for models, some 3 GB; what is there is used again.",
+    help="The folder for models, some 3 to 6 GB; what is there is used again.",
 )
+
+
+@run.command("collude", epilog="Example: strongroom attacks run collude --only q4_0,3-average --work ./attack")
+@click.option("--only", metavar="NAME,…", default="", help="Only these rows; without it, all (about an hour).")
+@_work
 @click.option(
     "--tokens",
     type=click.IntRange(min=0),
@@ -40,7 +44,44 @@ attacks.add_command(run)
 def collude(call: Call, *, only: str, work: Path, tokens: int) -> None:
     """Launder or combine marked copies of a real model, and see who is named. No home is needed or touched."""
     attack: Callable[..., Sequence[Row]] = load("attack", "collude")
-    names = [one for one in only.split(",") if one]
+    with _watched(call) as progress:
+        rows = attack(work, only=_names(only), tokens=tokens, progress=progress)
+    documents: list[Json] = [cast("Json", asdict(row)) for row in rows]
+    call.emit({"rows": documents}, lambda out: _show(rows, out))
+
+
+@run.command("launder", epilog="Example: strongroom attacks run launder --only q4_0,rotation --work ./attack")
+@click.option("--only", metavar="NAME,…", default="", help="Only these rows; without it, all (some hours).")
+@_work
+@click.option(
+    "--tokens",
+    type=click.IntRange(min=0),
+    default=8_192,
+    show_default=True,
+    help="Measure each suspect's perplexity on about so many tokens (at least 4,096); 0: not at all.",
+)
+@click.option("--fresh", is_flag=True, help="Make rows again that an earlier run has kept.")
+@common
+def launder(call: Call, *, only: str, work: Path, tokens: int, fresh: bool) -> None:
+    """Launder a marked copy of a real model in every way we know, and see what a trace says of it.
+
+    Strangers, and other people's fine-tunes of the same base, are traced as well: they must not match. Rows are kept in
+    the folder, so that a run which was cut short goes on. No home is needed or touched.
+    """
+    attack: Callable[..., Sequence[LaunderRow]] = load("attack", "launder")
+    with _watched(call) as progress:
+        rows = attack(work, only=_names(only), tokens=tokens, fresh=fresh, progress=progress)
+    documents: list[Json] = [cast("Json", asdict(row)) for row in rows]
+    call.emit({"rows": documents}, lambda out: _show_laundered(rows, out))
+
+
+def _names(only: str) -> list[str]:
+    return [one for one in only.split(",") if one]
+
+
+@contextmanager
+def _watched(call: Call) -> Generator[Callable[[str, int, int], None]]:
+    """Give a progress that draws a bar for each thing that it is told of."""
     with Progress(console=call.err, transient=True, disable=not call.err.is_terminal) as bar:
         tasks: dict[str, TaskID] = {}
 
@@ -49,9 +90,7 @@ def collude(call: Call, *, only: str, work: Path, tokens: int) -> None:
                 tasks[what] = bar.add_task(what, total=total)
             bar.update(tasks[what], completed=done, total=total)
 
-        rows = attack(work, only=names, tokens=tokens, progress=progress)
-    documents: list[Json] = [cast("Json", asdict(row)) for row in rows]
-    call.emit({"rows": documents}, lambda out: _show(rows, out))
+        yield progress
 
 
 def _show(rows: Sequence[Row], out: Console) -> None:
@@ -71,3 +110,28 @@ def _show(rows: Sequence[Row], out: Console) -> None:
         for row in rows
     ]
     out.print(table(*columns, rows=cells))
+
+
+def _show_laundered(rows: Sequence[LaunderRow], out: Console) -> None:
+    columns = ("suspect", "verdict", "p", "method", "effect", "named", "how it was made", "perplexity", "seconds")
+    cells = [
+        (
+            row.attack,
+            row.verdict if row.verdict == row.expected else f"{row.verdict}, not {row.expected}",
+            f"10^{row.log10_p:.0f} {row.p_kind}",
+            row.method,
+            f"{row.effect:.2f}",
+            row.named if row.named == row.expected_named else f"{row.named}, not {row.expected_named}",
+            row.note or _derived(row),
+            "" if row.perplexity is None else f"{row.perplexity:+.2%}",
+            row.seconds,
+        )
+        for row in rows
+    ]
+    out.print(table(*columns, rows=cells))
+
+
+def _derived(row: LaunderRow) -> str:
+    """Return how a suspect was made, as found, and what it should have been where that is wrong."""
+    found = "; ".join(row.derivation) or ("" if row.derivation_right is None else "nothing")
+    return f"{found}, not {'; '.join(row.expected_derivation)}" if row.derivation_right is False else found

@@ -15,13 +15,15 @@ from rich.console import Console
 from rich.progress import Progress
 
 from strongroom import __version__
+from strongroom.cli import tour_copies, tour_trace
 from strongroom.cli.frame import screen as terminal
 from strongroom.cli.frame import table
 from strongroom.cli.report_page import LedgerRow, Report, render
 from strongroom.cli.tour import Document, Tour, Unexpected, granted, pick, refused
-from strongroom.cli.tour_copies import LEFTOVERS, Copies
+from strongroom.cli.tour_copies import Copies
 from strongroom.cli.tour_faults import flipped_bit, plain_pieces, put_in_place, swapped_segments
 from strongroom.cli.tour_serving import Served
+from strongroom.cli.tour_trace import Traces
 from strongroom.core.clock import SystemClock, stamp
 from strongroom.wiring.table import load
 
@@ -29,7 +31,8 @@ CHECKPOINT = "smollm2:v1"
 _LEFTOVERS = (
     *("home", "passphrases", "exported", "stolen", "older", "entry.tlog-proof"),
     *("terms.txt", "acme.txt", "zenith.txt", "human.txt"),
-    *LEFTOVERS,
+    *tour_copies.LEFTOVERS,
+    *tour_trace.LEFTOVERS,
 )
 PROMPT = "Explain in one short paragraph why a bank keeps its gold in a strongroom."
 
@@ -92,11 +95,12 @@ class _Story:
         self.rows: list[LedgerRow] = []
         self.served = Served(tour, CHECKPOINT)
         self.copies = Copies(tour)
+        self.traces = Traces(tour, model)
 
     def acts(self) -> list[Callable[[], None]]:
         """Return the acts."""
         stored = [self.people, self.seal, self.steal, self.tamper, self.rollback, self.export, self.run]
-        return [*stored, *self.copies.acts(), *self.served.acts(), self.ledger]
+        return [*stored, *self.copies.acts(), *self.traces.acts(), *self.served.acts(), self.ledger]
 
     def people(self) -> None:
         """A home with its people, each with a passphrase of their own."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -15,7 +14,7 @@ from strongroom.wiring.table import load
 
 TUNED: Final = "smollm2:tuned"
 PARTNERS: Final = ("north", "south", "east")
-_LEAKER: Final = "south"
+LEAKER: Final = "south"
 _TOKENS: Final = 8192  # that the mark's cost is measured on here; the command's own default is 100,000
 _QUANTISATION: Final = "Q4_0"
 LEFTOVERS: Final = ("partners", "leaked.gguf", "evidence.json")
@@ -91,15 +90,15 @@ class Copies:
         tour = self._tour
 
         def own() -> str:
-            verified = granted(tour.call(*self._receive("verify", _LEAKER, _LEAKER)))
-            granted(tour.call(*self._receive("digest", _LEAKER, _LEAKER)))
+            verified = granted(tour.call(*self._receive("verify", LEAKER, LEAKER)))
+            granted(tour.call(*self._receive("digest", LEAKER, LEAKER)))
             return f"issued by {pick(verified, 'issuer')}; every segment verified, opened in memory, without a home"
 
         def other() -> str:
-            return refused(tour.call(*self._receive("digest", "north", _LEAKER)), "custody.wrong_key")
+            return refused(tour.call(*self._receive("digest", "north", LEAKER)), "custody.wrong_key")
 
-        tour.step(f"{_LEAKER} opens its copy, offline", "receive verify, digest", own)
-        tour.step(f"{_LEAKER} tries north's copy", "receive digest with another key", other, refusal=True)
+        tour.step(f"{LEAKER} opens its copy, offline", "receive verify, digest", own)
+        tour.step(f"{LEAKER} tries north's copy", "receive digest with another key", other, refusal=True)
 
     def leak(self) -> None:
         """The partner exports the copy, quantises it, and passes it on."""
@@ -107,13 +106,12 @@ class Copies:
 
         def pass_on() -> str:
             plain = self._place("plain")
-            granted(tour.call(*self._receive("export", _LEAKER, _LEAKER, str(plain))))
+            granted(tour.call(*self._receive("export", LEAKER, LEAKER, str(plain))))
             leaked = tour.work / "leaked.gguf"
             load("leak", "gguf")(plain, leaked, _QUANTISATION)
-            shutil.rmtree(plain)
             return f"{leaked.name}: {_QUANTISATION}, {leaked.stat().st_size:,} bytes, nothing in it says whose it was"
 
-        tour.step(f"{_LEAKER} leaks it, quantised to 4 bits", "receive export, GGUF", pass_on)
+        tour.step(f"{LEAKER} leaks it, quantised to 4 bits", "receive export, GGUF", pass_on)
 
     def accuse(self) -> None:
         """The weights say whose copy it was, and a stranger can check it."""
@@ -123,10 +121,10 @@ class Copies:
         def decode() -> str:
             words = ("lineage", "decode", leaked, "--against", TUNED, "--evidence", str(evidence))
             found = granted(tour.call(*words, who="carla"))
-            if (pick(found, "verdict"), pick(found, "recipient")) != ("match", _LEAKER):
+            if (pick(found, "verdict"), pick(found, "recipient")) != ("match", LEAKER):
                 raise Unexpected(f"{pick(found, 'verdict')} {pick(found, 'recipient')}")
             chance = f"10^{float(pick(found, 'log10_p')):.0f}"
-            return f"match {_LEAKER}: p = {chance}, exact, corrected for {pick(found, 'tried')} copies"
+            return f"match {LEAKER}: p = {chance}, exact, corrected for {pick(found, 'tried')} copies"
 
         def check() -> str:
             vkey = pick(granted(tour.call("ledger", "prove", "0")), "vkey")

@@ -10,7 +10,7 @@ from strongroom.cli.frame import moment
 from strongroom.cli.page import header, items, page, pairs, row, safe, section, table
 from strongroom.cli.trace_words import chance
 from strongroom.lineage.bank import calibrated, effects, null_bank
-from strongroom.lineage.compare import EXACT, Test
+from strongroom.lineage.compare import EXACT, Outcome
 from strongroom.lineage.traced import ASSUMPTIONS, LineageFound, RecipientFound, Trace, is_marked, limits
 from strongroom.lineage.verdict import MATCHINGS, judge
 from strongroom.wiring.lineage_report import Replayed
@@ -26,6 +26,7 @@ _TESTS: Final = {
     "coordinates": "Coordinates of the residual stream bear the same numbers",
     "units": "Hidden units bear the same numbers, seen in the stream's coordinates",
     "units-anchored": "Hidden units bear the same numbers, seen by what tokens do to them",
+    "adapter": "Lines that write alike have learnt alike, layer by layer of an adapter",
     "matching": "Hidden units can be matched wherever they stand, in the stream's coordinates",
     "matching-anchored": "Hidden units can be matched wherever they stand, by what tokens do to them",
 }
@@ -174,7 +175,7 @@ def _tests(found: LineageFound) -> str:
     rows: list[str] = []
     for one in found.tests:
         alone = judge((one,), null_bank(), tried=found.tried)
-        counted = f"{one.hits:,} of {one.of:,}" if one.method in EXACT else "-"
+        counted = f"{one.hits:,} of {one.of:,}" if one.method in EXACT and one.method != "adapter" else "-"
         outcome = {"yes": "related", "doubt": "more than chance", "no": "nothing"}[alone.related]
         rows.append(
             row(
@@ -193,7 +194,7 @@ def _tests(found: LineageFound) -> str:
     return table(heads, rows, caption=caption)
 
 
-def _own(one: Test) -> float:
+def _own(one: Outcome) -> float:
     """Return a test's own p-value: a matching has none but its rank, before corrections."""
     if one.method in EXACT:
         return one.log10_p

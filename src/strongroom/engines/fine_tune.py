@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,20 +50,34 @@ class Recipe:
     dtype: str = "bfloat16"  # of what `fine_tune` writes: float16, bfloat16 or float32
 
 
-class _Trained(Protocol):
-    """The part of a torch module that training needs."""
-
-    def float(self) -> _Trained: ...
-    def train(self) -> _Trained: ...
-    def named_parameters(self) -> list[tuple[str, torch.nn.Parameter]]: ...
-    def state_dict(self) -> dict[str, torch.Tensor]: ...
-    def __call__(self, input_ids: torch.Tensor, **options: object) -> _Loss: ...
-
-
-class _Loss(Protocol):
+class Loss(Protocol):
     """What a model says when it is given labels: the mean loss, nats a token."""
 
     loss: torch.Tensor
+
+
+class Trained(Protocol):
+    """The part of a torch module that training needs."""
+
+    def float(self) -> Trained:
+        """Return it, in float32."""
+        ...
+
+    def train(self) -> Trained:
+        """Return it, ready to be trained."""
+        ...
+
+    def named_parameters(self) -> list[tuple[str, torch.nn.Parameter]]:
+        """Return its weights."""
+        ...
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return its tensors."""
+        ...
+
+    def __call__(self, input_ids: torch.Tensor, **options: object) -> Loss:
+        """Return the loss on (batch, length) tokens."""
+        ...
 
 
 class _Backward(Protocol):
@@ -118,40 +132,58 @@ def trained(
         StorageError: the disk said no.
 
     """
-    if len(ids) <= recipe.length:
-        raise BadInput(f"{len(ids)} tokens are no window of {recipe.length}", where="training text")
-    model = cast("_Trained", load_model(source)).float().train()
-    run = _Run(model, recipe, torch.tensor(list(ids), dtype=torch.int64))
-    for step in range(run.take_up(state), recipe.steps):
-        run.step(step)
-        if (step + 1) % KEEP_EVERY == 0 and step + 1 < recipe.steps:
-            run.keep(state, step + 1)
-        if progress is not None:
-            progress(step + 1, recipe.steps)
+    model = cast("Trained", load_model(source)).float().train()
+    Run(model, dict(model.named_parameters()), ids, recipe=recipe).whole(state, progress)
     return model.state_dict()
 
 
-def training_ids(source: WeightSource, *, letters: int = 2_000_000) -> list[int]:
-    """Return the training text in `source`'s tokens.
+def training_ids(
+    source: WeightSource, *, letters: int = 2_000_000, texts: Callable[[int], str] = training_texts
+) -> list[int]:
+    """Return the training text, docstrings or others of `engines.texts`, in `source`'s tokens.
 
     Raises:
         BadInput: it has no tokenizer, or a broken one.
 
     """
-    return TextIds(source.read_file("tokenizer.json"))(training_texts(letters))
+    return TextIds(source.read_file("tokenizer.json"))(texts(letters))
 
 
-class _Run:
+class Run:
     """A model in training, with its optimizer."""
 
-    def __init__(self, model: _Trained, recipe: Recipe, ids: torch.Tensor) -> None:
-        """Train `model` on windows of `ids`, (tokens,)."""
-        self._model, self._recipe, self._ids = model, recipe, ids
-        self._weights = dict(model.named_parameters())
+    def __init__(
+        self, model: Trained, weights: Mapping[str, torch.nn.Parameter], ids: Sequence[int], *, recipe: Recipe
+    ) -> None:
+        """Train those of `model`'s `weights`, or what hooks add to it, on windows of the token `ids`.
+
+        Raises:
+            BadInput: the text is shorter than one window.
+
+        """
+        if len(ids) <= recipe.length:
+            raise BadInput(f"{len(ids)} tokens are no window of {recipe.length}", where="training text")
+        self._model, self._recipe, self._weights = model, recipe, dict(weights)
+        self._ids = torch.tensor(list(ids), dtype=torch.int64)
         for weight in self._weights.values():
             weight.data = weight.data.clone()  # a float32 source's own memory is not ours to train in
         self._optimizer = torch.optim.AdamW(self._weights.values(), lr=recipe.rate, weight_decay=0.0)
         self._stamp = self._digest()
+
+    def whole(self, state: Path, progress: Progress | None = None) -> None:
+        """Do every step that `state` doesn't say is done, keeping the state there.
+
+        Raises:
+            StorageError: the disk said no.
+
+        """
+        steps = self._recipe.steps
+        for step in range(self.take_up(state), steps):
+            self.step(step)
+            if (step + 1) % KEEP_EVERY == 0 and step + 1 < steps:
+                self.keep(state, step + 1)
+            if progress is not None:
+                progress(step + 1, steps)
 
     def step(self, number: int) -> float:
         """Do step `number`, from 0 on, and return its loss, nats a token, before the step."""
@@ -198,10 +230,10 @@ class _Run:
         return torch.stack([self._ids[start : start + length] for start in starts.tolist()])
 
     def _digest(self) -> str:
-        """Return what says whether a kept state is of this run: recipe, text and the weights that it began with."""
+        """Return what says whether a kept state is of this run: recipe, text and all weights that it began with."""
         sha = hashlib.sha256(msgspec.json.encode(asdict(self._recipe), order="deterministic"))
         sha.update(self._ids.numpy().tobytes())
-        for name, weight in self._weights.items():
+        for name, weight in (dict(self._model.named_parameters()) | self._weights).items():
             sha.update(name.encode())
             sha.update(weight.detach().numpy().tobytes())
         return sha.hexdigest()

@@ -151,6 +151,20 @@ def _sync(path: Path) -> None:
         os.fsync(stream.fileno())
 
 
+def make_folder(path: Path) -> Path:
+    """Make the folder `path`, and those above it, unless it is there.
+
+    Raises:
+        StorageError: the disk said no.
+
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(error, path) from error
+    return path
+
+
 def disk_error(error: OSError, place: Path) -> StorageError:
     """Return what an error of the disk is in the house's words."""
     kind = DiskFull if error.errno == _FULL else StoreUnavailable

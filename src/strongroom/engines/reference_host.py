@@ -3,7 +3,7 @@
 A mark in weights that lie on a coarse grid would die with the next quantisation to the same grid, so that figures taken
 there would say nothing of a lab's own model. Every linear weight is drawn anew, uniformly, within half a step of its
 block's grid, which is all that the packaging lost; one short fine-tune heals what that costs. Its sibling is another
-fine-tune of the same start: what a thief may merge a copy with.
+fine-tune of the same start: what a thief may merge a copy with. The start itself is the public base of both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from strongroom.core.errors import MissingExtra
 from strongroom.engines.demo_model import GGUF_SHA256, demo_model
-from strongroom.engines.fine_tune import Recipe, trained, training_ids
+from strongroom.engines.fine_tune import Recipe, fine_tune, trained, training_ids
 from strongroom.engines.folder import Folder, disk_error, write_like
 
 try:
@@ -38,11 +38,12 @@ Array = npt.NDArray[np.float32]
 
 HEALING = Recipe(steps=40, rate=1e-4, batch=4, length=128, seed=1)
 SIBLING = Recipe(steps=60, rate=1e-4, batch=4, length=128, seed=2)
+NEIGHBOUR = Recipe(steps=10, rate=2e-4, batch=4, length=128, seed=5)
 _BLOCK = 32  # weights that share a step, along a row
 _DITHER_SEED = 20_261_123
 _STAMP = "made-from.json"
 _FORMAT = 1  # raise it when the making changes, so that caches are made anew
-_LETTERS = 600_000  # of training text: enough that hardly a window comes twice
+TRAINING_LETTERS = 600_000  # of training text: enough that hardly a window comes twice
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +76,42 @@ def reference_sibling(cache: Path, progress: Progress | None = None) -> Made:
     return _made(cache, "reference-sibling", SIBLING, progress=progress)
 
 
+def reference_base(cache: Path) -> Path:
+    """Return the dithered start in bfloat16, as a public base would be: what the host and its siblings descend from.
+
+    Raises:
+        MissingExtra: the package with the model is not installed.
+        BadInput: its file is not the one that we know.
+        StorageError: `cache` can't be written.
+
+    """
+    target, stamp = cache / "reference-base", _stamp(None)
+    if not _is_current(target, stamp):
+        start = Dithered(demo_model(cache))
+        _put(start, {name: start.get_tensor(name) for name in start.keys()}, target, stamp=stamp)  # noqa: SIM118 - a source is no mapping
+    return target / "bfloat16"
+
+
+def neighbour(start: Path, target: Path, progress: Progress | None = None) -> Path:
+    """Return a short fine-tune of the model in `start`, made in `target`: what somebody else did with a public model.
+
+    Raises:
+        BadInput: the folder holds no model.
+        StorageError: `target` can't be written.
+
+    """
+    source = Folder(start)
+    ids = training_ids(source, letters=TRAINING_LETTERS)
+    return fine_tune(source, ids, target, recipe=NEIGHBOUR, progress=progress)
+
+
 def _made(cache: Path, name: str, recipe: Recipe, *, progress: Progress | None) -> Made:
     """Return the model `name`, trained by `recipe` from the dithered start, making it once."""
     target, stamp = cache / name, _stamp(recipe)
     made = Made(target / "float16", target / "bfloat16")
     if not _is_current(target, stamp):
         start = Dithered(demo_model(cache))
-        ids = training_ids(start, letters=_LETTERS)
+        ids = training_ids(start, letters=TRAINING_LETTERS)
         weights = trained(start, ids, cache / f"{name}.state", recipe=recipe, progress=progress)
         _put(start, weights, target, stamp=stamp)
     return made
@@ -117,9 +147,10 @@ def dithered(values: Array, noise: np.random.Generator) -> Array:
     return moved.reshape(values.shape)
 
 
-def _stamp(recipe: Recipe) -> dict[str, object]:
-    """Return what a finished model in the cache was made from."""
-    return {"format": _FORMAT, "sha256": GGUF_SHA256, "dither_seed": _DITHER_SEED, "recipe": asdict(recipe)}
+def _stamp(recipe: Recipe | None) -> dict[str, object]:
+    """Return what a finished model in the cache was made from; None: not trained at all."""
+    made_by = None if recipe is None else asdict(recipe)
+    return {"format": _FORMAT, "sha256": GGUF_SHA256, "dither_seed": _DITHER_SEED, "recipe": made_by}
 
 
 def _is_current(target: Path, stamp: dict[str, object]) -> bool:

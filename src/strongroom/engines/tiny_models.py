@@ -63,6 +63,9 @@ class Tiny:
     rate: float = 3e-3
 
 
+STRANGER: Final = Tiny(name="stranger", seed=1, text="docstrings", order=1, steps=60)
+
+
 class _Model(Protocol):
     """The part of a transformers model that is needed here."""
 
@@ -86,6 +89,11 @@ def tiny_model(cache_folder: Path, tiny: Tiny, progress: Progress | None = None)
         finally:
             shutil.rmtree(start, ignore_errors=True)
     return target
+
+
+def stranger(cache_folder: Path, progress: Progress | None = None) -> Path:
+    """Return a small model that is nobody's, trained for a minute at most."""
+    return tiny_model(cache_folder, STRANGER, progress)
 
 
 def tuned_tiny(cache_folder: Path, parent: Path, tiny: Tiny, *, progress: Progress | None = None) -> Path:

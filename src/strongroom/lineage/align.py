@@ -187,10 +187,14 @@ def _scaled(
 
 
 def _scales(ours: F32, theirs: F32) -> F32 | None:
-    """Return by how much each line was scaled, or None if training could have done that."""
-    slopes = _slopes(ours, theirs)
-    scale = np.where(slopes != 0, slopes, 1).astype(np.float32)
-    return scale if is_scaled(scale) else None
+    """Return by how much each line was scaled, or None if training, pruning or rounding could have done that.
+
+    A line that lost weights has a smaller slope on ours; ours has slope 1 on it all the same. A scaled one has neither.
+    """
+    forth, back = _slopes(ours, theirs), _slopes(theirs, ours)
+    there = (forth != 0) & (back != 0)
+    scale = np.where(there, 1 / np.where(there, back, 1), 1).astype(np.float32)
+    return scale if is_scaled(scale) and is_scaled(np.where(there, forth, 1)) else None
 
 
 def is_scaled(scale: F32) -> bool:

@@ -41,7 +41,7 @@ _EMBEDDING: Final = re.compile(r"^(?:.*\.)?(?:embed_tokens|tok_embeddings|wte)\.
 _HEAD: Final = re.compile(r"^(?:lm_head|output)\.weight$")
 _FINAL_NORM: Final = re.compile(r"^(?:model\.|.*\.)?norm\.weight$")
 _MATRIX: Final = 2
-_WHOLE: Final = 1 << 24  # elements: a smaller matrix is read as a whole
+_WHOLE: Final = 1 << 25  # elements: a smaller matrix is read as a whole
 
 
 @dataclass(frozen=True, slots=True)

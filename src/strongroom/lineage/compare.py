@@ -8,6 +8,7 @@ the unrelated models of the null bank to be compared with.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
@@ -16,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from strongroom.core.canonical import Record
+from strongroom.lineage.adapter_order import SHUFFLES, adapter_ranks, log10_p_of_ranks
+from strongroom.lineage.adapters import adapter_pairs
 from strongroom.lineage.exact import log10_p_of_order
 from strongroom.lineage.layers import LayerMatch, Order, by_matching, in_order
 from strongroom.lineage.model import Model, anchors, embeddings, shared_tokens
@@ -24,15 +27,16 @@ from strongroom.lineage.units import Frame, spread
 
 F32 = npt.NDArray[np.float32]
 
-Method = Literal["coordinates", "units", "units-anchored", "matching", "matching-anchored"]
+Method = Literal["coordinates", "units", "units-anchored", "adapter", "matching", "matching-anchored"]
 
-EXACT: Final[tuple[Method, ...]] = ("coordinates", "units", "units-anchored")
+EXACT: Final[tuple[Method, ...]] = ("coordinates", "units", "units-anchored", "adapter")
 _DIMENSIONS: Final = 512
 _ANCHORS: Final = 512
+_AHEAD: Final = 0.05  # of an adapter's layers: one that fits better than all but these
 _CLEAR: Final = 0.5  # share of units in order: then they need not be matched as well
 
 
-class Test(Record, frozen=True):
+class Outcome(Record, frozen=True):
     """One test's outcome, with all that its p-value is made of."""
 
     method: Method
@@ -41,12 +45,16 @@ class Test(Record, frozen=True):
     of: Annotated[int, msgspec.Meta(ge=0, le=1 << 24)] = 0
     permutations: Annotated[int, msgspec.Meta(ge=1, le=1 << 12)] = 1
     choices: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 0.0  # log10 of how many maps of layers were tried
+    ranks: Annotated[tuple[int, ...], msgspec.Meta(max_length=1 << 16)] = ()  # of an adapter: among how many shuffles
+    # each layer fits less well than they do
 
     @property
     def log10_p(self) -> float:
         """Return log10 of the exact p-value of this one test; 0 of a matching, which has none of its own."""
         if self.method not in EXACT:
             return 0.0
+        if self.method == "adapter":
+            return log10_p_of_ranks(self.ranks, self.of)
         return log10_p_of_order(self.hits, permutations=self.permutations, tries=self.choices)
 
 
@@ -54,7 +62,7 @@ class Test(Record, frozen=True):
 class Comparison:
     """All tests of a suspect against one checkpoint, and where its layers come from."""
 
-    tests: tuple[Test, ...]
+    tests: tuple[Outcome, ...]
     layers: tuple[LayerMatch, ...]
     coordinates: Coordinates
     turn: Rotation | None  # None where the widths differ or an embedding is missing
@@ -81,12 +89,14 @@ def compare(source: Model, suspect: Model) -> Comparison:
         BadInput: weights are no floats, or a file became shorter.
 
     """
+    if not suspect.body.layers and adapter_pairs(suspect.weights.infos()):
+        return _compare_adapter(source, suspect)
     ours, theirs = shared_tokens(source, suspect, most=TOKENS)
     mine, others = embeddings(source, ours), embeddings(suspect, theirs)
     basis = coordinates(mine, others)
     turn = rotation(mine, others) if len(mine) and mine.shape == others.shape else None
     width = len(basis.matched)
-    tests = [Test(method="coordinates", effect=basis.hits / max(width, 1), hits=basis.hits, of=width)]
+    tests = [Outcome(method="coordinates", effect=basis.hits / max(width, 1), hits=basis.hits, of=width)]
     layers: tuple[LayerMatch, ...] = ()
     views = _views(source, suspect, mine, others=others)
     for view in views:
@@ -96,15 +106,27 @@ def compare(source: Model, suspect: Model) -> Comparison:
             return Comparison(tuple(tests), order.layers, basis, turn)
     for view in views:
         found = by_matching(source, suspect, view.frames)
-        tests.append(Test(method=view.matched, effect=found.effect))
+        tests.append(Outcome(method=view.matched, effect=found.effect))
         layers = max(layers, found.layers, key=lambda some: sum(one.fraction for one in some))
         if found.effect >= _CLEAR:
             break
     return Comparison(tuple(tests), layers, basis, turn)
 
 
-def _ordered(method: Method, order: Order) -> Test:
-    return Test(
+def _compare_adapter(source: Model, suspect: Model) -> Comparison:
+    """Compare an adapter alone: there is one test for it."""
+    ranks = adapter_ranks(source, suspect.weights)
+    test = Outcome(method="adapter", effect=ahead(ranks), hits=len(ranks), of=SHUFFLES, ranks=ranks)
+    return Comparison((test,), (), Coordinates(np.empty(0, np.int64), 0, 0.0), None)
+
+
+def ahead(ranks: Sequence[int]) -> float:
+    """Return the share of an adapter's layers that fit better than nearly all shuffles."""
+    return sum(1 for rank in ranks if rank < _AHEAD * SHUFFLES) / max(len(ranks), 1)
+
+
+def _ordered(method: Method, order: Order) -> Outcome:
+    return Outcome(
         method=method,
         effect=order.hits / max(order.sampled, 1),
         hits=order.hits,

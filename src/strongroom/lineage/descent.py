@@ -72,11 +72,11 @@ def _slopes(base: Tensors, ours: Tensors, suspect: Tensors) -> Iterator[tuple[fl
 def slope(ours: F32, theirs: F32) -> tuple[float, float, float] | None:
     """Return the slope of a difference on ours in our weaker directions, their cosine, and the slope's standard error.
 
-    None if one of them is 0. The error is that of white noise in theirs.
+    None if ours is 0. The error is that of white noise in theirs.
     """
     size = float(np.linalg.norm(ours)) * float(np.linalg.norm(theirs))
     if not size:
-        return None
+        return (0.0, 0.0, 0.0) if ours.any() else None
     left, strength, right = np.linalg.svd(ours, full_matrices=False)
     weak = slice(int(_SYSTEMATIC * len(strength)), None)
     energy = float((strength[weak] ** 2).sum())

@@ -24,7 +24,8 @@ from strongroom.lineage.units import Units, together, unit_length
 F32 = npt.NDArray[np.float32]
 
 _SURE: Final = -6.0  # log10 p of order, after correction for the registry
-_OPENED: Final = 3  # checkpoints that are opened for their likeness alone
+_SURELY: Final = 6  # checkpoints that are opened for what is sure: versions of one model, mostly
+_ALIKE: Final = 2  # that are opened for their likeness alone, in each of the two ways
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +109,9 @@ def worth_opening(found: Sequence[Likeness]) -> list[int]:
     tries = float(np.log10(max(len(found), 1)))
     order = sorted(range(len(found)), key=lambda at: (-found[at].same_tensors, found[at].log10_p, -found[at].cosines))
     sure = [at for at in order if found[at].same_tensors or found[at].log10_p + tries <= _SURE]
-    alike = sorted(range(len(found)), key=lambda at: -found[at].cosines)[:_OPENED]
-    even = sorted(range(len(found)), key=lambda at: found[at].lengths)[:_OPENED]
-    return list(dict.fromkeys([*sure[: 2 * _OPENED], *alike, *even]))
+    alike = sorted(range(len(found)), key=lambda at: -found[at].cosines)
+    even = sorted(range(len(found)), key=lambda at: found[at].lengths)
+    return list(dict.fromkeys([*sure[:_SURELY], *alike[:_ALIKE], *even[:_ALIKE]]))
 
 
 def _units(signature: Signature, suspect: Glimpse) -> tuple[float, float]:

@@ -10,10 +10,11 @@ import math
 from typing import Final
 
 from strongroom.core.errors import ProofInvalid
+from strongroom.lineage.adapter_order import SHUFFLES
 from strongroom.lineage.ancestry import rejudged
 from strongroom.lineage.bank import Bank
 from strongroom.lineage.codes import COMMON
-from strongroom.lineage.compare import EXACT, Test
+from strongroom.lineage.compare import EXACT, Outcome, ahead
 from strongroom.lineage.decode import DOUBT, NAMED, made_from
 from strongroom.lineage.descent import FEW
 from strongroom.lineage.layers import SAMPLE
@@ -39,7 +40,8 @@ def recheck(seen: Evidence, bank: Bank) -> None:
         for test in seen.lineage.tests:
             _require(_possible(test), f"no comparison has such figures for {test.method}")
         methods = [one.method for one in seen.lineage.tests]
-        _require(len(set(methods)) == len(methods) and "coordinates" in methods, "tests are missing, or made twice")
+        complete = methods == ["adapter"] or ("coordinates" in methods and "adapter" not in methods)
+        _require(complete and len(set(methods)) == len(methods), "tests are missing, or made twice")
         _check_layers(seen.lineage)
         _check_judgement(seen.lineage, seen.related, bank)
     if seen.recipient != RecipientFound():
@@ -73,7 +75,7 @@ def _check_parts(seen: Evidence) -> None:
     _require(seen.lineage is not None or seen.related == "no", "related to nothing")
     closer = (seen.ancestor, seen.histogram) == (None, None) and not seen.derivation
     _require(
-        seen.related == "yes" or (closer and seen.recipient == RecipientFound()),
+        seen.related != "no" or (closer and seen.recipient == RecipientFound()),
         "only what is related is looked at closely",
     )
     _require(seen.ancestor is None or not is_marked(seen.recipient), "a marked suspect is not asked for its base")
@@ -81,10 +83,19 @@ def _check_parts(seen: Evidence) -> None:
     _require(drawn is None or drawn.edges_low < drawn.edges_high, "the histogram's edges are in no order")
 
 
-def _possible(test: Test) -> bool:
+def _possible(test: Outcome) -> bool:
     """Whether a comparison could have these figures."""
+    plain = (test.permutations, test.choices) == (1, 0.0)
+    if test.method == "adapter":
+        among = test.of == SHUFFLES and all(0 <= rank <= SHUFFLES for rank in test.ranks)
+        return plain and among and test.hits == len(test.ranks) and _near(test.effect, ahead(test.ranks))
     if test.method not in EXACT:
-        return (test.hits, test.of, test.permutations, test.choices) == (0, 0, 1, 0.0)
+        return plain and (test.hits, test.of, test.ranks) == (0, 0, ())
+    return not test.ranks and _ordered(test)
+
+
+def _ordered(test: Outcome) -> bool:
+    """Whether a test of order could have these figures."""
     if test.hits > test.of or not _near(test.effect, test.hits / max(test.of, 1)):
         return False
     if test.method == "coordinates":

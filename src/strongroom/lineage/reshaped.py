@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from strongroom.lineage.compare import Comparison
 from strongroom.lineage.findings import Finding
 from strongroom.lineage.layers import LayerMatch
 from strongroom.lineage.model import Model
+
+_MISTAKEN: Final = 0.03  # share of lines whose partners may be wrong
 
 
 def reshaped(source: Model, suspect: Model, found: Comparison, *, alignment: Alignment) -> tuple[Finding, ...]:
@@ -57,9 +60,11 @@ def _permuted(alignment: Alignment, parts: Sequence[str], what: str) -> Finding 
 
 
 def _shuffled(lines: Lines) -> bool:
-    """Whether lines are in another order, and not only fewer, or with others between them."""
+    """Whether lines are in another order, and not only fewer, or with others between them, or a few mistaken."""
     there = lines.moved[lines.moved >= 0] if lines.moved is not None else np.empty(0, np.int64)
-    return len(there) > 1 and float((np.diff(there) < 0).mean()) > 0.05  # noqa: PLR2004 - a few wrong partners
+    ranks = np.argsort(np.argsort(there))
+    displaced = np.abs(ranks - np.arange(len(there))) > max(2, _MISTAKEN * len(there))
+    return len(there) > 1 and float(displaced.mean()) > _MISTAKEN
 
 
 def _rescaled(alignment: Alignment) -> Finding | None:

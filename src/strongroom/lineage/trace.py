@@ -15,6 +15,8 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from strongroom.lineage.adapter_order import adapts
+from strongroom.lineage.adapters import adapter_pairs
 from strongroom.lineage.align import align
 from strongroom.lineage.aligned import Aligned
 from strongroom.lineage.anatomy import matrix
@@ -22,11 +24,14 @@ from strongroom.lineage.ancestry import Base, Opener, ancestry
 from strongroom.lineage.bank import Bank
 from strongroom.lineage.compare import Comparison, compare
 from strongroom.lineage.findings import Finding
+from strongroom.lineage.how.case import Case as How
+from strongroom.lineage.how.case import Histogram as Spread
+from strongroom.lineage.how.derive import derived
 from strongroom.lineage.lookup import Glimpse, likeness, worth_opening
 from strongroom.lineage.model import Model, model_of
 from strongroom.lineage.reshaped import reshaped
 from strongroom.lineage.signature import Signature, tensor_digests
-from strongroom.lineage.traced import Evidence, LineageFound, RecipientFound, is_marked
+from strongroom.lineage.traced import Evidence, Histogram, LineageFound, RecipientFound, is_marked
 from strongroom.lineage.units import spread
 from strongroom.lineage.verdict import Judgement, judge
 from strongroom.ports.marks import Tensors
@@ -37,6 +42,7 @@ Watch = Callable[[str], None]
 _ALIGNED: Final = 3  # related checkpoints that are looked at closely, the likeliest first
 _ROWS: Final = 64
 _TENSORS: Final = 12
+_INEXACT: Final = {"rotated", "rescaled"}  # undone by estimates
 _ORDER: Final = {"yes": 0, "doubt": 1, "no": 2}
 
 
@@ -124,24 +130,32 @@ def trace(
     case.watch("looking up signatures")
     glimpse = Glimpse(case.model, tensor_digests(suspect))
     alike = [likeness(one.signature, glimpse) for one in registry.checkpoints]
+    chosen = worth_opening(alike) if case.model.body.layers else _adapted(case)
     with ExitStack() as stack:
-        chosen = [registry.checkpoints[at] for at in worth_opening(alike)]
         candidates: list[_Candidate] = []
-        for number, known in enumerate(chosen, 1):
-            case.watch(f"comparing with {known.name} ({number} of {len(chosen)})")
-            candidates.append(_compared(case, known, stack))
+        for number, at in enumerate(chosen, 1):
+            case.watch(f"comparing with {registry.checkpoints[at].name} ({number} of {len(chosen)})")
+            candidates.append(_compared(case, registry.checkpoints[at], stack))
         candidates.sort(key=lambda one: (_ORDER[one.judgement.related], one.judgement.log10_p, -one.judgement.effect))
-        relatives = [_look_closer(case, one) for one in candidates[:_ALIGNED] if one.judgement.related == "yes"]
-        best = min(relatives, key=lambda one: (not one.marked, one.distance), default=None)
+        relatives = [_look_closer(case, one) for one in candidates[:_ALIGNED] if one.judgement.related != "no"]
+        best = min(relatives, key=_rank, default=None)
         if best is not None:
-            return _concluded(case, best)
+            return _concluded(case, best, relatives)
     nearest = candidates[0] if candidates else None
     return Evidence(
         checkpoint=nearest.known.name if nearest else None,
         related=nearest.judgement.related if nearest else "no",
         lineage=_lineage(case, nearest) if nearest else None,
-        readable=bool(case.model.body.layers),
+        readable=bool(case.model.body.layers) or nearest is not None,
     )
+
+
+def _adapted(case: _Case) -> list[int]:
+    """Return the checkpoints that an adapter could have been trained on: signatures say nothing of it but its sizes."""
+    if not adapter_pairs(case.suspect.infos()):
+        return []
+    known = [one.signature for one in case.registry.checkpoints]
+    return [at for at, one in enumerate(known) if adapts(one.width, one.hidden, case.suspect)]
 
 
 def _compared(case: _Case, known: Known, stack: ExitStack) -> _Candidate:
@@ -181,21 +195,50 @@ def distance(source: Tensors, aligned: Tensors) -> float:
     return float(np.median(found)) if found else float("inf")
 
 
-def _concluded(case: _Case, best: _Relative) -> Evidence:
+def _rank(one: _Relative) -> tuple[bool, int, float]:
+    """Put first what bears our mark, then what is surely related, then what is nearest."""
+    return not one.marked, _ORDER[one.candidate.judgement.related], one.distance
+
+
+def _concluded(case: _Case, best: _Relative, relatives: Sequence[_Relative]) -> Evidence:
     """Tell ours from a common base, name the steps, and put it all together."""
     one = best.candidate
     ancestor = None
     if not best.marked:
         case.watch("comparing with public bases")
         ancestor = ancestry(case.registry.bases, one.model, best.aligned, bank=case.registry.bank)
+    steps, drawn = _steps(case, best, relatives)
     return Evidence(
         checkpoint=one.known.name,
-        related="yes",
+        related=one.judgement.related,
         lineage=_lineage(case, one),
         recipient=best.decoded.recipient,
         ancestor=ancestor,
-        derivation=best.steps,
+        derivation=steps,
+        histogram=drawn,
     )
+
+
+def _steps(
+    case: _Case, best: _Relative, relatives: Sequence[_Relative]
+) -> tuple[tuple[Finding, ...], Histogram | None]:
+    """Return what was done to the checkpoint, or to the named copy of it, and how the differences are spread."""
+    case.watch("how it was made")
+    others = {each.candidate.known.name: each.candidate.model.weights for each in relatives if each is not best}
+    start = best.decoded.copy or best.candidate.model.weights
+    made = derived(How(start, best.aligned, case.suspect, others))
+    found, drawn = made.findings, None if made.histogram is None else _histogram(made.histogram)
+    if any(step.kind in _INEXACT for step in best.steps):  # what alignment leaves over is no step of anybody's
+        found = tuple(step for step in found if step.kind != "unknown")
+    steps = best.steps + found
+    if not steps and distance(start, best.aligned) == 0:
+        whose = "the named copy" if best.decoded.copy is not None else "the checkpoint"
+        return (Finding(kind="copy", detail=f"of {whose}", evidence="sampled rows are the same to the bit"),), drawn
+    return steps, drawn
+
+
+def _histogram(made: Spread) -> Histogram:
+    return Histogram(edges_low=made.edges[0], edges_high=made.edges[-1], counts=made.counts, sigma=made.sigma)
 
 
 def _lineage(case: _Case, one: _Candidate) -> LineageFound:

@@ -8,7 +8,7 @@ import msgspec
 
 from strongroom.core.canonical import Record
 from strongroom.lineage.ancestry import AncestorFound
-from strongroom.lineage.compare import Comparison, Test
+from strongroom.lineage.compare import Comparison, Outcome
 from strongroom.lineage.findings import Finding
 from strongroom.lineage.verdict import EXACT_LIMIT, Judgement, PKind
 
@@ -84,7 +84,7 @@ class LineageFound(Record, frozen=True):
     effect: Share
     method: _Words
     layer_map: LayerMap  # layer of the suspect, of the checkpoint, share of its units
-    tests: Annotated[tuple[Test, ...], msgspec.Meta(min_length=1, max_length=5)]  # all that were made, uncorrected
+    tests: Annotated[tuple[Outcome, ...], msgspec.Meta(min_length=1, max_length=6)]  # all that were made, uncorrected
     tried: Annotated[int, msgspec.Meta(ge=1, le=1 << 30)]  # checkpoints compared, by their signatures or whole
     log10_tail: Log10 | None = None  # extrapolated, where the p-value is calibrated
     pairs: _Count = 0  # of unrelated models that it was calibrated on
@@ -197,8 +197,7 @@ def _surest(seen: Evidence) -> LineageFound | None:
         return None
     if is_marked(seen.recipient):
         p = min(seen.recipient.checkpoint_log10_p, seen.recipient.log10_p)
-        if found.p_kind != "exact" or seen.ancestor is not None or p < found.log10_p:
-            return _by(found, method="mark", log10_p=p, p_kind="exact")
+        return _by(found, method="mark", log10_p=p, p_kind="exact")
     if seen.ancestor is not None and seen.ancestor.relation == "ours":
         return _by(found, method="differences", log10_p=seen.ancestor.log10_p, p_kind="calibrated")
     return found

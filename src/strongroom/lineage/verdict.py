@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from strongroom.core.canonical import Record
 from strongroom.lineage.bank import Bank, calibrated, effects
-from strongroom.lineage.compare import EXACT, Method, Test
+from strongroom.lineage.compare import EXACT, Method, Outcome
 
 EXACT_LIMIT: Final = -6.0  # log10 p, corrected: the chance of calling an unrelated model related
 RANK_LIMIT: Final = -2.0  # of the rank among the bank's pairs, corrected
@@ -40,14 +40,14 @@ class Judgement(Record, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class _Best:
-    test: Test
+    test: Outcome
     log10_p: float
     log10_tail: float
     pairs: int
     largest: float
 
 
-def judge(tests: tuple[Test, ...], bank: Bank, *, tried: int) -> Judgement:
+def judge(tests: tuple[Outcome, ...], bank: Bank, *, tried: int) -> Judgement:
     """Return what the `tests` of a comparison say, when `tried` checkpoints were compared with the suspect."""
     tries = math.log10(max(tried, 1))
     sure = min((one for one in tests if one.method in EXACT), key=lambda one: one.log10_p, default=None)
@@ -71,7 +71,7 @@ def judge(tests: tuple[Test, ...], bank: Bank, *, tried: int) -> Judgement:
     )
 
 
-def _calibrated(tests: tuple[Test, ...], bank: Bank, *, tries: float) -> _Best | None:
+def _calibrated(tests: tuple[Outcome, ...], bank: Bank, *, tries: float) -> _Best | None:
     """Return the matching that is rarest among unrelated pairs, corrected for both matchings and all checkpoints."""
     found: list[_Best] = []
     for test in tests:

@@ -24,7 +24,7 @@ from strongroom.custody.registry import SEALED
 from strongroom.ledger.events import Entry
 from strongroom.ledger.proofs import MAX_BUNDLE, verify_bundle
 from strongroom.lineage.bank import bank_digest, null_bank
-from strongroom.lineage.compare import EXACT, Test, compare
+from strongroom.lineage.compare import EXACT, Outcome, compare
 from strongroom.lineage.layers import LayerMatch
 from strongroom.lineage.model import model_of
 from strongroom.lineage.recheck import needs_bank, recheck
@@ -253,7 +253,7 @@ def _run_again(figures: Figures, files: Files) -> bool:
     return True
 
 
-def _same_tests(told: tuple[Test, ...], made: tuple[Test, ...]) -> bool:
+def _same_tests(told: tuple[Outcome, ...], made: tuple[Outcome, ...]) -> bool:
     """Whether two runs of the tests came to the same."""
     if [(one.method, one.of, one.permutations) for one in told] != [
         (one.method, one.of, one.permutations) for one in made

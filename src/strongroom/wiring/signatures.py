@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from strongroom.access.identity import Identity
 from strongroom.access.policy import Question
 from strongroom.core.canonical import Record, decode, encode
-from strongroom.core.errors import RecordAltered, RefusedError
+from strongroom.core.errors import Busy, RecordAltered, RefusedError
 from strongroom.core.secrets import Secret
 from strongroom.custody.housekeys import LINEAGE_MASTER
 from strongroom.custody.marked import ReaderTensors
@@ -31,7 +31,7 @@ from strongroom.lineage.model import Model, model_of
 from strongroom.lineage.signature import LIMIT, Signature, sign
 from strongroom.lineage.vocabulary import tokens_of
 from strongroom.ports.marks import Progress
-from strongroom.ports.records import Change
+from strongroom.ports.records import Change, Records
 from strongroom.wiring.copies import premises_of
 from strongroom.wiring.home import Home
 
@@ -72,28 +72,44 @@ class Signatures:
             NotPermitted: there is none, and the policy does not let its owner open the checkpoint.
 
         """
-        stored = self._home.records.get(_KIND, record.checkpoint)
-        if stored is not None:
-            return self._read(stored.document, record.checkpoint)
-        with opened_model(self._home, self._who, record, why="make its signature") as model:
-            made = sign(model, progress=progress)
-        nonce = os.urandom(_NONCE)
-        sealed = self._cipher(record.checkpoint).encrypt(nonce, encode(made), record.checkpoint.encode())
-        kept = KeptSignature(checkpoint=record.checkpoint, nonce=nonce, sealed=sealed)
-        self._home.records.apply([Change(_KIND, record.checkpoint, 0, encode(kept))])
-        return made
+        kept = get_signature(self._home.records, self.master, record.checkpoint)
+        if kept is None:
+            with opened_model(self._home, self._who, record, why="make its signature") as model:
+                kept = sign(model, progress=progress)
+            put_signature(self._home.records, self.master, record.checkpoint, signature=kept)
+        return kept
 
-    def _read(self, document: bytes, checkpoint: str) -> Signature:
-        kept = decode(document, KeptSignature, where=f"signature of {checkpoint}", canonical=False)
-        try:
-            raw = self._cipher(checkpoint).decrypt(kept.nonce, kept.sealed, checkpoint.encode())
-        except InvalidTag:
-            raise RecordAltered("the signature is not what was stored", where=checkpoint) from None
-        return decode(raw, Signature, where=f"signature of {checkpoint}", canonical=False)
 
-    def _cipher(self, checkpoint: str) -> AESGCM:
-        key: Secret = derive(self.master, "signature", checkpoint)
-        return AESGCM(key.reveal())
+def get_signature(records: Records, master: Secret, checkpoint: str) -> Signature | None:
+    """Return the signature of the checkpoint with an id, or None if there is none.
+
+    Raises:
+        RecordAltered: what is stored was not made by this house, or for another checkpoint.
+
+    """
+    stored = records.get(_KIND, checkpoint)
+    if stored is None:
+        return None
+    where = f"signature of {checkpoint}"
+    kept = decode(stored.document, KeptSignature, where=where, canonical=False)
+    try:
+        raw = _cipher(master, checkpoint).decrypt(kept.nonce, kept.sealed, checkpoint.encode())
+    except InvalidTag:
+        raise RecordAltered("the signature is not what was stored", where=where) from None
+    return decode(raw, Signature, where=where, canonical=False)
+
+
+def put_signature(records: Records, master: Secret, checkpoint: str, *, signature: Signature) -> None:
+    """Encrypt a signature and store it; another's, stored meanwhile, stays."""
+    nonce = os.urandom(_NONCE)
+    sealed = _cipher(master, checkpoint).encrypt(nonce, encode(signature), checkpoint.encode())
+    kept = KeptSignature(checkpoint=checkpoint, nonce=nonce, sealed=sealed)
+    with suppress(Busy):
+        records.apply([Change(_KIND, checkpoint, 0, encode(kept))])
+
+
+def _cipher(master: Secret, checkpoint: str) -> AESGCM:
+    return AESGCM(derive(master, "signature", checkpoint).reveal())
 
 
 def keep_signature(home: Home, who: Identity, record: Registered, *, progress: Progress | None = None) -> bool:

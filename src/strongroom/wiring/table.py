@@ -34,6 +34,8 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
     "demo-model": {
         "smollm2": "strongroom.engines.demo_model:demo_model",
         "fine-tuned": "strongroom.engines.reference_host:fine_tuned",
+        "neighbour": "strongroom.engines.reference_host:neighbour",
+        "stranger": "strongroom.engines.tiny_models:stranger",
     },
     "suspects": {
         "safetensors": "strongroom.lineage.suspects:SafetensorsFiles",
@@ -41,8 +43,14 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
         "gguf": "strongroom.engines.gguf_weights:GgufTensors",
     },
     "measure": {"perplexity": "strongroom.engines.mark_cost:mark_cost"},
-    "leak": {"gguf": "strongroom.engines.gguf_write:write_gguf"},
-    "attack": {"collude": "strongroom.attacks.collude:run"},
+    "leak": {
+        "gguf": "strongroom.engines.gguf_write:write_gguf",
+        "laundered": "strongroom.attacks.symmetries:laundered",
+    },
+    "attack": {
+        "collude": "strongroom.attacks.collude:run",
+        "launder": "strongroom.attacks.launder:run",
+    },
 }
 _KEYS: Final[Mapping[str, str]] = {"ledger": "ledger.store", "records": "records.store", "blobs": "custody.store"}
 
