@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Literal
 
-from strongroom.cli.report_style import STYLE
+from strongroom.cli.page import header, page, pairs, section, table
 
 Outcome = Literal["ok", "refused", "failed"]
 
@@ -70,21 +70,16 @@ def render(report: Report) -> str:
     """Return the page as HTML text."""
     parts = [
         _header(report),
-        _section("What was tried", "Every step ran for real, in this order.", _steps(report.steps)),
-        _section("What the model wrote", "Opened from its sealed copy, straight into memory.", _model(report)),
-        _section(
+        section("What was tried", "Every step ran for real, in this order.", _steps(report.steps)),
+        section("What the model wrote", "Opened from its sealed copy, straight into memory.", _model(report)),
+        section(
             "What customers were served", "Each text carries its account's mark. Nobody sees it.", _answers(report)
         ),
-        _section("The ledger's story", "Every act, allowed or refused, in the order it was recorded.", _ledger(report)),
-        _section("A proof to take away", _PROOF_NOTE, f"<pre tabindex='0'>{escape(report.proof)}</pre>"),
-        _section("Where it ran", "Times depend on the machine.", _environment(report.environment)),
+        section("The ledger's story", "Every act, allowed or refused, in the order it was recorded.", _ledger(report)),
+        section("A proof to take away", _PROOF_NOTE, f"<pre tabindex='0'>{escape(report.proof)}</pre>"),
+        section("Where it ran", "Times depend on the machine.", pairs(report.environment)),
     ]
-    return _page(escape(report.title), "\n".join(parts))
-
-
-def _section(heading: str, note: str, body: str) -> str:
-    """Return a section; `body` is HTML already."""
-    return f"<section>\n<h2>{escape(heading)}</h2>\n<p class='note'>{escape(note)}</p>\n{body}\n</section>"
+    return page(escape(report.title), "\n".join(parts))
 
 
 def _header(report: Report) -> str:
@@ -98,15 +93,8 @@ def _header(report: Report) -> str:
         "ledger entries": ("none", str(len(report.ledger))),
         "seconds in all": ("none", f"{sum(step.seconds for step in report.steps):.1f}"),
     }
-    boxes = "".join(
-        f"<div class='tally {kind}'><dd>{number}</dd><dt>{label}</dt></div>"
-        for label, (kind, number) in tallies.items()
-    )
-    return (
-        f"<header>\n<p class='brand'>Strongroom</p>\n<h1>{escape(report.title)}</h1>\n"
-        f"<p class='verdict'>{verdict} <span class='made'>{escape(report.made_at)}</span></p>\n"
-        f"<dl class='tallies'>{boxes}</dl>\n</header>"
-    )
+    said = f"<p class='verdict'>{verdict} <span class='made'>{escape(report.made_at)}</span></p>"
+    return header(report.title, said, tallies)
 
 
 def _verdict(steps: int, failed: int) -> str:
@@ -124,7 +112,7 @@ def _steps(steps: Sequence[Step]) -> str:
         f"<td class='detail'>{escape(step.detail)}</td><td class='number'>{step.seconds:.2f}</td></tr>"
         for step in steps
     ]
-    return _table(["Step", "What was tried", "Outcome", "Detail", "Seconds"], rows)
+    return table(["Step", "What was tried", "Outcome", "Detail", "Seconds"], rows)
 
 
 def _ledger(report: Report) -> str:
@@ -136,15 +124,7 @@ def _ledger(report: Report) -> str:
         f"<td class='detail'>{escape(row.why)}</td></tr>"
         for row in report.ledger
     ]
-    return _table(["#", "When", "Who", "Action", "Object", "Outcome", "Why"], rows)
-
-
-def _table(heads: Sequence[str], rows: Sequence[str]) -> str:
-    """Return a table that scrolls sideways by itself where the page is narrow; `rows` are HTML already."""
-    head = "".join(f"<th scope='col'>{escape(one)}</th>" for one in heads)
-    body = "\n".join(rows) or f"<tr><td colspan='{len(heads)}'>Nothing.</td></tr>"
-    table = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
-    return f"<div class='wide' tabindex='0'>{table}</div>"
+    return table(["#", "When", "Who", "Action", "Object", "Outcome", "Why"], rows)
 
 
 def _model(report: Report) -> str:
@@ -163,31 +143,3 @@ def _answers(report: Report) -> str:
 def _figure(caption: str, text: str, verdict: str = "") -> str:
     below = f"<p class='note'>{escape(verdict)}</p>" if verdict else ""
     return f"<figure><figcaption>{escape(caption)}</figcaption><blockquote>{escape(text)}</blockquote>{below}</figure>"
-
-
-def _environment(pairs: Sequence[tuple[str, str]]) -> str:
-    """Return the machine and the versions as a list."""
-    items = "".join(f"<div><dt>{escape(what)}</dt><dd>{escape(value)}</dd></div>" for what, value in pairs)
-    return f"<dl class='environment'>{items}</dl>"
-
-
-def _page(title: str, body: str) -> str:
-    """Return the whole page; `title` and `body` are HTML already."""
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="referrer" content="no-referrer">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-</body>
-</html>
-"""

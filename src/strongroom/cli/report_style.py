@@ -35,7 +35,22 @@ th, td { padding: 9px 12px 9px 0; border-top: 1px solid var(--line); text-align:
 th:last-child, td:last-child { padding-right: 0; }
 thead th { border-top: 0; padding-top: 0; color: var(--soft); font-size: 12px; font-weight: 600; white-space: nowrap;
   }
-tbody th { font-weight: 600; }
+tbody th { font-weight: 600; } td { overflow-wrap: anywhere; }
+caption { padding: 0 0 10px; color: var(--soft); font-size: 13px; text-align: left; }
+.dense th, .dense td { padding-top: 3px; padding-bottom: 3px; }
+ul { margin: 0; padding-left: 20px; } li { margin: 4px 0; }
+h3 { margin: 20px 0 6px; font-size: 15px; }
+svg { display: block; width: 100%; max-width: 760px; height: auto; margin: 4px 0 18px;
+  font: 12px system-ui, sans-serif; }
+svg text { fill: var(--soft); } svg .said { fill: var(--ink); font-weight: 600; }
+svg .axis { stroke: var(--line); fill: none; } svg .limit { stroke: var(--bad); stroke-dasharray: 5 4; fill: none; }
+svg .limit-said { fill: var(--bad); } svg .box { fill: var(--paper); stroke: var(--soft); }
+svg .odd { fill: var(--no-back); stroke: var(--no); } svg .odd-said { fill: var(--no); font-weight: 600; }
+svg .void { fill: none; stroke: var(--no); stroke-dasharray: 3 3; }
+svg .line { stroke: var(--accent); stroke-width: 3; fill: none; } svg .moved { stroke: var(--no); }
+svg .dot { fill: var(--soft); } svg .named { fill: var(--bad); } svg .named-said { fill: var(--bad); font-weight: 600; }
+svg .bar { fill: var(--accent); fill-opacity: .45; } svg .bell { stroke: var(--bad); stroke-width: 2; fill: none; }
+.kind { white-space: nowrap; } .sentence { margin: 8px 0 0; font-size: 19px; line-height: 1.4; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 td.number:first-child { text-align: left; color: var(--soft); }
 thead th:last-child { text-align: inherit; }
@@ -70,7 +85,7 @@ blockquote { margin: 10px 0 0; padding: 4px 0 4px 18px; border-left: 3px solid v
   main { max-width: none; padding: 0; } section, .tally { border-radius: 0; } section { padding: 12px 0; border-width:
   1px 0 0; }
   .tallies { grid-template-columns: repeat(5, 1fr); } .tally { padding: 8px 10px; }
-  h2, .note { break-after: avoid; } tr, figure, .tally { break-inside: avoid; }
+  h2, .note { break-after: avoid; } tr, figure, .tally, svg { break-inside: avoid; }
   pre { max-height: none; } .wide { overflow: visible; }
   table { font-size: 10.5px; } .badge { padding: 0; } }
 """

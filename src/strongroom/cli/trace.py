@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import click
 
 from strongroom.cli.frame import Call, Group, Json, Place, common, moment, table
 from strongroom.cli.ledger import read_vkey
-from strongroom.cli.trace_page import page
-from strongroom.cli.trace_words import document, words
+from strongroom.cli.trace_page import render
+from strongroom.cli.trace_words import document, made_again, words
 from strongroom.core.errors import AlreadyExists, BadInput, InputTooLarge
 from strongroom.lineage.traced import conclude
-from strongroom.wiring.lineage_report import LIMIT, replay_report, write_report
+from strongroom.wiring.lineage_report import LIMIT, Files, Replayed, replay_report, write_report
 from strongroom.wiring.mark_evidence import Trust
 from strongroom.wiring.trace import add_base, bases_of, compare_files, trace_file
 
@@ -42,16 +43,17 @@ def trace(call: Call, path: Path, *, report: Path | None, disclose: bool) -> Non
     PATH is safetensors, GGUF, a PyTorch file (nothing in it is run), a folder of them, a LoRA adapter, or a part of
     any. The verdict is match, no_match, common_ancestor or inconclusive.
     """
-    if report is not None and (report.exists() or report.with_suffix(".html").exists()):
-        raise AlreadyExists("something stands there", where=str(report))
+    if report is not None:
+        _check_place(report)
     who = call.identity()
     with _watched(call) as watch:
         found = trace_file(call.home, who, path, watch=watch)
         watch("writing the report")
         raw = write_report(call.home, who, found, path=path, disclose=disclose)
-    place = report or _place(call, found.suspect)
+    place, vkey = report or _place(call, found.suspect), call.home.ledger.vkey
+    replayed = replay_report(raw, Trust(vkey))
     _write(place, raw)
-    _write(place.with_suffix(".html"), page(raw).encode())
+    _write(place.with_suffix(".html"), render(replayed, vkey=vkey, report=place.name).encode())
     told = conclude(found.evidence)
     call.emit(document(told) | {"report": str(place)}, f"{words(told)}\n  report: {place}, {place.stem}.html")
 
@@ -90,17 +92,39 @@ def ls(call: Call) -> None:
     call.emit({"bases": documents}, lambda out: out.print(shown))
 
 
+class _Given(TypedDict):
+    """The options of ``replay``."""
+
+    vkey: str | None
+    issuer: str | None
+    witness: tuple[str, ...]
+    suspect: Path | None
+    against: Path | None
+
+
 @click.command("replay", epilog="Example: strongroom lineage replay report.json --vkey log.vkey --suspect leaked.gguf")
 @click.argument("file", metavar="REPORT", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--vkey", help="The log's verifier key, or a file that holds it: then the ledger's proofs are checked.")
 @click.option("--issuer", metavar="FINGERPRINT", help="Whose deeds of copies alone count: 64 hexadecimal digits.")
+@click.option("--witness", multiple=True, metavar="VKEY", help="A witness that must have cosigned. May be given again.")
 @click.option("--suspect", type=_PATH, help="The file that was traced: its digest is compared.")
+@click.option("--against", type=_PATH, help="The checkpoint's own files: with --suspect, the tests are made again.")
 @common
-def replay(call: Call, file: Path, *, vkey: str | None, issuer: str | None, suspect: Path | None) -> None:
-    """Make the verdict of a report again from its figures, offline: no home is needed."""
-    trust = None if vkey is None else Trust(read_vkey(vkey), issuer=issuer)
-    found = replay_report(_read(file), trust, suspect=suspect)
-    said = found.said
+def replay(call: Call, file: Path, **given: Unpack[_Given]) -> None:
+    """Make the verdict of a report again from its figures, offline: no home is needed.
+
+    With the suspect and the checkpoint's files the figures are taken again, too. What was not looked at is told.
+    """
+    vkey, files = given["vkey"], Files(given["suspect"], given["against"])
+    if files.against is not None and files.suspect is None:
+        raise BadInput("the tests take both files: give --suspect too", where="--against")
+    trust = None if vkey is None else Trust(read_vkey(vkey), given["witness"], given["issuer"])
+    call.emit(*_replayed(replay_report(_read(file), trust, files=files)))
+
+
+def _replayed(found: Replayed) -> tuple[Mapping[str, Json], str]:
+    """Return a replay as JSON, and in words."""
+    said, looked = found.said, found.looked
     entries: list[Json] = [
         {"index": one.index, "at": one.event.at, "action": one.event.action} for one in found.entries
     ]
@@ -109,13 +133,21 @@ def replay(call: Call, file: Path, *, vkey: str | None, issuer: str | None, susp
     told = document(found.trace) | {
         "tracer": {"name": said.tracer.name, "fingerprint": tracer},
         "made": said.made,
-        "suspect": said.suspect,
+        "suspect": said.figures.suspect,
         "entries": entries,
+        "made_again": {
+            "p_values": True,
+            "ledger": looked.ledger,
+            "marks": looked.marks,
+            "suspect": looked.suspect,
+            "tests": looked.tests,
+        },
         "notes": notes,
     }
     lines = [words(found.trace), f"  traced by {said.tracer.name} ({tracer}), {moment(said.made)}"]
     lines += [f"  entry {one.index}: {one.event.action}, {moment(one.event.at)}" for one in found.entries]
-    call.emit(told, "\n".join([*lines, *(f"  - {one}" for one in found.notes)]))
+    lines.append(f"  made again: {', '.join(made_again(looked))}")
+    return told, "\n".join([*lines, *(f"  - {one}" for one in found.notes)])
 
 
 @contextmanager
@@ -137,6 +169,23 @@ def _place(call: Call, digest: str) -> Path:
         if not place.exists():
             return place
     raise AlreadyExists("10,000 reports of this suspect are there", where=str(folder))
+
+
+def _check_place(report: Path) -> None:
+    """Return if a report can go there: nobody traces for minutes, and then has nowhere to put it.
+
+    Raises:
+        AlreadyExists: something stands there, or where the page goes.
+        BadInput: there is no such folder, or the page would be the report.
+
+    """
+    beside = report.with_suffix(".html")
+    if beside == report:
+        raise BadInput("the page goes into the .html beside it: name it otherwise", where=str(report))
+    if report.exists() or beside.exists():
+        raise AlreadyExists("something stands there", where=str(report if report.exists() else beside))
+    if not report.parent.is_dir():
+        raise BadInput("there is no such folder", where=str(report.parent))
 
 
 def _write(file: Path, raw: bytes) -> None:

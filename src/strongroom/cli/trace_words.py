@@ -7,7 +7,8 @@ from typing import cast
 import msgspec
 
 from strongroom.cli.frame import Json
-from strongroom.lineage.traced import LineageFound, Trace
+from strongroom.lineage.traced import LineageFound, Trace, limits
+from strongroom.wiring.lineage_report import Looked
 
 _READABLE = -6
 
@@ -21,6 +22,7 @@ def document(found: Trace) -> dict[str, Json]:
             cast("Json", msgspec.to_builtins(one)) | {"log10_p": one.log10_p}  # type: ignore[operator]
             for one in found.lineage.tests
         ]
+    whole["limits"] = [*limits(found)]
     return whole
 
 
@@ -67,6 +69,15 @@ def _recipient(found: Trace) -> list[str]:
         named = named or [f"{one.name} (copy {one.copy}): p = {chance(one.log10_p)}"]
         return [f"  recipient: {each}, exact, corrected for {one.tried} copies" for each in named]
     return [f"  recipient: {one.verdict}. {one.reason}"]
+
+
+def made_again(looked: Looked) -> list[str]:
+    """Return what a replay made again, in words."""
+    done = ["the verdict and its p-values, from the figures"]
+    done += ["that the figures stand in the log, under the tracer's key"] if looked.ledger else []
+    done += ["the p-values of the marks"] if looked.marks else []
+    done += ["the suspect's digest"] if looked.suspect else []
+    return [*done, "the tests themselves, on both files"] if looked.tests else done
 
 
 def chance(log10: float) -> str:

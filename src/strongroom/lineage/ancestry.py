@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
+import msgspec
 import numpy as np
 
 from strongroom.core.canonical import Record
@@ -40,15 +41,15 @@ class Base:
 class AncestorFound(Record, frozen=True):
     """A public base that the checkpoint and the suspect both descend from, and what the differences from it say."""
 
-    base: str
+    base: Annotated[str, msgspec.Meta(max_length=200)]
     relation: Relation
     slope: float  # of the suspect's difference from the base on ours: 1 for what was made from ours
-    scatter: float  # of the slopes over tensors, between the quartiles
-    noise: float  # what scatter noise alone would bring about
-    cosine: float
-    tensors: int
-    log10_p: float  # rank among siblings: fine-tunes of one base that are not made from each other
-    siblings: int  # pairs of them in the bank
+    scatter: Annotated[float, msgspec.Meta(ge=0)]  # of the slopes over tensors, between the quartiles
+    noise: Annotated[float, msgspec.Meta(ge=0)]  # what scatter noise alone would bring about
+    cosine: Annotated[float, msgspec.Meta(ge=-1.001, le=1.001)]
+    tensors: Annotated[int, msgspec.Meta(ge=0, le=1 << 20)]
+    log10_p: Annotated[float, msgspec.Meta(le=0)]  # rank among siblings: fine-tunes of one base, none from another
+    siblings: Annotated[int, msgspec.Meta(ge=0)]  # pairs of them in the bank
 
 
 def ancestry(bases: Sequence[Base], source: Model, aligned: Tensors, *, bank: Bank) -> AncestorFound | None:

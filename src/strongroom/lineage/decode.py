@@ -216,11 +216,8 @@ def _accused(candidate: Candidate, log_e: float, *, tried: int) -> Accused:
 
 def _judge(accused: Sequence[Accused], log10_p: float, *, of_checkpoint: float, seen: _Seen) -> tuple[Decision, str]:
     """Return the verdict and the sentence that gives its reason."""
-    if len(accused) == 1:
-        return "match", f"The file was made from the copy of {accused[0].recipient}."
     if accused:
-        names = ", ".join(dict.fromkeys(one.recipient for one in accused))
-        return "match", f"The file was made from {len(accused)} copies together: of {names}."
+        return "match", made_from([one.recipient for one in accused])
     if of_checkpoint <= math.log(NAMED):
         return "inconclusive", (
             "The file carries the checkpoint's own mark, so it was made from issued copies; whose they are can't be "
@@ -232,6 +229,13 @@ def _judge(accused: Sequence[Accused], log10_p: float, *, of_checkpoint: float, 
             "One code fits better than chance would usually have it, not well enough to name anybody.",
         )
     return _nothing(seen)
+
+
+def made_from(recipients: Sequence[str]) -> str:
+    """Return the sentence that names the recipients of the copies that a file was made from."""
+    if len(recipients) == 1:
+        return f"The file was made from the copy of {recipients[0]}."
+    return f"The file was made from {len(recipients)} copies together: of {', '.join(dict.fromkeys(recipients))}."
 
 
 def _nothing(seen: _Seen) -> tuple[Decision, str]:

@@ -24,7 +24,7 @@ F32 = npt.NDArray[np.float32]
 _TENSORS: Final = 42
 _BLOCK: Final = 384  # rows and columns of a tensor that are looked at
 _SYSTEMATIC: Final = 0.4  # of the directions of our difference, the strongest: what data teach anybody
-_FEW: Final = 6  # tensors
+FEW: Final = 6  # tensors
 _QUARTILES: Final = 1.349  # between the quartiles of a normal distribution, in standard deviations
 
 
@@ -55,7 +55,7 @@ def descent(base: Tensors, ours: Tensors, suspect: Tensors) -> Descent | None:
 
     """
     found = [one for one in _slopes(base, ours, suspect) if one is not None]
-    if len(found) < _FEW:
+    if len(found) < FEW:
         return None
     slopes, cosines, errors = np.array(found).T
     low, middle, high = np.quantile(slopes, [0.25, 0.5, 0.75])

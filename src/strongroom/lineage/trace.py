@@ -131,7 +131,11 @@ def trace(
     alike = [likeness(one.signature, glimpse) for one in registry.checkpoints]
     chosen = worth_opening(alike) if case.model.body.layers else _adapted(case)
     with ExitStack() as stack:
-        candidates = [_compared(case, registry.checkpoints[at], stack) for at in chosen]
+        candidates: list[_Candidate] = []
+        for number, at in enumerate(chosen, 1):
+            known = registry.checkpoints[at]
+            case.watch(f"comparing with {known.name} ({number} of {len(chosen)})")
+            candidates.append(_compared(case, known, stack))
         candidates.sort(key=lambda one: (_ORDER[one.judgement.related], one.judgement.log10_p, -one.judgement.effect))
         relatives = [_look_closer(case, one) for one in candidates[:_ALIGNED] if one.judgement.related != "no"]
         best = min(relatives, key=_rank, default=None)
@@ -155,7 +159,6 @@ def _adapted(case: _Case) -> list[int]:
 
 
 def _compared(case: _Case, known: Known, stack: ExitStack) -> _Candidate:
-    case.watch(f"comparing with {known.name}")
     model = stack.enter_context(known.open())
     found = compare(model, case.model)
     return _Candidate(known, model, found, judge(found.tests, case.registry.bank, tried=len(case.registry.checkpoints)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Final, Literal
+
+import msgspec
 
 from strongroom.core.canonical import Record
 from strongroom.lineage.ancestry import AncestorFound
@@ -12,7 +14,15 @@ from strongroom.lineage.verdict import EXACT_LIMIT, Judgement, PKind
 
 TraceVerdict = Literal["match", "no_match", "common_ancestor", "inconclusive"]
 
-ASSUMPTIONS = {
+# A report is read from strangers: what can't be is refused before anything is made of it.
+_Words = Annotated[str, msgspec.Meta(max_length=2000)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 48)]
+_Layer = Annotated[int, msgspec.Meta(ge=0, le=1 << 16)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Log10 = Annotated[float, msgspec.Meta(ge=-1e9, le=0)]
+LayerMap = Annotated[tuple[tuple[_Layer, _Layer, Share], ...], msgspec.Meta(max_length=1 << 12)]
+
+ASSUMPTIONS: Final = {
     "coordinates": "The suspect was not initialised by the same seed, and its optimizer treats all coordinates alike.",
     "units": "The suspect was not initialised by the same seed, and its optimizer treats all hidden units alike.",
     "matching": "Unrelated models are no more alike than those of the null bank: small Llamas, and two large models.",
@@ -21,44 +31,65 @@ ASSUMPTIONS = {
     "adapter": "The suspect's base was not initialised by the same seed, and training treats all hidden units alike.",
 }
 
+_WEIGHTS: Final = (
+    "It says which weights a file was made from: not who made it, and not whether they were allowed to.",
+    "Distillation leaves nothing in weights: no_match does not show that nothing was taken.",
+    "Only registered checkpoints were compared.",
+    "The steps of the derivation are the simplest account of what was measured: no p-value stands behind them.",
+)
+_START: Final = (
+    "Two models with one start can't be told from a model and its derivative unless that start is a registered public "
+    "base; nor do weights alone say which of the two was first. The ledger says since when ours was sealed."
+)
+_COPY: Final = (
+    "A mark names a copy, not who passed it on: the issuer had it too, and so has whoever stole it from the recipient."
+)
+
+
+def limits(found: Trace) -> tuple[str, ...]:
+    """Return what a verdict does not show."""
+    related = found.lineage is not None and found.verdict != "no_match"
+    return (*_WEIGHTS, *([_START] if related else []), *([_COPY] if found.recipient.verdict == "match" else []))
+
 
 class ColluderFound(Record, frozen=True):
     """A copy that is named, among several."""
 
-    name: str
-    copy: str
-    log10_p: float
+    name: _Words
+    copy: _Words
+    log10_p: Log10
 
 
 class RecipientFound(Record, frozen=True):
     """Whose copy a suspect is, by the marks."""
 
     verdict: Literal["match", "no_match", "inconclusive"] = "no_match"
-    name: str | None = None
-    copy: str | None = None
-    log10_p: float = 0.0  # exact; corrected for all copies ever issued, rounds and readings
-    candidates: int = 0
-    tried: int = 0
-    colluders: tuple[ColluderFound, ...] = ()
-    checkpoint_log10_p: float = 0.0  # exact, of the mark that all copies of the checkpoint share
-    scores: tuple[float, ...] = ()  # log10 p of every candidate, smallest first: how far the named stand out
-    reason: str = "No copy of it was ever issued."
+    name: _Words | None = None
+    copy: _Words | None = None
+    log10_p: Log10 = 0.0  # exact; corrected for all copies ever issued, rounds and readings
+    candidates: _Count = 0
+    tried: _Count = 0
+    colluders: Annotated[tuple[ColluderFound, ...], msgspec.Meta(max_length=100)] = ()
+    checkpoint_log10_p: Log10 = 0.0  # exact, of the mark that all copies of the checkpoint share
+    scores: Annotated[tuple[Log10, ...], msgspec.Meta(max_length=1 << 20)] = ()  # log10 p of every candidate, smallest
+    # first, nobody being named yet: how far the named stand out
+    reason: _Words = "No marks were read: nothing related was found that copies were issued of."
 
 
 class LineageFound(Record, frozen=True):
     """Which checkpoint, and how sure."""
 
-    log10_p: float  # corrected for tests and checkpoints
+    log10_p: Log10  # corrected for tests and checkpoints
     p_kind: PKind
-    effect: float
-    method: str
-    layer_map: tuple[tuple[int, int, float], ...]  # layer of the suspect, of the checkpoint, share of its units
-    tests: tuple[Outcome, ...]  # all that were made, uncorrected
-    tried: int  # checkpoints that were compared, by their signatures or whole
-    log10_tail: float | None = None  # extrapolated, where the p-value is calibrated
-    pairs: int = 0  # of unrelated models that it was calibrated on
-    largest: float = 0.0  # effect among those
-    assumption: str = ""
+    effect: Share
+    method: _Words
+    layer_map: LayerMap  # layer of the suspect, of the checkpoint, share of its units
+    tests: Annotated[tuple[Outcome, ...], msgspec.Meta(min_length=1, max_length=5)]  # all that were made, uncorrected
+    tried: Annotated[int, msgspec.Meta(ge=1, le=1 << 30)]  # checkpoints compared, by their signatures or whole
+    log10_tail: Log10 | None = None  # extrapolated, where the p-value is calibrated
+    pairs: _Count = 0  # of unrelated models that it was calibrated on
+    largest: Share = 0.0  # effect among those
+    assumption: _Words = ""
 
     @classmethod
     def of(cls, judged: Judgement, found: Comparison, *, tried: int) -> LineageFound:
@@ -76,6 +107,15 @@ class LineageFound(Record, frozen=True):
             largest=judged.largest,
             assumption=ASSUMPTIONS.get(judged.method.split("-", maxsplit=1)[0], ""),
         )
+
+
+class Histogram(Record, frozen=True):
+    """How the aligned differences of all weights looked at are spread, to be drawn beside a Gaussian."""
+
+    edges_low: float  # of the first bin, in sigmas
+    edges_high: float  # of the last bin; all are equally wide
+    counts: Annotated[tuple[_Count, ...], msgspec.Meta(min_length=1, max_length=1000)]  # weights in each bin
+    sigma: Annotated[float, msgspec.Meta(ge=0)]  # their standard deviation, in spreads of their tensors
 
 
 class Trace(Record, frozen=True):
@@ -98,8 +138,9 @@ class Evidence(Record, frozen=True):
     lineage: LineageFound | None = None
     recipient: RecipientFound = RecipientFound()
     ancestor: AncestorFound | None = None
-    derivation: tuple[Finding, ...] = ()
+    derivation: Annotated[tuple[Finding, ...], msgspec.Meta(max_length=100)] = ()
     readable: bool = True  # whether the suspect has anything that lineage compares
+    histogram: Histogram | None = None  # of the differences, where there are any
 
 
 def conclude(seen: Evidence) -> Trace:

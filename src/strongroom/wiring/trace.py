@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
+
+import msgspec
 
 from strongroom.access.identity import Identity
 from strongroom.access.policy import Question
+from strongroom.core.canonical import Record, digest
 from strongroom.core.ids import CheckpointName
 from strongroom.custody.copy_formats import IssuedCopy
 from strongroom.custody.marked import MarkedReader, ReaderTensors
+from strongroom.custody.registry import SEALED, Registered
 from strongroom.custody.vault import Purpose
 from strongroom.ledger.events import Receipt
 from strongroom.ledger.journal import Act, Detail
 from strongroom.lineage.ancestry import Base, Opener
-from strongroom.lineage.bank import null_bank
+from strongroom.lineage.bank import bank_digest, null_bank
 from strongroom.lineage.bases import Bases, PublicBase, check_unchanged
 from strongroom.lineage.decode import Verdict
 from strongroom.lineage.mark import WeightMarks
@@ -39,14 +43,46 @@ TRACED: Final = "lineage.trace"
 _PURPOSE: Final = "trace a suspect"
 
 
+Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+
+
+class TracedCheckpoint(Record, frozen=True, kw_only=True):
+    """The checkpoint that was found."""
+
+    name: Annotated[str, msgspec.Meta(max_length=400)]
+    version: Annotated[int, msgspec.Meta(ge=1)]
+    manifest: Digest
+    weights: Digest  # of the digests of its tensors (`weights_digest`): whoever has its files can compare them
+
+
+class Figures(Record, frozen=True, kw_only=True):
+    """All that a trace found. The ledger's entry of it holds the digest of this: nothing is changed afterwards."""
+
+    suspect: Digest
+    bank: Digest
+    evidence: Evidence  # the verdict is `lineage.traced.conclude` of it
+    checkpoint: TracedCheckpoint | None  # of the verdict
+    commitments: Annotated[tuple[Digest, ...], msgspec.Meta(max_length=100)]  # of the marks of the copies named
+
+
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """A trace, and what marks were read in it: what evidence is made of."""
+    """A trace, what marks were read in it, and where in the ledger it stands."""
 
-    evidence: Evidence  # the verdict is `lineage.traced.conclude` of it
+    figures: Figures
     decoded: Decoded | None  # of the checkpoint that was found
-    suspect: str  # SHA-256
-    receipt: Receipt  # of the ledger's entry
+    sealed: int | None  # entry by which the checkpoint's version counts
+    receipt: Receipt  # of the trace's own entry
+
+    @property
+    def evidence(self) -> Evidence:
+        """What the verdict is made of."""
+        return self.figures.evidence
+
+    @property
+    def suspect(self) -> str:
+        """The suspect's digest."""
+        return self.figures.suspect
 
 
 def trace_file(home: Home, who: Identity, path: Path, *, watch: Watch) -> Traced:
@@ -61,19 +97,27 @@ def trace_file(home: Home, who: Identity, path: Path, *, watch: Watch) -> Traced
     """
     home.desk.require(who, Question("lineage.decode", purpose=_PURPOSE))
     with open_suspect(path, partial=True) as suspect, ExitStack() as stack:
+        suspected = digest_of(path)
         signatures = Signatures(home, who)
         records = {str(one.title): one for one in home.vault.registry.all()}
-        watch("reading signatures")
-        known = [
-            Known(name, signatures.of(record), _opener(home, who, CheckpointName.parse(name)))
-            for name, record in records.items()
-        ]
+        known: list[Known] = []
+        for number, (name, record) in enumerate(records.items(), 1):
+            watch(f"reading signatures ({number} of {len(records)})")
+            known.append(Known(name, signatures.of(record), _opener(home, who, CheckpointName.parse(name))))
         bases = [Base(one.name, _base_opener(one)) for one in bases_of(home).all()]
         copies = _HouseCopies(home, who, signatures, stack=stack)
         found = trace(suspect, Registry(known, bases, null_bank()), copies=copies, watch=watch)
-    digest = digest_of(path)
-    receipt = _record(home, who, found, suspect=digest)
-    return Traced(found, copies.found.get(found.checkpoint or ""), digest, receipt)
+    named = conclude(found).checkpoint
+    decoded = copies.found.get(found.checkpoint or "")
+    figures = Figures(
+        suspect=suspected,
+        bank=bank_digest(null_bank()),
+        evidence=found,
+        checkpoint=next((_described(records[one.name], one) for one in known if one.name == named), None),
+        commitments=_commitments(found.recipient, decoded),
+    )
+    sealed = _sealing(home, records[named]) if named else None
+    return Traced(figures, decoded, sealed, _record(home, who, figures))
 
 
 def compare_files(ours: Path, theirs: Path, *, watch: Watch) -> Evidence:
@@ -82,6 +126,16 @@ def compare_files(ours: Path, theirs: Path, *, watch: Watch) -> Evidence:
         model = model_of(source, source.tokens())
         known = Known(str(ours), sign(model), lambda: nullcontext(model))
         return trace(suspect, Registry([known], [], null_bank()), watch=watch)
+
+
+def weights_digest(tensors: Mapping[str, str]) -> str:
+    """Return the digest by which a report names a checkpoint's weights, of the digests of its tensors."""
+    return digest(dict(tensors))
+
+
+def named_copies(recipient: RecipientFound) -> list[str]:
+    """Return the copies that a trace names."""
+    return [one.copy for one in recipient.colluders] or ([recipient.copy] if recipient.copy else [])
 
 
 def bases_of(home: Home) -> Bases:
@@ -167,12 +221,40 @@ def _recipient(found: Verdict) -> RecipientFound:
     )
 
 
-def _record(home: Home, who: Identity, evidence: Evidence, *, suspect: str) -> Receipt:
-    found = conclude(evidence)
-    detail: Detail = {"verdict": found.verdict, "suspect": suspect}
+def _described(record: Registered, known: Known) -> TracedCheckpoint:
+    return TracedCheckpoint(
+        name=known.name,
+        version=record.version,
+        manifest=record.manifest,
+        weights=weights_digest(known.signature.digests),
+    )
+
+
+def _sealing(home: Home, record: Registered) -> int:
+    """Return the entry by which a version counts: its number was claimed, so there is no second."""
+    every = home.vault.registry.history(record.title)
+    return next(
+        one.index for one in every if one.event.action == SEALED and one.event.detail.get("version") == record.version
+    )
+
+
+def _commitments(recipient: RecipientFound, decoded: Decoded | None) -> tuple[str, ...]:
+    if decoded is None or recipient.verdict != "match":
+        return ()
+    return tuple(decoded.copies[copy].mark.commitment for copy in named_copies(recipient))
+
+
+def _record(home: Home, who: Identity, figures: Figures) -> Receipt:
+    """Enter a trace: what was found, by its digest, and whose key its report is signed by."""
+    found = conclude(figures.evidence)
+    detail: Detail = {
+        "verdict": found.verdict,
+        "suspect": figures.suspect,
+        "figures": digest(figures),
+        "key": who.keyring.public.fingerprint(),
+    }
     if found.lineage is not None:
         detail |= {"method": found.lineage.method, "tried": found.lineage.tried}
-    named = [one.copy for one in found.recipient.colluders] or [found.recipient.copy or ""]
-    if any(named):
-        detail["copies"] = ",".join(named)
+    if found.recipient.verdict == "match":
+        detail["copies"] = ",".join(named_copies(found.recipient))
     return home.journal.record(Act(who.label, TRACED, f"checkpoint:{found.checkpoint or '-'}"), "done", detail=detail)
