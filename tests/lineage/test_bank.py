@@ -72,7 +72,7 @@ def without(bank: Bank, models: frozenset[int]) -> Bank:
 
 
 def test_no_unrelated_pair_is_called_related() -> None:
-    """Each pair is judged by a bank that holds neither of its models. The bound on the rate is Clopper and Pearson's."""
+    """Each pair is judged by a bank that holds neither of its models; the bound is Clopper and Pearson's."""
     bank = null_bank()
     tests: dict[tuple[int, int], list[Outcome]] = {}
     for method in MATCHINGS:
