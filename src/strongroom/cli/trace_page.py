@@ -26,7 +26,6 @@ _TESTS: Final = {
     "coordinates": "Coordinates of the residual stream bear the same numbers",
     "units": "Hidden units bear the same numbers, seen in the stream's coordinates",
     "units-anchored": "Hidden units bear the same numbers, seen by what tokens do to them",
-    "adapter": "Lines that write alike have learnt alike, layer by layer of an adapter",
     "matching": "Hidden units can be matched wherever they stand, in the stream's coordinates",
     "matching-anchored": "Hidden units can be matched wherever they stand, by what tokens do to them",
 }
@@ -52,10 +51,7 @@ def render(found: Replayed, *, vkey: str, report: str) -> str:
     parts.append(section("Whose copy", trace.recipient.reason, _recipient(trace.recipient, found)))
     if trace.ancestor is not None:
         parts.append(section("Public base", "What the checkpoint has in common with everybody.", _base(trace)))
-    if trace.verdict != "no_match":
-        parts.append(
-            section("How it was made", "From the difference, aligned with the checkpoint.", _derivation(found))
-        )
+    parts.append(section("How it was made", "From the difference, aligned with the checkpoint.", _derivation(found)))
     parts.append(section("What this does not show", "Read it before anybody is accused.", items(limits(trace))))
     parts.append(
         section(
@@ -175,7 +171,7 @@ def _tests(found: LineageFound) -> str:
     rows: list[str] = []
     for one in found.tests:
         alone = judge((one,), null_bank(), tried=found.tried)
-        counted = f"{one.hits:,} of {one.of:,}" if one.method in EXACT and one.method != "adapter" else "-"
+        counted = f"{one.hits:,} of {one.of:,}" if one.method in EXACT else "-"
         outcome = {"yes": "related", "doubt": "more than chance", "no": "nothing"}[alone.related]
         rows.append(
             row(
@@ -189,7 +185,7 @@ def _tests(found: LineageFound) -> str:
                 outcome,
             )
         )
-    heads = ["Test", "Name", "Effect", "Hits", "p alone", "p corrected", "Kind", "It found"]
+    heads = ["Outcome", "Name", "Effect", "Hits", "p alone", "p corrected", "Kind", "It found"]
     caption = f"{len(found.tests)} tests; none is made any more once one of them found half of all units"
     return table(heads, rows, caption=caption)
 

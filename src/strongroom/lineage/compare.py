@@ -8,7 +8,6 @@ the unrelated models of the null bank to be compared with.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
@@ -32,7 +31,7 @@ Method = Literal["coordinates", "units", "units-anchored", "adapter", "matching"
 EXACT: Final[tuple[Method, ...]] = ("coordinates", "units", "units-anchored", "adapter")
 _DIMENSIONS: Final = 512
 _ANCHORS: Final = 512
-_AHEAD: Final = 0.05  # of an adapter's layers: one that fits better than all but these
+AHEAD: Final = 0.05  # of an adapter's layers: one that fits better than all but these
 _CLEAR: Final = 0.5  # share of units in order: then they need not be matched as well
 
 
@@ -45,8 +44,8 @@ class Outcome(Record, frozen=True):
     of: Annotated[int, msgspec.Meta(ge=0, le=1 << 24)] = 0
     permutations: Annotated[int, msgspec.Meta(ge=1, le=1 << 12)] = 1
     choices: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 0.0  # log10 of how many maps of layers were tried
-    ranks: Annotated[tuple[int, ...], msgspec.Meta(max_length=1 << 16)] = ()  # of an adapter: among how many shuffles
-    # each layer fits less well than they do
+    # of an adapter: among how many shuffles each layer fits less well than they do
+    ranks: Annotated[tuple[Annotated[int, msgspec.Meta(ge=0, le=1 << 20)], ...], msgspec.Meta(max_length=1 << 12)] = ()
 
     @property
     def log10_p(self) -> float:
@@ -116,13 +115,9 @@ def compare(source: Model, suspect: Model) -> Comparison:
 def _compare_adapter(source: Model, suspect: Model) -> Comparison:
     """Compare an adapter alone: there is one test for it."""
     ranks = adapter_ranks(source, suspect.weights)
-    test = Outcome(method="adapter", effect=ahead(ranks), hits=len(ranks), of=SHUFFLES, ranks=ranks)
+    ahead = sum(1 for rank in ranks if rank < AHEAD * SHUFFLES) / max(len(ranks), 1)
+    test = Outcome(method="adapter", effect=ahead, hits=len(ranks), of=SHUFFLES, ranks=ranks)
     return Comparison((test,), (), Coordinates(np.empty(0, np.int64), 0, 0.0), None)
-
-
-def ahead(ranks: Sequence[int]) -> float:
-    """Return the share of an adapter's layers that fit better than nearly all shuffles."""
-    return sum(1 for rank in ranks if rank < _AHEAD * SHUFFLES) / max(len(ranks), 1)
 
 
 def _ordered(method: Method, order: Order) -> Outcome:

@@ -14,7 +14,7 @@ from strongroom.lineage.adapter_order import SHUFFLES
 from strongroom.lineage.ancestry import rejudged
 from strongroom.lineage.bank import Bank
 from strongroom.lineage.codes import COMMON
-from strongroom.lineage.compare import EXACT, Outcome, ahead
+from strongroom.lineage.compare import AHEAD, EXACT, Outcome
 from strongroom.lineage.decode import DOUBT, NAMED, made_from
 from strongroom.lineage.descent import FEW
 from strongroom.lineage.layers import SAMPLE
@@ -40,8 +40,10 @@ def recheck(seen: Evidence, bank: Bank) -> None:
         for test in seen.lineage.tests:
             _require(_possible(test), f"no comparison has such figures for {test.method}")
         methods = [one.method for one in seen.lineage.tests]
-        complete = methods == ["adapter"] or ("coordinates" in methods and "adapter" not in methods)
-        _require(complete and len(set(methods)) == len(methods), "tests are missing, or made twice")
+        whole = "coordinates" in methods and "adapter" not in methods
+        _require(
+            len(set(methods)) == len(methods) and (whole or methods == ["adapter"]), "tests are missing, or made twice"
+        )
         _check_layers(seen.lineage)
         _check_judgement(seen.lineage, seen.related, bank)
     if seen.recipient != RecipientFound():
@@ -85,17 +87,12 @@ def _check_parts(seen: Evidence) -> None:
 
 def _possible(test: Outcome) -> bool:
     """Whether a comparison could have these figures."""
-    plain = (test.permutations, test.choices) == (1, 0.0)
     if test.method == "adapter":
-        among = test.of == SHUFFLES and all(0 <= rank <= SHUFFLES for rank in test.ranks)
-        return plain and among and test.hits == len(test.ranks) and _near(test.effect, ahead(test.ranks))
+        return _possible_adapter(test)
+    if test.ranks:
+        return False
     if test.method not in EXACT:
-        return plain and (test.hits, test.of, test.ranks) == (0, 0, ())
-    return not test.ranks and _ordered(test)
-
-
-def _ordered(test: Outcome) -> bool:
-    """Whether a test of order could have these figures."""
+        return (test.hits, test.of, test.permutations, test.choices) == (0, 0, 1, 0.0)
     if test.hits > test.of or not _near(test.effect, test.hits / max(test.of, 1)):
         return False
     if test.method == "coordinates":
@@ -104,6 +101,16 @@ def _ordered(test: Outcome) -> bool:
     if each > math.log10(1 << 16) or test.of > SAMPLE * test.permutations or test.of % test.permutations:
         return False
     return abs(10**each - round(10**each)) <= _NEAR * 10**each
+
+
+def _possible_adapter(test: Outcome) -> bool:
+    ahead = sum(1 for rank in test.ranks if rank < AHEAD * SHUFFLES) / max(len(test.ranks), 1)
+    told = (test.hits, test.of, test.permutations, test.choices)
+    return (
+        told == (len(test.ranks), SHUFFLES, 1, 0.0)
+        and max(test.ranks, default=0) <= SHUFFLES
+        and _near(test.effect, ahead)
+    )
 
 
 def _check_layers(found: LineageFound) -> None:

@@ -25,13 +25,12 @@ from strongroom.lineage.bank import Bank
 from strongroom.lineage.compare import Comparison, compare
 from strongroom.lineage.findings import Finding
 from strongroom.lineage.how.case import Case as How
-from strongroom.lineage.how.case import Histogram as Spread
 from strongroom.lineage.how.derive import derived
 from strongroom.lineage.lookup import Glimpse, likeness, worth_opening
 from strongroom.lineage.model import Model, model_of
 from strongroom.lineage.reshaped import reshaped
 from strongroom.lineage.signature import Signature, tensor_digests
-from strongroom.lineage.traced import Evidence, Histogram, LineageFound, RecipientFound, is_marked
+from strongroom.lineage.traced import Evidence, LineageFound, RecipientFound, is_marked
 from strongroom.lineage.units import spread
 from strongroom.lineage.verdict import Judgement, judge
 from strongroom.ports.marks import Tensors
@@ -134,8 +133,9 @@ def trace(
     with ExitStack() as stack:
         candidates: list[_Candidate] = []
         for number, at in enumerate(chosen, 1):
-            case.watch(f"comparing with {registry.checkpoints[at].name} ({number} of {len(chosen)})")
-            candidates.append(_compared(case, registry.checkpoints[at], stack))
+            known = registry.checkpoints[at]
+            case.watch(f"comparing with {known.name} ({number} of {len(chosen)})")
+            candidates.append(_compared(case, known, stack))
         candidates.sort(key=lambda one: (_ORDER[one.judgement.related], one.judgement.log10_p, -one.judgement.effect))
         relatives = [_look_closer(case, one) for one in candidates[:_ALIGNED] if one.judgement.related != "no"]
         best = min(relatives, key=_rank, default=None)
@@ -207,38 +207,29 @@ def _concluded(case: _Case, best: _Relative, relatives: Sequence[_Relative]) -> 
     if not best.marked:
         case.watch("comparing with public bases")
         ancestor = ancestry(case.registry.bases, one.model, best.aligned, bank=case.registry.bank)
-    steps, drawn = _steps(case, best, relatives)
     return Evidence(
         checkpoint=one.known.name,
         related=one.judgement.related,
         lineage=_lineage(case, one),
         recipient=best.decoded.recipient,
         ancestor=ancestor,
-        derivation=steps,
-        histogram=drawn,
+        derivation=_steps(case, best, relatives),
     )
 
 
-def _steps(
-    case: _Case, best: _Relative, relatives: Sequence[_Relative]
-) -> tuple[tuple[Finding, ...], Histogram | None]:
-    """Return what was done to the checkpoint, or to the named copy of it, and how the differences are spread."""
+def _steps(case: _Case, best: _Relative, relatives: Sequence[_Relative]) -> tuple[Finding, ...]:
+    """Return what was done to the checkpoint, or to the named copy of it."""
     case.watch("how it was made")
     others = {each.candidate.known.name: each.candidate.model.weights for each in relatives if each is not best}
     start = best.decoded.copy or best.candidate.model.weights
-    made = derived(How(start, best.aligned, case.suspect, others))
-    found, drawn = made.findings, None if made.histogram is None else _histogram(made.histogram)
+    found = derived(How(start, best.aligned, case.suspect, others)).findings
     if any(step.kind in _INEXACT for step in best.steps):  # what alignment leaves over is no step of anybody's
         found = tuple(step for step in found if step.kind != "unknown")
     steps = best.steps + found
     if not steps and distance(start, best.aligned) == 0:
         whose = "the named copy" if best.decoded.copy is not None else "the checkpoint"
-        return (Finding(kind="copy", detail=f"of {whose}", evidence="sampled rows are the same to the bit"),), drawn
-    return steps, drawn
-
-
-def _histogram(made: Spread) -> Histogram:
-    return Histogram(edges_low=made.edges[0], edges_high=made.edges[-1], counts=made.counts, sigma=made.sigma)
+        return (Finding(kind="copy", detail=f"of {whose}", evidence="sampled rows are the same to the bit"),)
+    return steps
 
 
 def _lineage(case: _Case, one: _Candidate) -> LineageFound:

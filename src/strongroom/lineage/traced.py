@@ -84,7 +84,7 @@ class LineageFound(Record, frozen=True):
     effect: Share
     method: _Words
     layer_map: LayerMap  # layer of the suspect, of the checkpoint, share of its units
-    tests: Annotated[tuple[Outcome, ...], msgspec.Meta(min_length=1, max_length=6)]  # all that were made, uncorrected
+    tests: Annotated[tuple[Outcome, ...], msgspec.Meta(min_length=1, max_length=5)]  # all that were made, uncorrected
     tried: Annotated[int, msgspec.Meta(ge=1, le=1 << 30)]  # checkpoints compared, by their signatures or whole
     log10_tail: Log10 | None = None  # extrapolated, where the p-value is calibrated
     pairs: _Count = 0  # of unrelated models that it was calibrated on

@@ -19,6 +19,7 @@ EXACT_LIMIT: Final = -6.0  # log10 p, corrected: the chance of calling an unrela
 RANK_LIMIT: Final = -2.0  # of the rank among the bank's pairs, corrected
 TAIL_LIMIT: Final = -6.0  # of the fitted tail, corrected: as well
 DOUBT: Final = -2.0
+_ORDER: Final = {"yes": 0, "doubt": 1, "no": 2}
 MATCHINGS: Final[tuple[Method, ...]] = ("matching", "matching-anchored")
 
 PKind = Literal["exact", "calibrated", "extrapolated"]
@@ -48,17 +49,30 @@ class _Best:
 
 
 def judge(tests: tuple[Outcome, ...], bank: Bank, *, tried: int) -> Judgement:
-    """Return what the `tests` of a comparison say, when `tried` checkpoints were compared with the suspect."""
+    """Return what the `tests` of a comparison say, when `tried` checkpoints were compared with the suspect.
+
+    Of the exact tests and of the matchings, each corrected for itself, those count that say more.
+    """
     tries = math.log10(max(tried, 1))
-    sure = min((one for one in tests if one.method in EXACT), key=lambda one: one.log10_p, default=None)
-    log10_p = min(0.0, sure.log10_p + math.log10(len(EXACT)) + tries) if sure else 0.0
-    matched = _calibrated(tests, bank, tries=tries)
     effect = max((one.effect for one in tests if one.method != "coordinates"), default=0.0)
-    if sure is not None and (log10_p <= EXACT_LIMIT or matched is None or log10_p <= matched.log10_p):
-        related: Related = "yes" if log10_p <= EXACT_LIMIT else "doubt" if log10_p <= DOUBT else "no"
-        return Judgement(related=related, method=sure.method, effect=effect, log10_p=log10_p, p_kind="exact")
+    found = [_by_order(tests, tries=tries, effect=effect), _by_matching(tests, bank, tries=tries)]
+    none = Judgement(related="no", method="none", effect=effect, log10_p=0.0, p_kind="exact")
+    return min((one for one in found if one), key=lambda one: (_ORDER[one.related], one.log10_p), default=none)
+
+
+def _by_order(tests: tuple[Outcome, ...], *, tries: float, effect: float) -> Judgement | None:
+    sure = min((one for one in tests if one.method in EXACT), key=lambda one: one.log10_p, default=None)
+    if sure is None:
+        return None
+    log10_p = min(0.0, sure.log10_p + math.log10(len(EXACT)) + tries)
+    related: Related = "yes" if log10_p <= EXACT_LIMIT else "doubt" if log10_p <= DOUBT else "no"
+    return Judgement(related=related, method=sure.method, effect=effect, log10_p=log10_p, p_kind="exact")
+
+
+def _by_matching(tests: tuple[Outcome, ...], bank: Bank, *, tries: float) -> Judgement | None:
+    matched = _calibrated(tests, bank, tries=tries)
     if matched is None:
-        return Judgement(related="no", method="none", effect=effect, log10_p=0.0, p_kind="exact")
+        return None
     return Judgement(
         related=_related(matched),
         method=matched.test.method,
