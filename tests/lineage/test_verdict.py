@@ -11,7 +11,7 @@ import pytest
 from strongroom.lineage.ancestry import AncestorFound, Relation, ancestry, rejudged
 from strongroom.lineage.ancestry import Base as PublicBase
 from strongroom.lineage.bank import Bank, null_bank
-from strongroom.lineage.compare import Outcome
+from strongroom.lineage.compare import EXACT, Outcome
 from strongroom.lineage.descent import descent, slope
 from strongroom.lineage.model import model_of
 from strongroom.lineage.traced import Evidence, LineageFound, RecipientFound, conclude
@@ -40,7 +40,7 @@ def test_order_is_judged_by_its_exact_p(hits: int, related: str) -> None:
     found = judge((ordered(hits), matched(0.001)), bank_of(1000), tried=1)
     if related != "no":
         assert found.p_kind == "exact"
-        assert found.log10_p == pytest.approx(-math.log10(math.factorial(hits)) + math.log10(3))
+        assert found.log10_p == pytest.approx(-math.log10(math.factorial(hits)) + math.log10(len(EXACT)))
     assert found.related == related
 
 

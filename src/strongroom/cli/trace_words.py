@@ -41,6 +41,7 @@ def words(found: Trace) -> str:
     if found.verdict == "match":
         lines += _recipient(found)
         lines += [f"  {one.kind}: {one.detail} ({one.evidence})" for one in found.derivation]
+        lines += [f"  direction: {found.direction}"] if found.direction else []
     return "\n".join(lines)
 
 

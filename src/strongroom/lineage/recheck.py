@@ -89,10 +89,8 @@ def _possible(test: Outcome) -> bool:
     """Whether a comparison could have these figures."""
     if test.method == "adapter":
         return _possible_adapter(test)
-    if test.ranks:
-        return False
-    if test.method not in EXACT:
-        return (test.hits, test.of, test.permutations, test.choices) == (0, 0, 1, 0.0)
+    if test.method not in EXACT or test.ranks:
+        return (test.hits, test.of, test.permutations, test.choices, test.ranks) == (0, 0, 1, 0.0, ())
     if test.hits > test.of or not _near(test.effect, test.hits / max(test.of, 1)):
         return False
     if test.method == "coordinates":

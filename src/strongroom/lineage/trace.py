@@ -30,7 +30,7 @@ from strongroom.lineage.lookup import Glimpse, likeness, worth_opening
 from strongroom.lineage.model import Model, model_of
 from strongroom.lineage.reshaped import reshaped
 from strongroom.lineage.signature import Signature, tensor_digests
-from strongroom.lineage.traced import Evidence, LineageFound, RecipientFound, is_marked
+from strongroom.lineage.traced import Evidence, Histogram, LineageFound, RecipientFound, is_marked
 from strongroom.lineage.units import spread
 from strongroom.lineage.verdict import Judgement, judge
 from strongroom.ports.marks import Tensors
@@ -207,29 +207,36 @@ def _concluded(case: _Case, best: _Relative, relatives: Sequence[_Relative]) -> 
     if not best.marked:
         case.watch("comparing with public bases")
         ancestor = ancestry(case.registry.bases, one.model, best.aligned, bank=case.registry.bank)
+    case.watch("how it was made")
+    steps, drawn = _made(case, best, relatives)
     return Evidence(
         checkpoint=one.known.name,
         related=one.judgement.related,
         lineage=_lineage(case, one),
         recipient=best.decoded.recipient,
         ancestor=ancestor,
-        derivation=_steps(case, best, relatives),
+        derivation=steps,
+        histogram=drawn,
     )
 
 
-def _steps(case: _Case, best: _Relative, relatives: Sequence[_Relative]) -> tuple[Finding, ...]:
-    """Return what was done to the checkpoint, or to the named copy of it."""
-    case.watch("how it was made")
+def _made(case: _Case, best: _Relative, relatives: Sequence[_Relative]) -> tuple[tuple[Finding, ...], Histogram | None]:
+    """Return what was done to the checkpoint, or to the named copy of it; and the differences, if they are noise."""
     others = {each.candidate.known.name: each.candidate.model.weights for each in relatives if each is not best}
     start = best.decoded.copy or best.candidate.model.weights
-    found = derived(How(start, best.aligned, case.suspect, others)).findings
+    how = derived(How(start, best.aligned, case.suspect, others))
+    found = how.findings
     if any(step.kind in _INEXACT for step in best.steps):  # what alignment leaves over is no step of anybody's
         found = tuple(step for step in found if step.kind != "unknown")
     steps = best.steps + found
     if not steps and distance(start, best.aligned) == 0:
         whose = "the named copy" if best.decoded.copy is not None else "the checkpoint"
-        return (Finding(kind="copy", detail=f"of {whose}", evidence="sampled rows are the same to the bit"),)
-    return steps
+        steps = (Finding(kind="copy", detail=f"of {whose}", evidence="sampled rows are the same to the bit"),)
+    noise = how.histogram if any(step.kind == "noised" for step in steps) else None
+    if noise is None:
+        return steps, None
+    edges = noise.edges
+    return steps, Histogram(edges_low=edges[0], edges_high=edges[-1], counts=noise.counts, sigma=noise.sigma)
 
 
 def _lineage(case: _Case, one: _Candidate) -> LineageFound:

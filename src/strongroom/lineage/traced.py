@@ -10,6 +10,7 @@ from strongroom.core.canonical import Record
 from strongroom.lineage.ancestry import AncestorFound
 from strongroom.lineage.compare import Comparison, Outcome
 from strongroom.lineage.findings import Finding
+from strongroom.lineage.how.derive import direction
 from strongroom.lineage.verdict import EXACT_LIMIT, Judgement, PKind
 
 TraceVerdict = Literal["match", "no_match", "common_ancestor", "inconclusive"]
@@ -127,6 +128,7 @@ class Trace(Record, frozen=True):
     recipient: RecipientFound
     ancestor: AncestorFound | None
     derivation: tuple[Finding, ...]
+    direction: str  # which came first, as far as the weights tell
     reason: str
 
 
@@ -153,6 +155,7 @@ def conclude(seen: Evidence) -> Trace:
         recipient=seen.recipient,
         ancestor=seen.ancestor,
         derivation=seen.derivation if verdict != "no_match" else (),
+        direction=direction(seen.derivation) if seen.derivation and verdict != "no_match" else "",
         reason=reason,
     )
 
