@@ -11,8 +11,10 @@ from strongroom.lineage.align import align
 from strongroom.lineage.aligned import Aligned
 from strongroom.lineage.anatomy import anatomy, matrix
 from strongroom.lineage.compare import Comparison, compare
+from strongroom.lineage.layers import in_order
 from strongroom.lineage.model import Model, model_of, shared_tokens
 from strongroom.lineage.reshaped import reshaped
+from strongroom.lineage.units import Frame, spread
 from tests.lineage import llamas
 from tests.lineage.llamas import Llama, llama, noisy, part, renumbering, rotation, scaled, shuffled, turned, with_layers
 
@@ -165,3 +167,13 @@ def test_what_is_no_gated_model_has_no_layers() -> None:
     found = compared(llama(1), Llama({"some.weight": np.zeros((4, 4), np.float32)}))
     assert found.layers == ()
     assert found.effect == 0.0
+
+
+def test_a_layer_that_stands_there_many_times_counts_once() -> None:
+    """Or chance hits of the one would be taken for hits of all."""
+    one = opened(llama(1))
+    theirs = opened(with_layers(llama(2), [0, 0, 0, 1, 1, 2]))
+    raw = Frame(columns=spread(llamas.WIDTH, 64))
+    found = in_order(one, theirs, (raw, raw))
+    assert found.permutations == 3
+    assert found.sampled == 3 * llamas.HIDDEN

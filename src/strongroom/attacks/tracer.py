@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from strongroom.lineage.signature import sign
 from strongroom.lineage.suspects import SafetensorsFiles
 from strongroom.lineage.trace import Base, Decoded, Known, Registry, trace
 from strongroom.lineage.traced import ColluderFound, RecipientFound, Trace, conclude
-from strongroom.ports.marks import Tensors
+from strongroom.ports.marks import TensorInfo, Tensors
 from strongroom.ports.suspects import Suspect
 
 OURS: Final = "ours:1"
@@ -81,8 +81,21 @@ class _Copies:
         bench = self._bench
         verdict = decode(bench.read(aligned), bench.scheme, bench.candidates, tried=RECIPIENTS)
         named = next((at for at, one in enumerate(bench.candidates) if one.copy == verdict.copy), None)
-        copy = None if named is None else Leaked(bench.whole_copy(named), bench.dtype)
+        copy = None if named is None else _Copy(bench.files, Leaked(bench.whole_copy(named), bench.dtype))
         return Decoded(_recipient(verdict), copy)
+
+
+class _Copy:
+    """A whole copy: our model with a copy's projections in it (`ports.marks.Tensors`)."""
+
+    def __init__(self, whole: Tensors, marked: Leaked) -> None:
+        self._whole, self._marked = whole, marked
+
+    def infos(self) -> Mapping[str, TensorInfo]:
+        return self._whole.infos()
+
+    def read_into(self, name: str, first: int, buffer: memoryview) -> None:
+        (self._marked if name in self._marked.arrays else self._whole).read_into(name, first, buffer)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ F64 = npt.NDArray[np.float64]
 SAMPLE: Final = 128  # units of a layer of the checkpoint
 _COARSE: Final = 48  # units and
 _COARSE_DIMENSIONS: Final = 192  # dimensions, to find which layer it is
+_COPIED: Final = 0.1  # share of units in order between two layers of one model: one was copied from the other
 _NOTHING: Final = 0.05  # share of a layer's units: below it, the layer comes from nowhere
 
 
@@ -42,7 +43,7 @@ class Order:
     layers: tuple[LayerMatch, ...]
     hits: int
     sampled: int
-    permutations: int  # numberings that are independent: the suspect's layers
+    permutations: int  # numberings that are independent: the suspect's layers, copies of each other once
     choices: float  # log10 of how many maps of layers were tried
 
 
@@ -67,16 +68,26 @@ def in_order(source: Model, suspect: Model, frames: tuple[Frame, Frame]) -> Orde
     mine = [read_units(source.weights, source.body, one, frame=frames[0], chosen=chosen) for one in ours]
     others = [read_units(suspect.weights, suspect.body, one, frame=frames[1], chosen=chosen) for one in theirs]
     hits = np.array([[fixed_points(together(one, other)) for one in mine] for other in others])
-    best = hits.argmax(axis=1)
-    total = int(hits.max(axis=1).sum())
-    tries = len(theirs) * math.log10(len(ours))
+    drawn = _own_numberings(others)
     return Order(
-        layers=_map(source, suspect, hits / len(chosen), best=best.tolist()),
-        hits=total,
-        sampled=len(chosen) * len(theirs),
-        permutations=len(theirs),
-        choices=tries,
+        layers=_map(source, suspect, hits / len(chosen), best=hits.argmax(axis=1).tolist()),
+        hits=int(hits.max(axis=1)[drawn].sum()),
+        sampled=len(chosen) * len(drawn),
+        permutations=len(drawn),
+        choices=len(drawn) * math.log10(len(ours)),
     )
+
+
+def _own_numberings(layers: Sequence[Units]) -> list[int]:
+    """Return the layers whose units are numbered by themselves: of layers that are copies of one, the first.
+
+    A layer that stands in a model several times would let the same chance hits count as often.
+    """
+    kept: list[int] = []
+    for at, one in enumerate(layers):
+        if all(fixed_points(together(layers[other], one)) < _COPIED * len(one.gate) for other in kept):
+            kept.append(at)
+    return kept
 
 
 def by_matching(source: Model, suspect: Model, frames: tuple[Frame, Frame]) -> Matching:

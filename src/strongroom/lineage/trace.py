@@ -184,7 +184,8 @@ def _look_closer(case: _Case, one: _Candidate) -> _Relative:
 
 def distance(source: Tensors, aligned: Tensors) -> float:
     """Return how far an aligned suspect is from a checkpoint: the median relative difference of sampled rows."""
-    names = [name for name, info in aligned.infos().items() if len(info.shape) > 1]
+    there = source.infos()
+    names = [name for name, info in aligned.infos().items() if len(info.shape) > 1 and name in there]
     found: list[float] = []
     chosen: list[int] = spread(len(names), _TENSORS).tolist() if names else []
     for name in (names[at] for at in chosen):
