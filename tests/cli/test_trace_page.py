@@ -44,6 +44,7 @@ def evidence(text: str, *, named: int = 2, based: bool = True) -> Evidence:
         effect=judged.effect,
         method=text,
         layer_map=((0, 0, 0.9), (1, 3, 0.5), (2, 3, 0.1)),
+        layers=(4, 5),
         tests=TESTS,
         tried=3,
         log10_tail=-12.0,

@@ -75,7 +75,14 @@ def test_without_tests_nothing_is_said() -> None:
 
 # ── what evidence makes ──────────────────────────────────────────────────────────────────────────────────────────────
 LINEAGE = LineageFound(
-    log10_p=-50.0, p_kind="exact", effect=1.0, method="units", layer_map=((0, 0, 1.0),), tests=(ordered(60),), tried=1
+    log10_p=-50.0,
+    p_kind="exact",
+    effect=1.0,
+    method="units",
+    layer_map=((0, 0, 1.0),),
+    layers=(1, 1),
+    tests=(ordered(60),),
+    tried=1,
 )
 
 

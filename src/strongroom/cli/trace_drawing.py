@@ -12,7 +12,6 @@ from typing import Final
 
 from strongroom.cli.page import safe
 from strongroom.lineage.decode import NAMED
-from strongroom.lineage.recheck import sizes
 from strongroom.lineage.traced import Histogram, LineageFound, RecipientFound
 
 _WIDTH: Final = 760
@@ -62,7 +61,7 @@ def layer_map(found: LineageFound) -> str:
 def layers_of(found: LineageFound) -> tuple[list[int], list[int]]:
     """Return the numbers of the suspect's and of the checkpoint's layers, as far as the tests tell them."""
     every: list[list[int]] = []
-    for at, count in enumerate(sizes(found)):
+    for at, count in enumerate(found.layers):
         told = {int(one[at]) for one in found.layer_map}
         every.append(sorted(told | set(range(count)) if max(told, default=0) < count else told))
     return every[0], every[1]

@@ -65,6 +65,7 @@ class Comparison:
     layers: tuple[LayerMatch, ...]
     coordinates: Coordinates
     turn: Rotation | None  # None where the widths differ or an embedding is missing
+    sizes: tuple[int, int] = (0, 0)  # layers that could be compared, of the suspect and of the source
 
     @property
     def effect(self) -> float:
@@ -97,19 +98,20 @@ def compare(source: Model, suspect: Model) -> Comparison:
     width = len(basis.matched)
     tests = [Outcome(method="coordinates", effect=basis.hits / max(width, 1), hits=basis.hits, of=width)]
     layers: tuple[LayerMatch, ...] = ()
+    sizes = len(suspect.body.layers), len(source.body.layers)
     views = _views(source, suspect, mine, others=others)
     for view in views:
         order = in_order(source, suspect, view.frames)
         tests.append(_ordered(view.ordered, order))
         if tests[-1].effect >= _CLEAR:
-            return Comparison(tuple(tests), order.layers, basis, turn)
+            return Comparison(tuple(tests), order.layers, basis, turn, sizes)
     for view in views:
         found = by_matching(source, suspect, view.frames)
         tests.append(Outcome(method=view.matched, effect=found.effect))
         layers = max(layers, found.layers, key=lambda some: sum(one.fraction for one in some))
         if found.effect >= _CLEAR:
             break
-    return Comparison(tuple(tests), layers, basis, turn)
+    return Comparison(tuple(tests), layers, basis, turn, sizes)
 
 
 def _compare_adapter(source: Model, suspect: Model) -> Comparison:

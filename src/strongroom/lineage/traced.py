@@ -85,6 +85,7 @@ class LineageFound(Record, frozen=True):
     effect: Share
     method: _Words
     layer_map: LayerMap  # layer of the suspect, of the checkpoint, share of its units
+    layers: tuple[_Count, _Count]  # how many layers of the suspect and of the checkpoint were compared
     tests: Annotated[tuple[Outcome, ...], msgspec.Meta(min_length=1, max_length=5)]  # all that were made, uncorrected
     tried: Annotated[int, msgspec.Meta(ge=1, le=1 << 30)]  # checkpoints compared, by their signatures or whole
     log10_tail: Log10 | None = None  # extrapolated, where the p-value is calibrated
@@ -100,6 +101,7 @@ class LineageFound(Record, frozen=True):
             p_kind=judged.p_kind,
             effect=judged.effect,
             method=judged.method,
+            layers=found.sizes,
             layer_map=tuple((one.suspect, one.source, round(one.fraction, 4)) for one in found.layers),
             tests=found.tests,
             tried=tried,
@@ -214,6 +216,7 @@ def _by(found: LineageFound, *, method: str, log10_p: float, p_kind: PKind) -> L
         effect=found.effect,
         method=method,
         layer_map=found.layer_map,
+        layers=found.layers,
         tests=found.tests,
         tried=found.tried,
         assumption=ASSUMPTIONS[method],
