@@ -194,13 +194,17 @@ def _scales(ours: F32, theirs: F32) -> F32 | None:
     forth, back = _slopes(ours, theirs), _slopes(theirs, ours)
     there = (forth != 0) & (back != 0)
     scale = np.where(there, 1 / np.where(there, back, 1), 1).astype(np.float32)
-    return scale if is_scaled(scale) and is_scaled(np.where(there, forth, 1)) else None
+    lost = 1 - float(np.median(np.where(there, forth * back, 0)))  # forth times back is the square of the cosine
+    return scale if is_scaled(scale, lost) and is_scaled(np.where(there, forth, 1), lost) else None
 
 
-def is_scaled(scale: F32) -> bool:
-    """Whether scales, by their signs or their spread, are a symmetry's and not what training or pruning does."""
+def is_scaled(scale: F32, lost: float = 0.0) -> bool:
+    """Whether scales, by their signs or their spread, are a symmetry's and not what training or pruning does.
+
+    Lines of which the share `lost` is no longer there differ in their sizes by about as much.
+    """
     low, high = np.quantile(np.log(np.abs(scale)), [0.25, 0.75])
-    return bool((scale < 0).mean() > _RESCALED or high - low > _RESCALED)
+    return bool((scale < 0).mean() > _RESCALED or high - low > _RESCALED + max(lost, 0.0))
 
 
 def _slopes(ours: F32, theirs: F32) -> F32:

@@ -19,6 +19,7 @@ from strongroom.lineage.how.case import Case, Derivation
 from strongroom.lineage.how.quantisers import blocks_in_words
 from strongroom.lineage.how.residuals import Residual, residuals
 from strongroom.lineage.how.samples import Pair, pairs, vectors
+from strongroom.ports.suspects import Storage
 
 # A copy through Q4_0, Q4_1, Q8_0 and int8 differs by 0.97 to 1.03 of what is expected; through a residual rotation and
 # bfloat16, by 1.0 to 1.2.
@@ -86,6 +87,7 @@ def derived(case: Case) -> Derivation:
     grid = grids.stored_grid(storage.kinds) or grids.found_grid(case.suspect, case.source)
     if grid is not None and grids.is_blurred(grid):
         grid = None  # its error is found in the differences
+    some = _of_kind(some, grid, storage)
     if (cast := casts.cast(casts.width_of(case.source), width, some)) is not None and not _is_told(grid):
         findings.append(cast)
     if grid is not None:
@@ -110,6 +112,13 @@ def direction(findings: Sequence[Finding]) -> str:
         kinds = " and ".join(sorted({one.kind for one in lost}))
         return f"the suspect came after the checkpoint: it is {kinds}, and what that took away can't be put back"
     return "the weights alone do not tell which came first: the registry's times do"
+
+
+def _of_kind(some: list[Pair], grid: grids.Found | None, storage: Storage) -> list[Pair]:
+    """Leave out what the file keeps in another type than most, often the embedding: its error is not this grid's."""
+    if grid is None or not _is_told(grid):
+        return some
+    return [one for one in some if storage.kinds.get(one.name, grid.name).startswith(grid.name)] or some
 
 
 def _is_told(grid: grids.Found | None) -> bool:
