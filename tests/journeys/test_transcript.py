@@ -61,6 +61,7 @@ def test_the_first_journey(tmp_path: Path) -> None:
     shown = run("custody", "show", "chat:v1").json
     assert [one["kind"] for one in shown["locations"]] == ["sealed", "exported"]
     assert [one["who"] for one in shown["accesses"] if one["outcome"] == "granted"] == [
+        "person:carla",  # to make its signature
         "person:rosa",
         "person:carla",
         "person:rosa",

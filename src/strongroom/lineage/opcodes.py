@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import io
 import pickletools
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -57,13 +58,25 @@ def read_pickle(raw: bytes, start: int = 0, *, where: str) -> Pickled:
     stream.seek(start)
     machine = _Machine(where)
     try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+        for count, (opcode, argument) in enumerate(_opcodes(stream)):
             if count >= _OPCODES_LIMIT:
                 raise InputTooLarge(f"a pickle of over {_OPCODES_LIMIT} opcodes", where=where)
-            machine.step(opcode.name, argument)
+            machine.step(opcode, argument)
     except (ValueError, OverflowError) as error:  # genops: an unknown opcode, or an argument that is cut off
         raise BadInput(f"no whole pickle ({type(error).__name__})", where=where) from None
     return Pickled(machine.result(), stream.tell(), machine.storages)
+
+
+def _opcodes(stream: io.BytesIO) -> Iterator[tuple[str, object]]:
+    """Yield names and arguments. An odd escape in a string is the file's fault, and no warning of ours."""
+    following = pickletools.genops(stream)
+    while True:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            step = next(following, None)
+        if step is None:
+            return
+        yield step[0].name, step[1]
 
 
 class _Machine:
