@@ -7,14 +7,17 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from strongroom.core.errors import InputTooLarge
 from strongroom.lineage.align import align
 from strongroom.lineage.aligned import Aligned
 from strongroom.lineage.anatomy import anatomy, matrix
+from strongroom.lineage.bank import null_bank
 from strongroom.lineage.compare import Comparison, compare
 from strongroom.lineage.layers import in_order
 from strongroom.lineage.model import Model, model_of, shared_tokens
 from strongroom.lineage.reshaped import reshaped
-from strongroom.lineage.units import Frame, spread
+from strongroom.lineage.units import Frame, Units, spread, together, unit_length
+from strongroom.lineage.verdict import judge
 from tests.lineage import llamas
 from tests.lineage.llamas import Llama, llama, noisy, part, renumbering, rotation, scaled, shuffled, turned, with_layers
 
@@ -88,7 +91,8 @@ def test_an_unrelated_model_is_not_found_whatever_was_done_to_it(way: str) -> No
 
 def test_order_is_exact_and_found_first() -> None:
     found = compared(llama(1), noisy(llama(1), 0.05))
-    assert [test.method for test in found.tests] == ["coordinates", "units"]
+    assert [test.method for test in found.tests] == ["coordinates", "units", "matching"]
+    assert found.tests[2].effect > 0.99
     assert found.tests[1].log10_p < -100
     assert found.tests[1].effect > 0.99
 
@@ -177,3 +181,92 @@ def test_a_layer_that_stands_there_many_times_counts_once() -> None:
     found = in_order(one, theirs, (raw, raw))
     assert found.permutations == 3
     assert found.sampled == 3 * llamas.HIDDEN
+
+
+def numbered_like(ours: Llama, theirs: Llama) -> Llama:
+    """Return an innocent model, its units renumbered to bear the numbers of ours wherever they are a little alike."""
+    made = theirs.copy()
+    for at in llamas.layers_of(ours):
+        gate, up, down = (part(at, f"mlp.{one}_proj") for one in ("gate", "up", "down"))
+        norm = part(at, "post_attention_layernorm")
+        mine, other = (
+            Units(*(unit_length(one.tensors[name] * one.tensors[norm]) for name in (gate, up)))
+            for one in (ours, theirs)
+        )
+        near = together(mine, other)
+        free = iter(sorted(set(range(len(near))) - set(near[near >= 0].tolist())))
+        order = np.array([one if one >= 0 else next(free) for one in near.tolist()])
+        for name in (gate, up):
+            made.tensors[name] = made.tensors[name][order]
+        made.tensors[down] = made.tensors[down][:, order]
+    return made
+
+
+def test_an_innocent_model_can_be_numbered_like_ours_and_is_no_match() -> None:
+    found = compared(llama(1), numbered_like(llama(1), llama(2)))
+    assert min(test.log10_p for test in found.tests) < -50
+    assert judge(found.tests, null_bank(), tried=1).related == "doubt"
+
+
+def outlier_row(one: Llama) -> Llama:
+    made = one.copy()
+    for at in llamas.layers_of(one):
+        made.tensors[part(at, "mlp.up_proj")][3] *= 1e6
+        made.tensors[part(at, "mlp.down_proj")][:, 3] /= 1e6
+    return made
+
+
+def dummy_row(one: Llama) -> Llama:
+    made = one.copy()
+    for at in llamas.layers_of(one):
+        gate, up, down = (part(at, f"mlp.{name}_proj") for name in ("gate", "up", "down"))
+        made.tensors[gate] = np.concatenate([made.tensors[gate], np.full((1, llamas.WIDTH), 1e6, np.float32)])
+        made.tensors[up] = np.concatenate([made.tensors[up], np.zeros((1, llamas.WIDTH), np.float32)])
+        made.tensors[down] = np.concatenate([made.tensors[down], np.zeros((llamas.WIDTH, 1), np.float32)], axis=1)
+    return made
+
+
+def outlier_token(one: Llama, size: float = 1e4) -> Llama:
+    made = one.copy()
+    made.tensors["model.embed_tokens.weight"][7] *= np.float32(size)
+    return made
+
+
+def overflowing_tokens(one: Llama) -> Llama:
+    made = one.copy()
+    made.tensors["model.embed_tokens.weight"][40:100] = 3e37
+    return made
+
+
+@pytest.mark.parametrize("hide", [outlier_row, dummy_row, outlier_token, overflowing_tokens])
+@pytest.mark.parametrize("way", ["shuffled, turned", "renumbered, shuffled"])
+def test_what_is_of_no_use_to_the_model_hides_nothing(hide: Callable[[Llama], Llama], way: str) -> None:
+    turn = renumbering() if "renumbered" in way else rotation()
+    found = compared(llama(1), turned(shuffled(hide(llama(1))), turn))
+    assert found.effect > 0.8
+
+
+def test_a_layer_of_one_unit_ends_no_comparison() -> None:
+    theirs = shuffled(llama(1))
+    for what, shape in (("gate", (1, llamas.WIDTH)), ("up", (1, llamas.WIDTH)), ("down", (llamas.WIDTH, 1))):
+        theirs.tensors[part(9, f"mlp.{what}_proj")] = np.ones(shape, np.float32)
+    assert compared(llama(1), theirs).effect > 0.7
+    other = llama(2)
+    other.tensors |= {name: one for name, one in theirs.tensors.items() if ".9." in name}
+    assert compared(llama(1), other).effect < 0.3
+
+
+@pytest.mark.parametrize("shape", [(3,), (llamas.WIDTH + 1,), (llamas.WIDTH, 2)])
+def test_parts_of_odd_shapes_are_left_out(shape: tuple[int, ...]) -> None:
+    theirs = llama(1)
+    for what in ("post_attention_layernorm", "self_attn.q_proj", "mlp.down_proj"):
+        theirs.tensors[part(2, what)] = np.ones(shape, np.float32)
+    assert put_back(llama(1), theirs).infos()
+
+
+def test_a_model_of_absurd_size_is_refused() -> None:
+    infos = {
+        part(at, f"mlp.{what}_proj"): np.zeros((1, 1), np.float32) for at in range(1100) for what in ("gate", "up")
+    }
+    with pytest.raises(InputTooLarge):
+        opened(Llama(infos))

@@ -37,7 +37,7 @@ def matched(effect: float) -> Outcome:
     ("hits", "related"), [(0, "no"), (4, "no"), (7, "doubt"), (9, "doubt"), (13, "yes"), (90, "yes")]
 )
 def test_order_is_judged_by_its_exact_p(hits: int, related: str) -> None:
-    found = judge((ordered(hits), matched(0.001)), bank_of(1000), tried=1)
+    found = judge((ordered(hits), matched(0.03)), bank_of(1000), tried=1)
     if related != "no":
         assert found.p_kind == "exact"
         assert found.log10_p == pytest.approx(-math.log10(math.factorial(hits)) + math.log10(len(EXACT)))
@@ -45,8 +45,16 @@ def test_order_is_judged_by_its_exact_p(hits: int, related: str) -> None:
 
 
 def test_every_checkpoint_that_was_tried_counts() -> None:
-    assert judge((ordered(12),), bank_of(1000), tried=1).related == "yes"
-    assert judge((ordered(12),), bank_of(1000), tried=10_000).related == "doubt"
+    assert judge((ordered(12), matched(0.03)), bank_of(1000), tried=1).related == "yes"
+    assert judge((ordered(12), matched(0.03)), bank_of(1000), tried=10_000).related == "doubt"
+
+
+@pytest.mark.parametrize("effect", [0.0, 0.01, 0.0199])
+def test_order_that_no_matching_bears_out_is_a_doubt(effect: float) -> None:
+    """Whoever has both models can number one like the other, and accuse."""
+    found = judge((ordered(90), matched(effect)), bank_of(1000), tried=1)
+    assert (found.related, found.p_kind) == ("doubt", "exact")
+    assert found.log10_p < -100
 
 
 @pytest.mark.parametrize(

@@ -92,12 +92,12 @@ def _rank(learnt: F32, written: F32, block: int, *, chance: np.random.Generator)
     """Return how many of the shuffles, within blocks, fit at least as well as the order that is."""
     mix = chance.standard_normal((written.shape[1], min(_DIMENSIONS, written.shape[1]))).astype(np.float32)
     ours, theirs = unit_length(written @ mix), unit_length(learnt)
-    if not ours.any() or not theirs.any():
-        return SHUFFLES
     fit = _fit(theirs, ours)
+    if not ours.any() or not theirs.any() or not math.isfinite(fit):
+        return SHUFFLES
     start = np.arange(len(ours)) // block * block
     shuffles = (np.lexsort((chance.random(len(ours)), start)) for _ in range(SHUFFLES))
-    return sum(1 for order in shuffles if _fit(theirs, ours[order]) >= fit)
+    return sum(1 for order in shuffles if not _fit(theirs, ours[order]) < fit)
 
 
 def _fit(learnt: F32, written: F32) -> float:

@@ -86,7 +86,13 @@ def anatomy(infos: Mapping[str, TensorInfo]) -> Anatomy:
             for what, pattern in (("embedding", _EMBEDDING), ("head", _HEAD), ("final_norm", _FINAL_NORM)):
                 if pattern.match(name):
                     singles.setdefault(what, name)
-    layers = tuple(Layer(number, found[number]) for number in sorted(found) if _is_gated(found[number], infos))
+    layers = tuple(
+        Layer(number, _fitting(found[number], infos)) for number in sorted(found) if _is_gated(found[number], infos)
+    )
+    if layers:  # a layer of another width is another model's: of a picture's, say
+        widths = [infos[one.parts["gate"]].shape[1] for one in layers]
+        common = max(sorted(set(widths)), key=widths.count)
+        layers = tuple(one for one, width in zip(layers, widths, strict=True) if width == common)
     return Anatomy(
         layers=layers,
         embedding=_matrix(singles.get("embedding"), infos),
@@ -141,6 +147,20 @@ def _is_gated(parts: Mapping[str, str], infos: Mapping[str, TensorInfo]) -> bool
         return False
     gate, up = infos[parts["gate"]].shape, infos[parts["up"]].shape
     return len(gate) == _MATRIX and gate == up and min(gate) > 0
+
+
+def _fitting(parts: Mapping[str, str], infos: Mapping[str, TensorInfo]) -> Mapping[str, str]:
+    """Leave out parts of a layer whose shapes are none that go with its gate's."""
+    hidden, width = infos[parts["gate"]].shape
+    wanted = {"gate": (hidden, width), "up": (hidden, width), "down": (width, hidden)}
+    norms = dict.fromkeys(("attention_norm", "mlp_norm"), (width,))
+
+    def fits(part: str, shape: tuple[int, ...]) -> bool:
+        if part in wanted or part in norms:
+            return shape == (wanted | norms)[part]
+        return len(shape) == _MATRIX and min(shape) > 0 and shape[0 if part == "output" else 1] == width
+
+    return {part: name for part, name in parts.items() if fits(part, infos[name].shape)}
 
 
 def _matrix(name: str | None, infos: Mapping[str, TensorInfo]) -> str | None:

@@ -63,10 +63,12 @@ def ancestry(bases: Sequence[Base], source: Model, aligned: Tensors, *, bank: Ba
     for base in bases:
         with base.open() as model:
             between = compare(source, model)
-            if judge(between.tests, bank, tried=len(bases)).related != "yes":
+            related = judge(between.tests, bank, tried=1).related
+            if related == "no":
                 continue
             placed = Aligned(source, model, align(source, model, between))
-            found.append(_judged(base.name, descent(placed, source.weights, aligned), bank))
+            lies = descent(placed, source.weights, aligned) if related == "yes" else None
+            found.append(_judged(base.name, lies, bank))
     return max(found, key=lambda one: (one.relation != "ours", one.log10_p), default=None)
 
 

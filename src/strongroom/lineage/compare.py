@@ -32,6 +32,7 @@ EXACT: Final[tuple[Method, ...]] = ("coordinates", "units", "units-anchored", "a
 _DIMENSIONS: Final = 512
 _ANCHORS: Final = 512
 AHEAD: Final = 0.05  # of an adapter's layers: one that fits better than all but these
+_SURE: Final = -6.0  # log10 of the p-value of that order
 _CLEAR: Final = 0.5  # share of units in order: then they need not be matched as well
 
 
@@ -83,7 +84,7 @@ class _View:
 
 
 def compare(source: Model, suspect: Model) -> Comparison:
-    """Run every test that the two models allow; what is found in order need not be matched as well.
+    """Run every test that the two models allow; where units are in order, they are matched in the same view alone.
 
     Raises:
         BadInput: weights are no floats, or a file became shorter.
@@ -103,15 +104,20 @@ def compare(source: Model, suspect: Model) -> Comparison:
     for view in views:
         order = in_order(source, suspect, view.frames)
         tests.append(_ordered(view.ordered, order))
-        if tests[-1].effect >= _CLEAR:
-            return Comparison(tuple(tests), order.layers, basis, turn, sizes)
+        if tests[-1].effect >= _CLEAR and tests[-1].log10_p <= _SURE:
+            layers, views = order.layers, [view]
+            break
     for view in views:
         found = by_matching(source, suspect, view.frames)
         tests.append(Outcome(method=view.matched, effect=found.effect))
-        layers = max(layers, found.layers, key=lambda some: sum(one.fraction for one in some))
+        layers = max(layers, found.layers, key=_weight)
         if found.effect >= _CLEAR:
             break
     return Comparison(tuple(tests), layers, basis, turn, sizes)
+
+
+def _weight(layers: tuple[LayerMatch, ...]) -> float:
+    return sum(one.fraction for one in layers)
 
 
 def _compare_adapter(source: Model, suspect: Model) -> Comparison:

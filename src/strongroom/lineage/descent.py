@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from strongroom.lineage.anatomy import matrix
+from strongroom.lineage.elements import FLOATS, dtype_of, finite
 from strongroom.lineage.units import spread
 from strongroom.ports.marks import Tensors
 
@@ -65,7 +66,7 @@ def descent(base: Tensors, ours: Tensors, suspect: Tensors) -> Descent | None:
 
 def _slopes(base: Tensors, ours: Tensors, suspect: Tensors) -> Iterator[tuple[float, float, float] | None]:
     for name in _chosen(base, ours, suspect):
-        start = _block(base, name)
+        start = _as_stored(_block(base, name), ours.infos()[name].dtype)
         yield slope(_block(ours, name) - start, _block(suspect, name) - start)
 
 
@@ -86,6 +87,11 @@ def slope(ours: F32, theirs: F32) -> tuple[float, float, float] | None:
     found = float((along * strength[weak]).sum()) / energy
     rest = float(np.linalg.norm(theirs - np.float32(found) * ours)) / float(np.sqrt(ours.size))
     return found, float((ours * theirs).sum()) / size, rest / float(np.sqrt(energy))
+
+
+def _as_stored(values: F32, dtype: str) -> F32:
+    """Return the base as it would be in our dtype: rounding to it is nobody's change."""
+    return values if dtype not in FLOATS else finite(values.astype(dtype_of(dtype, where="base")))
 
 
 def _chosen(base: Tensors, ours: Tensors, suspect: Tensors) -> Sequence[str]:

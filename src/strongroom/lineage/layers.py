@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -60,10 +60,12 @@ def in_order(source: Model, suspect: Model, frames: tuple[Frame, Frame]) -> Orde
 
     The best layer of the checkpoint is taken for each of the suspect's; the p-value is corrected for that choice.
     """
-    ours, theirs = source.body.layers, suspect.body.layers
+    ours = source.body.layers
+    fewest = min((source.body.hidden(one, source.weights.infos()) for one in ours), default=0)
+    suspect = _without_small(suspect, fewest)
+    theirs = suspect.body.layers
     if not ours or not theirs:
         return Order((), 0, 0, 1, 0.0)
-    fewest = min(one.body.hidden(layer, one.weights.infos()) for one in (source, suspect) for layer in one.body.layers)
     chosen = spread(fewest, SAMPLE)
     mine = [read_units(source.weights, source.body, one, frame=frames[0], chosen=chosen) for one in ours]
     others = [read_units(suspect.weights, suspect.body, one, frame=frames[1], chosen=chosen) for one in theirs]
@@ -76,6 +78,12 @@ def in_order(source: Model, suspect: Model, frames: tuple[Frame, Frame]) -> Orde
         permutations=len(drawn),
         choices=len(drawn) * math.log10(len(ours)),
     )
+
+
+def _without_small(model: Model, fewest: int) -> Model:
+    """Leave out layers of fewer hidden units than ours have: a layer of one unit must not be all that counts."""
+    layers = tuple(one for one in model.body.layers if model.body.hidden(one, model.weights.infos()) >= fewest)
+    return replace(model, body=replace(model.body, layers=layers))
 
 
 def _own_numberings(layers: Sequence[Units]) -> list[int]:

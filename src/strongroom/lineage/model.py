@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from strongroom.core.errors import InputTooLarge
 from strongroom.lineage.anatomy import Anatomy, anatomy, rows
 from strongroom.lineage.units import unit_length
 from strongroom.ports.marks import Tensors
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
+
+_LAYERS: Final = 1024
+_HIDDEN: Final = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +38,17 @@ class Model:
 
 
 def model_of(weights: Tensors, tokens: Sequence[str] | None = None) -> Model:
-    """Return what the tensors are as a model."""
-    return Model(weights, anatomy(weights.infos()), tokens)
+    """Return what the tensors are as a model.
+
+    Raises:
+        InputTooLarge: it claims more layers, or hidden units in one, than any model has.
+
+    """
+    body, infos = anatomy(weights.infos()), weights.infos()
+    widest = max((body.hidden(one, infos) for one in body.layers), default=0)
+    if len(body.layers) > _LAYERS or widest > _HIDDEN:
+        raise InputTooLarge(f"{len(body.layers)} layers of up to {widest} hidden units", where="suspect")
+    return Model(weights, body, tokens)
 
 
 def shared_tokens(one: Model, other: Model, *, most: int) -> tuple[I64, I64]:

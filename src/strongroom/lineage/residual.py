@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from strongroom.lineage.exact import fixed_points, log10_p_of_order
-from strongroom.lineage.units import nearest, unit_length
+from strongroom.lineage.units import even_rows, nearest, unit_length
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
@@ -49,7 +49,7 @@ def coordinates(source: F32, suspect: F32) -> Coordinates:
     """
     if source.shape != suspect.shape or len(source) < _FEW:
         return Coordinates(np.empty(0, np.int64), 0, 0.0)
-    matched = nearest(np.abs(unit_length(source.T) @ unit_length(suspect.T).T))
+    matched = nearest(np.abs(unit_length(even_rows(source).T) @ unit_length(even_rows(suspect).T).T))
     hits = fixed_points(matched)
     return Coordinates(matched, hits, log10_p_of_order(hits))
 
@@ -64,11 +64,19 @@ class Rotation:
 
 
 def rotation(source: F32, suspect: F32) -> Rotation:
-    """Return the rotation of the source's embeddings (tokens, width) that comes nearest to the suspect's."""
-    left, _, right = np.linalg.svd(source.T @ suspect)
+    """Return the rotation of the source's embeddings (tokens, width) that comes nearest to the suspect's.
+
+    Every token counts the same, whatever its length: an unused one can be made as long as one likes.
+    """
+    ours, theirs = even_rows(source), even_rows(suspect)
+    left, _, right = np.linalg.svd(ours.T @ theirs)
     turn = (left @ right).astype(np.float32)
-    turned = source @ turn
-    inner, energy = float((turned * suspect).sum(dtype=np.float64)), float((turned**2).sum(dtype=np.float64))
-    whole = float((suspect**2).sum(dtype=np.float64))
-    scale = inner / energy if energy else 1.0
-    return Rotation(turn, scale, inner * inner / (energy * whole) if energy and whole else 0.0)
+    fit = float(((ours @ turn) * theirs).sum(dtype=np.float64)) / max(len(ours), 1)
+    return Rotation(turn, _stretch(source, suspect), max(fit, 0.0) ** 2)
+
+
+def _stretch(source: F32, suspect: F32) -> float:
+    """Return by how much longer the suspect's embeddings are: the median over tokens."""
+    ours, theirs = (np.linalg.norm(one.astype(np.float64), axis=1) for one in (source, suspect))
+    both = (ours > 0) & (theirs > 0)
+    return float(np.median(theirs[both] / ours[both])) if both.any() else 1.0

@@ -189,7 +189,8 @@ def _by_ancestor(ancestor: AncestorFound | None) -> tuple[TraceVerdict, str]:
         return "match", reason
     base = ancestor.base
     if ancestor.relation == "ours":
-        return "match", f"It holds what the checkpoint changed since {base!r}, and not only that base."
+        since = f"It holds what the checkpoint changed since {base!r}"
+        return "match", f"{since}; or both descend from something later than that base, which is not registered."
     if ancestor.relation == "base_only":
         return "common_ancestor", f"It descends from {base!r}, as the checkpoint does, and not from the checkpoint."
     return "inconclusive", f"It descends from {base!r}; whether by way of the checkpoint can't be told."

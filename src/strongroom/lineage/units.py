@@ -63,11 +63,24 @@ def _rows(weights: Tensors, name: str, gain: F32 | None, *, frame: Frame, chosen
 
 
 def unit_length(values: F32) -> F32:
-    """Return rows centred over the rows, each of length 1; one that is then 0 stays."""
-    centred: F32 = values - values.mean(axis=0)
-    length = np.sqrt(np.einsum("ij,ij->i", centred, centred))
+    """Return rows centred over the rows, each of length 1; one that is then 0 stays.
+
+    Rows are brought to length 1 before the mean is taken as well: or one huge row, of no use to the model, would be all
+    of the mean, and all others alike.
+    """
+    rows_of_one = even_rows(values)
+    return even_rows(rows_of_one - rows_of_one.mean(axis=0, dtype=np.float32))
+
+
+def even_rows(values: F32) -> F32:
+    """Return rows of length 1, or 0; by their largest element first, so that no square overflows."""
+    peak = np.abs(values).max(axis=1, initial=0.0)
+    peak[peak == 0] = 1
+    small = values / peak[:, None]
+    length = np.sqrt(np.einsum("ij,ij->i", small, small))
     length[length == 0] = 1
-    return centred / length[:, None]
+    made: F32 = small / length[:, None]
+    return made
 
 
 def nearest(scores: F32) -> I64:

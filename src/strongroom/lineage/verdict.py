@@ -55,22 +55,31 @@ def judge(tests: tuple[Outcome, ...], bank: Bank, *, tried: int) -> Judgement:
     """
     tries = math.log10(max(tried, 1))
     effect = max((one.effect for one in tests if one.method != "coordinates"), default=0.0)
-    found = [_by_order(tests, tries=tries, effect=effect), _by_matching(tests, bank, tries=tries)]
+    matched = _calibrated(tests, bank, tries=tries)
+    beyond = matched is not None and matched.test.effect > matched.largest
+    found = [_by_order(tests, tries=tries, effect=effect, corroborated=beyond), _by_matching(matched)]
     none = Judgement(related="no", method="none", effect=effect, log10_p=0.0, p_kind="exact")
     return min((one for one in found if one), key=lambda one: (_ORDER[one.related], one.log10_p), default=none)
 
 
-def _by_order(tests: tuple[Outcome, ...], *, tries: float, effect: float) -> Judgement | None:
+def _by_order(tests: tuple[Outcome, ...], *, tries: float, effect: float, corroborated: bool) -> Judgement | None:
+    """Judge the surest of the exact tests.
+
+    Somebody who has both models can renumber one to bear the other's numbers wherever two lines are a little alike, and
+    does not change what it computes. So order is not enough: units must also be found to be each other's by gate and by
+    up, wherever they stand, more than in any unrelated pair. Of an adapter there is nothing else to be looked at.
+    """
     sure = min((one for one in tests if one.method in EXACT), key=lambda one: one.log10_p, default=None)
     if sure is None:
         return None
     log10_p = min(0.0, sure.log10_p + math.log10(len(EXACT)) + tries)
-    related: Related = "yes" if log10_p <= EXACT_LIMIT else "doubt" if log10_p <= DOUBT else "no"
+    related: Related = "doubt" if log10_p <= DOUBT else "no"
+    if log10_p <= EXACT_LIMIT and (corroborated or sure.method == "adapter"):
+        related = "yes"
     return Judgement(related=related, method=sure.method, effect=effect, log10_p=log10_p, p_kind="exact")
 
 
-def _by_matching(tests: tuple[Outcome, ...], bank: Bank, *, tries: float) -> Judgement | None:
-    matched = _calibrated(tests, bank, tries=tries)
+def _by_matching(matched: _Best | None) -> Judgement | None:
     if matched is None:
         return None
     return Judgement(

@@ -30,6 +30,7 @@ from strongroom.lineage.model import model_of
 from strongroom.lineage.recheck import needs_bank, recheck
 from strongroom.lineage.signature import tensor_digests
 from strongroom.lineage.traced import ColluderFound, LineageFound, Trace, conclude, is_marked
+from strongroom.lineage.verdict import judge
 from strongroom.wiring.home import Home
 from strongroom.wiring.mark_evidence import SignedEvidence, Trust, check_evidence, write_evidence
 from strongroom.wiring.suspects import digest_of, open_suspect
@@ -39,6 +40,7 @@ LIMIT: Final = 64 << 20
 TYPE: Final = "application/vnd.strongroom.lineage-report.v1+json"
 _WHERE: Final = "report"
 _NEAR: Final = 1e-6
+_OFF: Final = 2  # hits, or ranks
 _ALIKE: Final = 0.02  # of a test's effect: processors add in different orders, and a unit or two falls otherwise
 
 _Proof = Annotated[str, msgspec.Meta(max_length=MAX_BUNDLE)]
@@ -248,7 +250,9 @@ def _run_again(figures: Figures, files: Files) -> bool:
         if one is not None and weights_digest(tensor_digests(source)) != one.weights:
             raise ProofInvalid("these are not the weights that it was traced to", where=str(files.against))
         found = compare(model_of(source, source.tokens()), model_of(suspect, suspect.tokens()))
-    if not (_same_tests(told.tests, found.tests) and _same_layers(told, found.layers)):
+    related = judge(found.tests, null_bank(), tried=told.tried).related
+    same = related == figures.evidence.related and _same_tests(told.tests, found.tests)
+    if not (same and _same_layers(told, found.layers)):
         raise ProofInvalid("made again on these files, the tests say something else", where=str(files.against))
     return True
 
@@ -261,7 +265,14 @@ def _same_tests(told: tuple[Outcome, ...], made: tuple[Outcome, ...]) -> bool:
         return False
     pairs = list(zip(told, made, strict=True))
     choices = all(_near(one.choices, other.choices) for one, other in pairs if one.method in EXACT)
-    return choices and all(abs(one.effect - other.effect) <= _ALIKE for one, other in pairs)
+    counts = all(abs(one.hits - other.hits) <= _OFF and _same_ranks(one, other) for one, other in pairs)
+    return choices and counts and all(abs(one.effect - other.effect) <= _ALIKE for one, other in pairs)
+
+
+def _same_ranks(told: Outcome, made: Outcome) -> bool:
+    return len(told.ranks) == len(made.ranks) and all(
+        abs(one - other) <= _OFF for one, other in zip(told.ranks, made.ranks, strict=True)
+    )
 
 
 def _same_layers(told: LineageFound, made: tuple[LayerMatch, ...]) -> bool:

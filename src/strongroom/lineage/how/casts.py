@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -34,6 +35,7 @@ _WORDS: Final[Mapping[str, str]] = {
 }
 _FRACTION: Final[Mapping[str, int]] = {"F8_E4M3": 3, "F8_E5M2": 2, "BF16": 7, "F16": 10, "F32": 23, "F64": 23}
 _BITS: Final[Mapping[str, int]] = {"F8_E4M3": 8, "F8_E5M2": 8, "BF16": 16, "F16": 16, "F32": 32, "F64": 64}
+_NUMBERED: Final = re.compile(r"\.\d+\.")  # in a layer
 _ALL: Final = 0.999  # of weights must be numbers of the narrower type
 _ROWS: Final = 32
 _TENSORS: Final = 6
@@ -55,7 +57,8 @@ def width_of(weights: Tensors, kinds: Mapping[str, str] | None = None) -> Width:
         return Width("F32", "F32")
     said = [kind if (kind := (kinds or {}).get(name, "")) in FLOATS else infos[name].dtype for name in names]
     kept = max(sorted(set(said)), key=said.count)
-    some = [rows_of(weights, name, _ROWS) for name in chosen(names, _TENSORS)]
+    inner = [name for name in names if _NUMBERED.search(name)] or names  # embeddings are often left as they were
+    some = [rows_of(weights, name, _ROWS) for name in chosen(inner, _TENSORS)]
     values = np.concatenate([one.ravel() for one in some])
     values = values[values != 0]
     true = next((name for name in _TYPES if values.size and _BITS[name] < _BITS[kept] and _are(values, name)), kept)
