@@ -201,10 +201,10 @@ def _scales(ours: F32, theirs: F32) -> F32 | None:
 def is_scaled(scale: F32, lost: float = 0.0) -> bool:
     """Whether scales, by their signs or their spread, are a symmetry's and not what training or pruning does.
 
-    Lines of which the share `lost` is no longer there differ in their sizes by about as much.
+    Lines of which the share `lost` is no longer there differ in their sizes by up to twice as much.
     """
     low, high = np.quantile(np.log(np.abs(scale)), [0.25, 0.75])
-    return bool((scale < 0).mean() > _RESCALED or high - low > _RESCALED + max(lost, 0.0))
+    return bool((scale < 0).mean() > _RESCALED or high - low > _RESCALED + 2 * max(lost, 0.0))
 
 
 def _slopes(ours: F32, theirs: F32) -> F32:

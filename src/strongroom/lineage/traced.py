@@ -24,11 +24,11 @@ Log10 = Annotated[float, msgspec.Meta(ge=-1e9, le=0)]
 LayerMap = Annotated[tuple[tuple[_Layer, _Layer, Share], ...], msgspec.Meta(max_length=1 << 12)]
 
 ASSUMPTIONS: Final = {
-    "coordinates": "The suspect was not initialised by the same seed, and its optimizer treats all coordinates alike.",
-    "units": "The suspect was not initialised by the same seed, and its optimizer treats all hidden units alike.",
+    "coordinates": "No common seed, an optimizer to which all coordinates are alike, and no numbering after the other.",
+    "units": "No common seed, an optimizer to which all hidden units are alike, and no numbering after the other.",
     "matching": "Unrelated models are no more alike than those of the null bank: small Llamas, and two large models.",
     "mark": "The code of the mark was drawn at random and not known to whoever made the suspect.",
-    "differences": "Other people's fine-tunes of a base are no more alike than those of the bank.",
+    "differences": "Siblings are no more alike than the bank's, and descend from nothing later than that base.",
     "adapter": "The suspect's base was not initialised by the same seed, and training treats all hidden units alike.",
 }
 
