@@ -168,9 +168,18 @@ def test_what_was_made_from_ours_has_our_difference() -> None:
     assert abs(other.slope) < 0.15
 
 
-def test_no_difference_says_nothing() -> None:
+def test_a_checkpoint_that_is_the_base_has_nothing_of_its_own() -> None:
     start = llama(1)
-    assert descent(start, start, changed(start, 0.05, 2)) is None
+    found = descent(start, start, changed(start, 0.05, 2))
+    assert found is not None
+    assert found.slope == 0.0
+    bases = [PublicBase("public", lambda: _opened(start))]
+    told = ancestry(bases, model_of(start, start.tokens()), changed(start, 0.05, 2), bank=null_bank())
+    assert told is not None
+    assert told.relation == "base_only"
+
+
+def test_no_difference_says_nothing() -> None:
     assert slope(np.zeros((8, 8), np.float32), np.ones((8, 8), np.float32)) is None
 
 

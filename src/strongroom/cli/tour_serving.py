@@ -142,7 +142,7 @@ class Served:
             file = tour.work / "human.txt"
             file.write_text(_HUMAN, encoding="utf-8")
             found = self._detect(file)
-            if pick(found, "verdict") != "no_match":
+            if pick(found, "verdict") == "match":  # one in a hundred is a doubt, by design: nobody is named even so
                 raise Unexpected(f"a human text: {json.dumps(found)[:300]}")
             return _told(found)
 

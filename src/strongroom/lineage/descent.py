@@ -49,13 +49,17 @@ def descent(base: Tensors, ours: Tensors, suspect: Tensors) -> Descent | None:
     """Compare the suspect's difference from the base with ours, the suspect being aligned with ours.
 
     Returns:
-        None where too few tensors of all three can be compared, or ours does not differ from the base.
+        None where too few tensors of all three can be compared, or ours differs from the base in too few of them. Where
+        it differs in none, there is nothing of ours that a suspect could hold: the slope is 0.
 
     Raises:
         BadInput: weights are no floats, or a file became shorter.
 
     """
-    found = [one for one in _slopes(base, ours, suspect) if one is not None]
+    looked = list(_slopes(base, ours, suspect))
+    found = [one for one in looked if one is not None]
+    if not found and len(looked) >= FEW:
+        return Descent(slope=0.0, scatter=0.0, cosine=0.0, noise=0.0, tensors=len(looked))
     if len(found) < FEW:
         return None
     slopes, cosines, errors = np.array(found).T
