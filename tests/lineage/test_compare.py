@@ -270,3 +270,13 @@ def test_a_model_of_absurd_size_is_refused() -> None:
     }
     with pytest.raises(InputTooLarge):
         opened(Llama(infos))
+
+
+def test_decoys_under_other_names_hide_nothing() -> None:
+    """A loader leaves out what it doesn't know, wherever it stands in the file."""
+    real = llama(1)
+    decoys = {f"aaa.{name.removeprefix('model.')}": one for name, one in llama(2, layers=2).tensors.items()}
+    theirs = Llama(decoys | real.tensors, real.words)
+    found = compared(llama(1), theirs)
+    assert found.effect > 0.99
+    assert {test.method for test in found.tests if test.log10_p < -50} == {"coordinates", "units"}

@@ -7,6 +7,7 @@ so that a prefix before ``layers.N`` doesn't matter.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from strongroom.ports.marks import TensorInfo, Tensors
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 
-_LAYER: Final = re.compile(r"^(?:.*\.)?(?:layers|h|blocks)\.(\d{1,4})\.(.+)\.weight$")
+_LAYER: Final = re.compile(r"^(|.*\.)(?:layers|h|blocks)\.(\d{1,4})\.(.+)\.weight$")
 _PARTS: Final[Mapping[str, str]] = {
     "mlp.gate_proj": "gate",
     "mlp.up_proj": "up",
@@ -73,19 +74,26 @@ class Anatomy:
 
 
 def anatomy(infos: Mapping[str, TensorInfo]) -> Anatomy:
-    """Return what the tensors `infos` are. A file in which nothing is recognised has no layers and no width."""
-    found: dict[int, dict[str, str]] = {}
-    singles: dict[str, str] = {}
+    """Return what the tensors `infos` are. A file in which nothing is recognised has no layers and no width.
+
+    Of several stacks of layers, under different prefixes, it is the one with the most weights: a picture's tower beside
+    a model of language, or a decoy, is another.
+    """
+    stacks: dict[str, dict[int, dict[str, str]]] = {}
+    singles: dict[str, list[str]] = {}
     for name in infos:
         if match := _LAYER.match(name):
-            if part := _PARTS.get(match[2]):
-                place = found.setdefault(int(match[1]), {})
-                if part not in place or match[2] == "pre_feedforward_layernorm":
+            if part := _PARTS.get(match[3]):
+                place = stacks.setdefault(match[1], {}).setdefault(int(match[2]), {})
+                if part not in place or match[3] == "pre_feedforward_layernorm":
                     place[part] = name
         else:
             for what, pattern in (("embedding", _EMBEDDING), ("head", _HEAD), ("final_norm", _FINAL_NORM)):
                 if pattern.match(name):
-                    singles.setdefault(what, name)
+                    singles.setdefault(what, []).append(name)
+    prefix = max(stacks, key=lambda one: _weight(stacks[one], infos), default="")
+    found = stacks.get(prefix, {})
+    near = {what: max(names, key=lambda name: name.startswith(prefix)) for what, names in singles.items()}
     layers = tuple(
         Layer(number, _fitting(found[number], infos)) for number in sorted(found) if _is_gated(found[number], infos)
     )
@@ -95,10 +103,10 @@ def anatomy(infos: Mapping[str, TensorInfo]) -> Anatomy:
         layers = tuple(one for one, width in zip(layers, widths, strict=True) if width == common)
     return Anatomy(
         layers=layers,
-        embedding=_matrix(singles.get("embedding"), infos),
-        head=_matrix(singles.get("head"), infos),
-        final_norm=singles.get("final_norm"),
-        width=_width(layers, singles, infos),
+        embedding=_matrix(near.get("embedding"), infos),
+        head=_matrix(near.get("head"), infos),
+        final_norm=near.get("final_norm"),
+        width=_width(layers, near, infos),
         offsets=any("pre_feedforward_layernorm" in name for name in infos),
     )
 
@@ -149,6 +157,11 @@ def _is_gated(parts: Mapping[str, str], infos: Mapping[str, TensorInfo]) -> bool
     return len(gate) == _MATRIX and gate == up and min(gate) > 0
 
 
+def _weight(stack: Mapping[int, Mapping[str, str]], infos: Mapping[str, TensorInfo]) -> int:
+    """Return how many weights a stack of layers has."""
+    return sum(math.prod(infos[name].shape) for parts in stack.values() for name in parts.values())
+
+
 def _fitting(parts: Mapping[str, str], infos: Mapping[str, TensorInfo]) -> Mapping[str, str]:
     """Leave out parts of a layer whose shapes are none that go with its gate's."""
     hidden, width = infos[parts["gate"]].shape
@@ -167,8 +180,8 @@ def _matrix(name: str | None, infos: Mapping[str, TensorInfo]) -> str | None:
     return name if name is not None and len(infos[name].shape) == _MATRIX and min(infos[name].shape) > 0 else None
 
 
-def _width(layers: tuple[Layer, ...], singles: Mapping[str, str], infos: Mapping[str, TensorInfo]) -> int:
+def _width(layers: tuple[Layer, ...], near: Mapping[str, str], infos: Mapping[str, TensorInfo]) -> int:
     if layers:
         return infos[layers[0].parts["gate"]].shape[1]
-    embedding = _matrix(singles.get("embedding"), infos)
+    embedding = _matrix(near.get("embedding"), infos)
     return infos[embedding].shape[1] if embedding else 0
