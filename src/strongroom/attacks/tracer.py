@@ -16,12 +16,12 @@ from strongroom.attacks.suspects import Against
 from strongroom.engines.gguf_weights import GgufTensors
 from strongroom.lineage.adapters import OpenSuspect, merged
 from strongroom.lineage.bank import null_bank
-from strongroom.lineage.decode import Verdict, decode
+from strongroom.lineage.decode import decode
 from strongroom.lineage.model import Model, model_of
 from strongroom.lineage.signature import sign
 from strongroom.lineage.suspects import SafetensorsFiles
 from strongroom.lineage.trace import Base, Decoded, Known, Registry, trace
-from strongroom.lineage.traced import ColluderFound, RecipientFound, Trace, conclude
+from strongroom.lineage.traced import RecipientFound, Trace, conclude
 from strongroom.ports.marks import TensorInfo, Tensors
 from strongroom.ports.suspects import Suspect
 
@@ -82,7 +82,7 @@ class _Copies:
         verdict = decode(bench.read(aligned), bench.scheme, bench.candidates, tried=RECIPIENTS)
         named = next((at for at, one in enumerate(bench.candidates) if one.copy == verdict.copy), None)
         copy = None if named is None else _Copy(bench.files, Leaked(bench.whole_copy(named), bench.dtype))
-        return Decoded(_recipient(verdict), copy)
+        return Decoded(RecipientFound.of(verdict), copy)
 
 
 class _Copy:
@@ -119,18 +119,3 @@ def _model(folder: Path) -> Generator[Model]:
 def _known(name: str, folder: Path) -> Known:
     with _model(folder) as model:
         return Known(name, sign(model), partial(_model, folder))
-
-
-def _recipient(found: Verdict) -> RecipientFound:
-    """Return a verdict on marks in a trace's words."""
-    return RecipientFound(
-        verdict=found.verdict,
-        name=found.recipient,
-        copy=found.copy,
-        log10_p=found.log10_p,
-        candidates=found.candidates,
-        tried=found.tried,
-        colluders=tuple(ColluderFound(one.recipient, one.copy, one.log10_p) for one in found.colluders),
-        checkpoint_log10_p=found.checkpoint_log10_p,
-        reason=found.reason,
-    )

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import functools
-import os
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 import click
 
+from strongroom.cli.files import read_bounded, write_private
 from strongroom.cli.frame import Call, Group, Json, Place, common, moment
 from strongroom.cli.ledger import read_vkey
 from strongroom.cli.trace import base, compare, replay, trace
-from strongroom.core.errors import AlreadyExists, BadInput, InputTooLarge
+from strongroom.cli.trace_words import chance
+from strongroom.core.errors import AlreadyExists, BadInput
 from strongroom.core.ids import CheckpointName
 from strongroom.lineage.decode import Verdict
 from strongroom.lineage.evidence import LIMITS
 from strongroom.wiring.lineage import decode_file
 from strongroom.wiring.mark_evidence import LIMIT, Checked, Trust, check_evidence, write_evidence
-
-_READABLE = -6
 
 lineage = Group("lineage", help="Where a file of weights comes from, whose copy it is, and how sure that is.")
 for _one in (trace, compare, base, replay):
@@ -48,7 +47,7 @@ def decode(call: Call, path: Path, *, against: str, evidence: Path | None, exper
     found = decode_file(call.home, who, path, against=title, watch=watch)
     said = _words(found.verdict)
     if evidence is not None and found.verdict.verdict == "match":
-        _write(evidence, write_evidence(call.home, who, found, path=path, expert=expert))
+        write_private(evidence, write_evidence(call.home, who, found, path=path, expert=expert), what="evidence")
         said += f"\nThe evidence is in {evidence}."
         if expert is not None:
             said += (
@@ -86,7 +85,7 @@ class _Trusted(TypedDict):
 def check(call: Call, file: Path, **trusted: Unpack[_Trusted]) -> None:
     """Recompute a verdict from its evidence, offline: no home is needed, only the file and what the stranger trusts."""
     trust = Trust(read_vkey(trusted["vkey"]), trusted["witness"], trusted["issuer"])
-    found = check_evidence(_read(file), trust, suspect=trusted["suspect"])
+    found = check_evidence(read_bounded(file, LIMIT, what="evidence"), trust, suspect=trusted["suspect"])
     said = found.said
     entries: list[Json] = [{"index": one.index, "at": one.event.at} for one in found.entries]
     issuers: list[Json] = [{"name": one.name, "fingerprint": one.keys.fingerprint()} for one in found.issuers]
@@ -156,33 +155,10 @@ def _document(found: Verdict) -> dict[str, Json]:
 def _words(found: Verdict) -> str:
     named = dict.fromkeys(one.recipient for one in found.colluders) or ([found.recipient] if found.recipient else [])
     lines = [" ".join([found.verdict, ", ".join(named)]).strip(), f"  {found.reason}"]
-    lines += [f"  {one.recipient} (copy {one.copy}): p = {_chance(one.log10_p)}" for one in found.colluders]
+    lines += [f"  {one.recipient} (copy {one.copy}): p = {chance(one.log10_p)}" for one in found.colluders]
     if not found.colluders:
         whose = f" of copy {found.copy}" if found.copy else ", of the copy that fits best"
-        lines.append(f"  p{whose}: {_chance(found.log10_p)}, exact; corrected for {found.tried} copies ever issued")
-    lines.append(f"  p of the checkpoint's own code: {_chance(found.checkpoint_log10_p)}, exact")
+        lines.append(f"  p{whose}: {chance(found.log10_p)}, exact; corrected for {found.tried} copies ever issued")
+    lines.append(f"  p of the checkpoint's own code: {chance(found.checkpoint_log10_p)}, exact")
     lines += [f"  read {one.manner}: mark {one.signal:.3f}, noise {one.noise:.3f} a segment" for one in found.strength]
     return "\n".join(lines + [f"  - {one}" for one in LIMITS])
-
-
-def _chance(log10: float) -> str:
-    """Return a chance for people: as a power of ten where it is too small to be read otherwise."""
-    return f"{10**log10:.2g}" if log10 > _READABLE else f"10^{log10:.0f}"
-
-
-def _write(file: Path, raw: bytes) -> None:
-    """Write evidence for its owner alone: an expert's holds the mark's secrets."""
-    try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(raw)
-    except OSError as error:
-        raise BadInput(f"the evidence can't be written ({error.strerror})", where=str(file)) from None
-
-
-def _read(file: Path) -> bytes:
-    with file.open("rb") as stream:
-        raw = stream.read(LIMIT + 1)
-    if len(raw) > LIMIT:
-        raise InputTooLarge(f"over {LIMIT} bytes: no evidence", where=str(file))
-    return raw

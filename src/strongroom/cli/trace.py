@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,11 +9,12 @@ from typing import TypedDict, Unpack
 
 import click
 
+from strongroom.cli.files import read_bounded, write_private
 from strongroom.cli.frame import Call, Group, Json, Place, common, moment, table
 from strongroom.cli.ledger import read_vkey
 from strongroom.cli.trace_page import render
 from strongroom.cli.trace_words import document, made_again, words
-from strongroom.core.errors import AlreadyExists, BadInput, InputTooLarge
+from strongroom.core.errors import AlreadyExists, BadInput
 from strongroom.lineage.traced import conclude
 from strongroom.wiring.lineage_report import LIMIT, Files, Replayed, replay_report, write_report
 from strongroom.wiring.mark_evidence import Trust
@@ -52,8 +52,8 @@ def trace(call: Call, path: Path, *, report: Path | None, disclose: bool) -> Non
         raw = write_report(call.home, who, found, path=path, disclose=disclose)
     place, vkey = report or _place(call, found.suspect), call.home.ledger.vkey
     replayed = replay_report(raw, Trust(vkey))
-    _write(place, raw)
-    _write(place.with_suffix(".html"), render(replayed, vkey=vkey, report=place.name).encode())
+    write_private(place, raw, what="report")
+    write_private(place.with_suffix(".html"), render(replayed, vkey=vkey, report=place.name).encode(), what="report")
     told = conclude(found.evidence)
     call.emit(document(told) | {"report": str(place)}, f"{words(told)}\n  report: {place}, {place.stem}.html")
 
@@ -119,7 +119,7 @@ def replay(call: Call, file: Path, **given: Unpack[_Given]) -> None:
     if files.against is not None and files.suspect is None:
         raise BadInput("the tests take both files: give --suspect too", where="--against")
     trust = None if vkey is None else Trust(read_vkey(vkey), given["witness"], given["issuer"])
-    call.emit(*_replayed(replay_report(_read(file), trust, files=files)))
+    call.emit(*_replayed(replay_report(read_bounded(file, LIMIT, what="report"), trust, files=files)))
 
 
 def _replayed(found: Replayed) -> tuple[Mapping[str, Json], str]:
@@ -186,21 +186,3 @@ def _check_place(report: Path) -> None:
         raise AlreadyExists("something stands there", where=str(report if report.exists() else beside))
     if not report.parent.is_dir():
         raise BadInput("there is no such folder", where=str(report.parent))
-
-
-def _write(file: Path, raw: bytes) -> None:
-    """Write a report for its owner alone."""
-    try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(raw)
-    except OSError as error:
-        raise BadInput(f"the report can't be written ({error.strerror})", where=str(file)) from None
-
-
-def _read(file: Path) -> bytes:
-    with file.open("rb") as stream:
-        raw = stream.read(LIMIT + 1)
-    if len(raw) > LIMIT:
-        raise InputTooLarge(f"over {LIMIT} bytes: no report", where=str(file))
-    return raw

@@ -9,6 +9,7 @@ import msgspec
 from strongroom.core.canonical import Record
 from strongroom.lineage.ancestry import AncestorFound
 from strongroom.lineage.compare import Comparison, Outcome
+from strongroom.lineage.decode import Verdict
 from strongroom.lineage.findings import Finding
 from strongroom.lineage.how.derive import direction
 from strongroom.lineage.verdict import EXACT_LIMIT, Judgement, PKind
@@ -75,6 +76,23 @@ class RecipientFound(Record, frozen=True):
     scores: Annotated[tuple[Log10, ...], msgspec.Meta(max_length=1 << 20)] = ()  # log10 p of every candidate, smallest
     # first, nobody being named yet: how far the named stand out
     reason: _Words = "No marks were read: nothing related was found that copies were issued of."
+
+    @classmethod
+    def of(cls, found: Verdict) -> RecipientFound:
+        """Return what a verdict on marks says."""
+        named = ((one.recipient, one.copy, one.log10_p) for one in found.colluders)
+        return cls(
+            verdict=found.verdict,
+            name=found.recipient,
+            copy=found.copy,
+            log10_p=found.log10_p,
+            candidates=found.candidates,
+            tried=found.tried,
+            colluders=tuple(ColluderFound(name=name, copy=copy, log10_p=log10_p) for name, copy, log10_p in named),
+            checkpoint_log10_p=found.checkpoint_log10_p,
+            scores=tuple(round(one, 3) for one in sorted(found.scores)),
+            reason=found.reason,
+        )
 
 
 class LineageFound(Record, frozen=True):

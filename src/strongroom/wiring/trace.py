@@ -23,13 +23,12 @@ from strongroom.ledger.journal import Act, Detail
 from strongroom.lineage.ancestry import Base, Opener
 from strongroom.lineage.bank import bank_digest, null_bank
 from strongroom.lineage.bases import Bases, PublicBase, check_unchanged
-from strongroom.lineage.decode import Verdict
 from strongroom.lineage.mark import WeightMarks
 from strongroom.lineage.model import Model, model_of
 from strongroom.lineage.signature import sign, tensor_digests
 from strongroom.lineage.trace import Decoded as Marks
 from strongroom.lineage.trace import Known, Registry, trace
-from strongroom.lineage.traced import ColluderFound, Evidence, RecipientFound, conclude
+from strongroom.lineage.traced import Evidence, RecipientFound, conclude
 from strongroom.ports.marks import Tensors
 from strongroom.wiring.copies import premises_of
 from strongroom.wiring.home import Home
@@ -188,7 +187,7 @@ class _HouseCopies:
         if best is None:
             return None
         self.found[known.name] = best
-        return Marks(_recipient(best.verdict), self._copy(best, current=current))
+        return Marks(RecipientFound.of(best.verdict), self._copy(best, current=current))
 
     def _copy(self, best: Decoded, *, current: str) -> Tensors | None:
         """Return the weights of the one copy that is named, made again from the current version."""
@@ -203,22 +202,6 @@ class _HouseCopies:
 
 def _segments(copy: IssuedCopy) -> Callable[[str], int]:
     return lambda _checkpoint: copy.mark.segments
-
-
-def _recipient(found: Verdict) -> RecipientFound:
-    colluders = tuple(ColluderFound(name=one.recipient, copy=one.copy, log10_p=one.log10_p) for one in found.colluders)
-    return RecipientFound(
-        verdict=found.verdict,
-        name=found.recipient,
-        copy=found.copy,
-        log10_p=found.log10_p,
-        candidates=found.candidates,
-        tried=found.tried,
-        colluders=colluders,
-        checkpoint_log10_p=found.checkpoint_log10_p,
-        scores=tuple(round(one, 3) for one in sorted(found.scores)),
-        reason=found.reason,
-    )
 
 
 def _described(record: Registered, known: Known) -> TracedCheckpoint:
