@@ -14,6 +14,7 @@ import pytest
 from strongroom.core.clock import SystemClock
 from strongroom.gateway.spool import Spool
 from strongroom.serving.usage import Settled
+from tests.descriptors import still_open
 
 LINE = Settled(
     id="req_1", at="", account="acme", status=200, finish="stop", prompt_tokens=1, completion_tokens=1, streamed=False
@@ -41,10 +42,6 @@ class Disk:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(folder.glob("usage-*.jsonl"))
-
-
-def _descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def _settle(spool: Spool) -> None:
@@ -128,8 +125,8 @@ def test_descriptors_do_not_pile_up(tmp_path: Path) -> None:
             assert spool.write(LINE)
             spool.tick()
             await _settle(spool)
-            counts.append(_descriptors())
-        assert len(set(counts)) == 1
+            counts.append(len(still_open(tmp_path)))
+        assert set(counts) == {1}
 
     asyncio.run(run())
 

@@ -13,6 +13,7 @@ import pytest
 from strongroom.core.errors import BadInput, InputTooLarge
 from strongroom.lineage import opcodes, pickled, torch_zip
 from strongroom.lineage.pickled import TorchFiles
+from tests.descriptors import still_open
 from tests.lineage.pickles import (
     FLOATS,
     MAGIC,
@@ -39,16 +40,12 @@ def values(path: Path, name: str = "a", *, partial: bool = False) -> list[float]
         return np.frombuffer(buffer, "<f4").tolist()
 
 
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
 @pytest.mark.parametrize("blob", [checkpoint(), stream()])
 def test_both_formats_and_pieces(tmp_path: Path, blob: bytes) -> None:
     path = written(tmp_path / "x.pt", blob)
-    before = descriptors()
     assert values(path) == [0, 1, 2, 3]
     with TorchFiles(path) as found:
+        assert still_open(tmp_path) == [path]
         assert found.storage().format == "torch"
         assert found.storage().kinds == {"a": "F32"}
         assert found.infos() is found.infos()
@@ -60,7 +57,7 @@ def test_both_formats_and_pieces(tmp_path: Path, blob: bytes) -> None:
                 found.read_into(name, first, memoryview(buffer))
     with pytest.raises(BadInput):
         found.read_into("a", 0, memoryview(buffer))
-    assert descriptors() == before
+    assert still_open(tmp_path) == []
 
 
 SYSTEM = {
@@ -155,10 +152,9 @@ def test_what_would_run_is_named_and_not_run(tmp_path: Path, kind: str, wrap: ob
 )
 def test_what_is_no_state_dict_is_refused(tmp_path: Path, value: bytes) -> None:
     for blob in (checkpoint(value), stream(value)):
-        before = descriptors()
         with pytest.raises(BadInput):
             TorchFiles(written(tmp_path / "x.bin", blob))
-        assert descriptors() == before
+        assert still_open(tmp_path) == []
 
 
 def test_what_is_around_a_state_dict(tmp_path: Path) -> None:
