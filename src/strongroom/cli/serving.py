@@ -13,6 +13,7 @@ from strongroom.cli.frame import Call, Group, Json, common, moment, read_secret,
 from strongroom.core.errors import BadInput, TamperError
 from strongroom.serving.accounts import RPM, TOKENS_PER_DAY, Account, Accounts
 from strongroom.serving.books import day_of
+from strongroom.serving.disclosure.tiers import FIRST, TIERS
 from strongroom.serving.report import AccountReport, report
 from strongroom.wiring.applied import Applied, apply, running
 from strongroom.wiring.serving import Serving, serving_of
@@ -38,18 +39,24 @@ _tokens = click.option(
     type=click.IntRange(1),
     help=f"Prompt and answer, by UTC day. At first {TOKENS_PER_DAY:,}.",
 )
+_tier = click.option(
+    "--tier",
+    type=click.Choice(list(TIERS)),
+    help=f"What it may learn beside the text. At first {FIRST}.",
+)
 
 
 @account.command("add", epilog="Example: strongroom serving account add acme --rpm 120 --tokens-per-day 500000")
 @click.argument("name")
 @_rpm
 @_tokens
+@_tier
 @common
-def account_add(call: Call, name: str, *, rpm: int | None, tokens_per_day: int | None) -> None:
+def account_add(call: Call, name: str, *, rpm: int | None, tokens_per_day: int | None, tier: str | None) -> None:
     """Make an account NAME."""
     who = call.identity()
     limits = {"rpm": rpm or RPM, "tokens_per_day": tokens_per_day or TOKENS_PER_DAY}
-    made = serving_of(call.home).accounts.add(who, name, **limits)
+    made = serving_of(call.home).accounts.add(who, name, **limits, tier=tier or FIRST)
     _changed(call, {"account": to_builtins(made)}, f"{name} is made: {_limits(made)}.")
 
 
@@ -94,13 +101,14 @@ def _row(accounts: Accounts, name: str) -> dict[str, Json]:
 @click.argument("name")
 @_rpm
 @_tokens
+@_tier
 @common
-def account_limit(call: Call, name: str, *, rpm: int | None, tokens_per_day: int | None) -> None:
-    """Change NAME's limits; what is not given stays. A running gateway holds NAME to them at once."""
+def account_limit(call: Call, name: str, *, rpm: int | None, tokens_per_day: int | None, tier: str | None) -> None:
+    """Change NAME's limits or tier; what is not given stays. A running gateway holds NAME to them at once."""
     who = call.identity()
-    if rpm is None and tokens_per_day is None:
-        raise BadInput("nothing to change: give --rpm or --tokens-per-day", where="serving account limit")
-    new = serving_of(call.home).accounts.change(who, name, rpm=rpm, tokens_per_day=tokens_per_day)
+    if rpm is None and tokens_per_day is None and tier is None:
+        raise BadInput("nothing to change: give --rpm, --tokens-per-day or --tier", where="serving account limit")
+    new = serving_of(call.home).accounts.change(who, name, rpm=rpm, tokens_per_day=tokens_per_day, tier=tier)
     _changed(call, {"account": to_builtins(new)}, f"{name}: {_limits(new)}.")
 
 
@@ -198,12 +206,12 @@ def _changed(call: Call, document: dict[str, Json], words: str) -> None:
 
 
 def _limits(one: Account) -> str:
-    return f"{one.rpm} requests a minute, {one.tokens_per_day:,} tokens a day"
+    return f"{one.rpm} requests a minute, {one.tokens_per_day:,} tokens a day, tier {one.tier}"
 
 
 def _account_words(shown: AccountReport) -> str:
     lines = [
-        f"{shown.name}: {shown.status}, made {moment(shown.created)}",
+        f"{shown.name}: {shown.status}, tier {shown.tier}, made {moment(shown.created)}",
         f"  {shown.rpm} requests a minute",
         f"  {shown.tokens_per_day:,} tokens a day; {shown.tokens_today:,} of today's are used or lent to a gateway",
     ]

@@ -25,6 +25,7 @@ from strongroom.core.errors import BadInput, InputTooLarge, StrongroomError
 from strongroom.core.log import log
 from strongroom.serving.accounts import RPM, TOKENS_PER_DAY, Account, ApiKey, Terms
 from strongroom.serving.books import day_of
+from strongroom.serving.disclosure.tiers import FIRST
 from strongroom.serving.report import AccountReport, report
 
 _PATIENCE: Final = 5.0  # seconds
@@ -44,6 +45,7 @@ class NewAccount(_Body, frozen=True, kw_only=True):
     name: str
     rpm: int = RPM
     tokens_per_day: int = TOKENS_PER_DAY
+    tier: str = FIRST
 
 
 class Limits(_Body, frozen=True, kw_only=True):
@@ -51,6 +53,7 @@ class Limits(_Body, frozen=True, kw_only=True):
 
     rpm: int | None = None
     tokens_per_day: int | None = None
+    tier: str | None = None
 
 
 class NewTerms(_Body, frozen=True, kw_only=True):
@@ -164,8 +167,8 @@ class Api:
 
     def add_account(self, _request: Request, body: NewAccount) -> Account:
         """Make an account."""
-        limits = {"rpm": body.rpm, "tokens_per_day": body.tokens_per_day}
-        return self.broker.serving.accounts.add(self.broker.operator, body.name, **limits)
+        accounts, who = self.broker.serving.accounts, self.broker.operator
+        return accounts.add(who, body.name, rpm=body.rpm, tokens_per_day=body.tokens_per_day, tier=body.tier)
 
     def show_account(self, request: Request, _body: None) -> AccountReport:
         """Show an account: limits, keys, and what it used today."""
@@ -175,8 +178,8 @@ class Api:
 
     def change_account(self, request: Request, body: Limits) -> Account:
         """Change an account's limits."""
-        accounts, name = self.broker.serving.accounts, request.path_params["name"]
-        return accounts.change(self.broker.operator, name, rpm=body.rpm, tokens_per_day=body.tokens_per_day)
+        accounts, who, name = self.broker.serving.accounts, self.broker.operator, request.path_params["name"]
+        return accounts.change(who, name, rpm=body.rpm, tokens_per_day=body.tokens_per_day, tier=body.tier)
 
     def close_account(self, request: Request, _body: None) -> Account:
         """Close an account for ever."""

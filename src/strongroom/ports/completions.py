@@ -62,7 +62,17 @@ class Ask(_Message, frozen=True, kw_only=True):
     seed: int | None = None
     stop: tuple[str, ...] = ()
     top_logprobs: int | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()  # token and what is added to its logit before the draw
     streamed: bool = True
+
+
+class Embed(_Message, frozen=True, kw_only=True):
+    """Say where `texts` lie: one vector each. `budget` bounds the tokens of all together."""
+
+    account: str
+    model: str
+    texts: tuple[str, ...]
+    budget: int
 
 
 class Cancel(_Message, frozen=True, kw_only=True):
@@ -113,6 +123,14 @@ class Failed(_Message, frozen=True, kw_only=True):
 
     code: str
     message: str
+
+
+class Embedded(_Message, frozen=True, kw_only=True):
+    """The vectors, one after the other: `width` little-endian float32 each, of length 1. Nothing follows."""
+
+    width: int
+    vectors: bytes
+    prompt_tokens: int
 
 
 Answer = Begun | Piece | Ended | Failed

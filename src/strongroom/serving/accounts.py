@@ -23,6 +23,7 @@ from strongroom.core.log import log
 from strongroom.core.secrets import Secret
 from strongroom.core.serving_errors import NoSuchAccount, NoSuchApiKey, NoTerms, UnknownApiKey
 from strongroom.ledger.journal import Act, Journal
+from strongroom.serving.disclosure.tiers import FIRST, tier_of
 from strongroom.serving.roster import Roster, RosterAccount, RosterKey
 
 RPM: Final = 60  # what a new account gets unless more is said: enough to try, too little to extract
@@ -46,6 +47,7 @@ class Account(Record, frozen=True, kw_only=True):
     status: Literal["active", "closed"] = "active"
     rpm: int
     tokens_per_day: int
+    tier: str = FIRST  # what it may learn beside the text
     created: str
 
 
@@ -91,20 +93,23 @@ class Accounts:
         self._journal = journal
 
     # ── accounts ─────────────────────────────────────────────────────────────────────────────────────────────────────
-    def add(self, who: Identity, name: str, *, rpm: int = RPM, tokens_per_day: int = TOKENS_PER_DAY) -> Account:
+    def add(
+        self, who: Identity, name: str, *, rpm: int = RPM, tokens_per_day: int = TOKENS_PER_DAY, tier: str = FIRST
+    ) -> Account:
         """Make an account.
 
         Raises:
             AlreadyExists: there is one of that name, or there was.
-            BadInput: a limit that is no limit.
+            BadInput: a limit that is no limit, or a tier that there is not.
 
         """
+        tier_of(tier)
         check_name(name, what="account")
         _check(rpm, tokens_per_day)
         if self._deeds.read(f"account:{name}", Account) is not None:
             remedy = "Choose another name: one that was used is never free again."
             raise AlreadyExists("there is an account of that name, or was", where=f"account:{name}", remedy=remedy)
-        account = Account(name=name, rpm=rpm, tokens_per_day=tokens_per_day, created=self._now())
+        account = Account(name=name, rpm=rpm, tokens_per_day=tokens_per_day, tier=tier, created=self._now())
         self._deeds.enter(who, f"account:{name}", account, why="add an account")
         return account
 
@@ -120,11 +125,13 @@ class Accounts:
             raise NoSuchAccount("there is no such account", where=f"account:{name}")
         return account
 
-    def change(self, who: Identity, name: str, *, rpm: int | None, tokens_per_day: int | None) -> Account:
-        """Change an account's limits; a running gateway holds it to the new ones at once.
+    def change(
+        self, who: Identity, name: str, *, rpm: int | None, tokens_per_day: int | None, tier: str | None = None
+    ) -> Account:
+        """Change an account's limits and tier; a running gateway holds it to the new ones at once.
 
         Raises:
-            BadInput: a limit that is no limit, or the account is closed.
+            BadInput: a limit that is no limit, a tier that there is not, or the account is closed.
 
         """
         old = self._open(name)
@@ -132,6 +139,7 @@ class Accounts:
             old,
             rpm=old.rpm if rpm is None else rpm,
             tokens_per_day=old.tokens_per_day if tokens_per_day is None else tokens_per_day,
+            tier=old.tier if tier is None else tier_of(tier).name,
         )
         _check(new.rpm, new.tokens_per_day)
         self._deeds.enter(who, f"account:{name}", new, why="change limits")
@@ -280,7 +288,7 @@ class Accounts:
         except TamperError as error:
             log.error("account left out", code=error.code, where=subject)
             return None
-        return one and RosterAccount(one.name, one.status == "active", one.rpm, one.tokens_per_day)
+        return one and RosterAccount(one.name, one.status == "active", one.rpm, one.tokens_per_day, one.tier)
 
     def _entry(self, subject: str, terms: str) -> RosterKey | None:
         try:

@@ -22,6 +22,7 @@ class AccountReport(msgspec.Struct, frozen=True):
 
     name: str
     status: str
+    tier: str
     rpm: int
     tokens_per_day: int
     tokens_today: int
@@ -40,6 +41,7 @@ def report(accounts: Accounts, books: Books, name: str, *, day: str) -> AccountR
     return AccountReport(
         name=account.name,
         status=account.status,
+        tier=account.tier,
         rpm=account.rpm,
         tokens_per_day=account.tokens_per_day,
         tokens_today=books.spent(name, day),

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import msgspec
 
+from strongroom.serving.disclosure.tiers import FIRST
+
 
 class RosterAccount(msgspec.Struct, frozen=True):
     """An account and its limits."""
@@ -17,6 +19,7 @@ class RosterAccount(msgspec.Struct, frozen=True):
     active: bool
     rpm: int  # requests a minute
     tokens_per_day: int  # prompt and completion tokens a UTC day
+    tier: str = FIRST  # what it may learn beside the text
 
 
 class RosterKey(msgspec.Struct, frozen=True):
@@ -46,6 +49,7 @@ class Roster(_Message, frozen=True, kw_only=True):
     keys: tuple[RosterKey, ...]
     terms: str  # digest of the terms in force; empty: none are published
     models: tuple[str, ...]
+    veil: bytes = b""  # 32 bytes that key what softens answers: the same in every gateway and after every start
 
 
 class Alive(_Message, frozen=True, kw_only=True):
