@@ -87,6 +87,12 @@ def evidence(text: str, *, named: int = 2, based: bool = True) -> Evidence:
     )
 
 
+def unrelated(*, opened: int) -> Evidence:
+    """Return a trace that found nothing among three registered checkpoints."""
+    seen = evidence("x", named=0, based=False)
+    return msgspec.structs.replace(seen, related="no", derivation=(), opened=opened, registered=3)
+
+
 def replayed(text: str, seen: Evidence) -> Replayed:
     keys = Keyring("carla", new_seed()).public
     figures = Figures(
@@ -160,6 +166,8 @@ def test_pictures_say_in_words_what_they_show() -> None:
         (evidence("x", named=0, based=False), "x was made from x."),
         (msgspec.structs.replace(evidence("x", named=0), related="doubt"), "Whether x was made from"),
         (Evidence(checkpoint=None), "x was made from none of the registered checkpoints"),
+        (unrelated(opened=3), "x was made from none of the registered checkpoints, as far as"),
+        (unrelated(opened=2), "x was made from none of the 2 checkpoints that were opened, of 3, as far as"),
         (Evidence(checkpoint=None, readable=False), "Whether x was made from a registered checkpoint can't be told."),
     ],
 )

@@ -99,6 +99,20 @@ def test_signatures_are_looked_up_before_anything_is_opened() -> None:
     assert len(shelf.asked) <= 5
 
 
+def test_what_was_not_opened_is_said() -> None:
+    shelf = Shelf(**{f"m{seed}:1": llama(seed) for seed in range(1, 31)})
+    told = found(shelf, llama(77))
+    assert told.verdict == "no_match"
+    assert (told.opened, told.registered) == (len(shelf.asked), 30)
+    assert f" {told.opened} of 30 checkpoints were opened" in told.reason
+    doubt = found(shelf, turned(shuffled(llama(7)), rotation()))
+    assert doubt.verdict == "inconclusive"
+    assert f" {doubt.opened} of 30 checkpoints were opened" in doubt.reason
+    few = found(Shelf(**{"m1:1": llama(1)}), llama(77))
+    assert (few.verdict, few.opened, few.registered) == ("no_match", 1, 1)
+    assert "opened" not in few.reason
+
+
 def test_marks_decide_over_a_common_base() -> None:
     """A sibling bears no mark; a copy does, and then the base doesn't matter."""
 

@@ -159,6 +159,8 @@ IMPOSSIBLE: dict[str, Change] = {
     "negative choices": lambda one: TESTS(one)[1].update(choices=-400.0),
     "no choices": lambda one: TESTS(one)[1].update(choices=0),
     "odd choices": lambda one: TESTS(one)[1].update(choices=1.5),
+    "fewer registered": lambda one: at("evidence")(one).update(registered=1),
+    "none opened": lambda one: at("evidence")(one).update(opened=0),
     "related": lambda one: at("evidence")(one).update(related="doubt"),
     "unreadable": lambda one: at("evidence")(one).update(lineage=None),
     "twice from one layer": lambda one: LINEAGE(one)["layer_map"].append([0, 3, 1]),

@@ -67,9 +67,12 @@ def sentence(found: Replayed) -> str:
     """Return the verdict in one sentence."""
     trace, file = found.trace, found.said.file
     base = trace.ancestor.base if trace.ancestor else "a public base"
+    which = "the registered checkpoints"
+    if trace.opened < trace.registered:
+        which = f"the {trace.opened} checkpoints that were opened, of {trace.registered:,}"
     said = {
         "match": f"{file} was made from {trace.checkpoint}{_whose(trace.recipient)}.",
-        "no_match": f"{file} was made from none of the registered checkpoints, as far as weights can tell.",
+        "no_match": f"{file} was made from none of {which}, as far as weights can tell.",
         "common_ancestor": f"{file} and {trace.checkpoint} both come from {base}; it was not made from ours.",
         "inconclusive": f"Whether {file} was made from a registered checkpoint can't be told.",
     }
@@ -96,7 +99,7 @@ def _head(found: Replayed) -> str:
         tallies |= {
             f"p, {lineage.p_kind}, by {lineage.method}": ("none", chance(lineage.log10_p)),
             "layers in their places": ("none", f"{in_place} of {len(drawing.layers_of(lineage)[0])}"),
-            "checkpoints compared": ("none", str(lineage.tried)),
+            "checkpoints opened": ("none", f"{trace.opened:,} of {trace.registered:,}"),
         }
     if recipient.candidates:
         tallies["copies compared"] = ("none", str(recipient.candidates))

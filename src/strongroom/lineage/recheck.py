@@ -67,6 +67,9 @@ def _check_parts(seen: Evidence) -> None:
     """Check that there is nothing that could not have been looked for."""
     _require((seen.lineage is None) == (seen.checkpoint is None), "a checkpoint without a comparison, or the reverse")
     _require(seen.lineage is not None or seen.related == "no", "related to nothing")
+    tried = seen.registered if seen.lineage is None else seen.lineage.tried
+    counted = tried == seen.registered >= seen.opened and (seen.opened > 0) == (seen.lineage is not None)
+    _require(counted, "no registry is opened like that")
     closer = (seen.ancestor, seen.histogram) == (None, None) and not seen.derivation
     _require(
         seen.related != "no" or (closer and seen.recipient == RecipientFound()),
