@@ -24,7 +24,7 @@ from strongroom.lineage.traced import (
 )
 from strongroom.lineage.verdict import judge
 from strongroom.wiring.lineage_report import LineageReport, Looked, Replayed
-from strongroom.wiring.trace import Figures, TracedCheckpoint
+from strongroom.wiring.trace import ConsideredBase, Figures, TracedCheckpoint
 from tests.cli.test_report_page import EVIL, read
 
 DIGEST = "0123456789abcdef" * 4
@@ -98,6 +98,7 @@ def replayed(text: str, seen: Evidence) -> Replayed:
     figures = Figures(
         suspect=DIGEST,
         bank=DIGEST,
+        bases=(ConsideredBase(name=text, digest=DIGEST),),
         evidence=seen,
         checkpoint=TracedCheckpoint(name=text, version=3, manifest=DIGEST, weights=DIGEST),
         commitments=(DIGEST,) * len(seen.recipient.colluders or (1,)),

@@ -292,6 +292,8 @@ def _record(found: Replayed, *, vkey: str, report: str) -> str:
         one = figures.checkpoint
         some += [("checkpoint", f"{one.name}, version {one.version}"), ("its manifest", one.manifest)]
         some.append(("its weights, by their tensors' digests", one.weights))
+    some += [(f"public base {base.name}, by its tensors' digests", base.digest) for base in figures.bases]
+    some += [] if figures.bases else [("public bases", "none was registered")]
     rows = [
         row(one.index, one.event.action, one.event.object, one.event.who, moment(one.event.at)) for one in found.entries
     ]

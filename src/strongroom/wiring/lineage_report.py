@@ -170,6 +170,8 @@ def _check_figures(figures: Figures) -> Trace:
     trace, one = conclude(evidence), figures.checkpoint
     if (one.name if one else None) != trace.checkpoint:
         raise ProofInvalid("the checkpoint is not the one that was found", where=_WHERE)
+    if evidence.ancestor and evidence.ancestor.base not in {base.name for base in figures.bases}:
+        raise ProofInvalid("the public base is none of those that were considered", where=_WHERE)
     named = named_copies(evidence.recipient) if evidence.recipient.verdict == "match" else []
     if len(figures.commitments) != len(named):
         raise ProofInvalid("not every copy that is named has its commitment", where=_WHERE)
