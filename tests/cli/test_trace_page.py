@@ -97,6 +97,7 @@ def replayed(text: str, seen: Evidence) -> Replayed:
     keys = Keyring("carla", new_seed()).public
     figures = Figures(
         suspect=DIGEST,
+        vocabulary=DIGEST,
         bank=DIGEST,
         bases=(ConsideredBase(name=text, digest=DIGEST),),
         evidence=seen,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -321,6 +322,16 @@ def test_the_files_are_those_that_were_traced(case: Case, tmp_path: Path) -> Non
     save_file(changed, tmp_path / "model.safetensors")
     with pytest.raises(ProofInvalid, match="not the weights"):
         replay_report(case.report, files=Files(case.leaked, tmp_path / "model.safetensors"))
+
+
+def test_the_tokens_are_those_it_was_traced_with(case: Case, tmp_path: Path) -> None:
+    assert json.loads(case.report)["said"]["figures"]["vocabulary"] is None
+    alone = shutil.copyfile(case.leaked, tmp_path / "cut.safetensors")
+    assert replay_report(case.report, files=Files(alone, case.model)).looked.tests
+    vocab = {f"w{at}": at for at in range(64)}
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"type": "BPE", "vocab": vocab, "merges": []}}))
+    with pytest.raises(ProofInvalid, match="another tokenizer"):
+        replay_report(case.report, files=Files(alone, case.model))
 
 
 def test_tests_that_were_made_up_do_not_come_out_again(case: Case) -> None:

@@ -34,7 +34,7 @@ from strongroom.wiring.copies import premises_of
 from strongroom.wiring.home import Home
 from strongroom.wiring.lineage import Case, Decoded, decode_copies
 from strongroom.wiring.signatures import Signatures, opened_model
-from strongroom.wiring.suspects import digest_of, open_suspect
+from strongroom.wiring.suspects import digest_of, open_suspect, vocabulary_of
 
 Watch = Callable[[str], None]
 
@@ -65,6 +65,7 @@ class Figures(Record, frozen=True, kw_only=True):
     """All that a trace found. The ledger's entry of it holds the digest of this: nothing is changed afterwards."""
 
     suspect: Digest
+    vocabulary: Digest | None  # of the suspect's tokens (`vocabulary_of`)
     bank: Digest
     bases: Annotated[tuple[ConsideredBase, ...], msgspec.Meta(max_length=10_000)]  # all that were registered, by name
     evidence: Evidence  # the verdict is `lineage.traced.conclude` of it
@@ -104,7 +105,7 @@ def trace_file(home: Home, who: Identity, path: Path, *, watch: Watch) -> Traced
     """
     home.desk.require(who, Question("lineage.decode", purpose=_PURPOSE))
     with open_suspect(path, partial=True) as suspect, ExitStack() as stack:
-        suspected = digest_of(path)
+        suspected, vocabulary = digest_of(path), vocabulary_of(suspect)
         signatures = Signatures(home, who)
         records = {str(one.title): one for one in home.vault.registry.all()}
         known: list[Known] = []
@@ -119,6 +120,7 @@ def trace_file(home: Home, who: Identity, path: Path, *, watch: Watch) -> Traced
     decoded = copies.found.get(found.checkpoint or "")
     figures = Figures(
         suspect=suspected,
+        vocabulary=vocabulary,
         bank=bank_digest(null_bank()),
         bases=tuple(ConsideredBase(name=one.name, digest=one.digest) for one in public),
         evidence=found,
