@@ -12,7 +12,7 @@ from strongroom.lineage.ancestry import AncestorFound, Relation, ancestry, rejud
 from strongroom.lineage.ancestry import Base as PublicBase
 from strongroom.lineage.bank import Bank, null_bank
 from strongroom.lineage.compare import EXACT, Outcome
-from strongroom.lineage.descent import descent, slope
+from strongroom.lineage.descent import descent, slope, tamed
 from strongroom.lineage.model import model_of
 from strongroom.lineage.traced import Evidence, LineageFound, RecipientFound, conclude
 from strongroom.lineage.verdict import judge
@@ -181,6 +181,30 @@ def test_a_checkpoint_that_is_the_base_has_nothing_of_its_own() -> None:
 
 def test_no_difference_says_nothing() -> None:
     assert slope(np.zeros((8, 8), np.float32), np.ones((8, 8), np.float32)) is None
+
+
+@pytest.mark.parametrize("value", [10.0, 1e4, -1e30])
+@pytest.mark.parametrize("theirs", ["ours", "base"])
+def test_a_huge_weight_in_every_matrix_hides_nothing(theirs: str, value: float) -> None:
+    start, chance = llama(1), np.random.default_rng(7)
+    ours = changed(start, 0.03, 1)
+    suspect = changed(ours, 0.003, 2) if theirs == "ours" else changed(start, 0.03, 3)
+    for values in suspect.tensors.values():
+        values[tuple(chance.integers(values.shape))] = value
+    bases = [PublicBase("public", lambda: _opened(start))]
+    found = ancestry(bases, model_of(ours, ours.tokens()), suspect, bank=null_bank())
+    assert found is not None
+    assert found.relation == ("ours" if theirs == "ours" else "base_only")
+
+
+def test_a_difference_that_holds_ours_is_not_cut() -> None:
+    ours = np.zeros((64, 64), np.float32)
+    ours[3, 5] = 9.0
+    theirs = ours + np.float32(0.01) * np.random.default_rng(0).standard_normal(ours.shape).astype(np.float32)
+    theirs[3, 5] = 9.0
+    assert np.array_equal(tamed(theirs, ours), theirs)
+    theirs[8, 8] = -1e6
+    assert tamed(theirs, ours).min() == -9.0
 
 
 @pytest.mark.parametrize("theirs", ["ours", "base"])
