@@ -9,6 +9,7 @@ import pytest
 
 from strongroom.access.keys import Keyring, new_seed
 from strongroom.cli.trace_page import render
+from strongroom.cli.trace_words import words
 from strongroom.custody.copy_formats import CopyIssuer
 from strongroom.lineage.ancestry import AncestorFound
 from strongroom.lineage.bank import null_bank
@@ -75,6 +76,7 @@ def evidence(text: str, *, named: int = 2, based: bool = True) -> Evidence:
         tensors=42,
         log10_p=-1.0,
         siblings=135,
+        tried=1,
     )
     return Evidence(
         checkpoint=text,
@@ -91,6 +93,19 @@ def unrelated(*, opened: int) -> Evidence:
     """Return a trace that found nothing among three registered checkpoints."""
     seen = evidence("x", named=0, based=False)
     return msgspec.structs.replace(seen, related="no", derivation=(), opened=opened, registered=3)
+
+
+def better(seen: Evidence) -> Evidence:
+    """Return a trace whose recipient is surer than the checkpoint."""
+    return msgspec.structs.replace(seen, recipient=msgspec.structs.replace(seen.recipient, log10_p=-80.0))
+
+
+def related_by(method: str) -> Evidence:
+    """Return a trace without a mark, that rests on `method`."""
+    seen = evidence(method, named=0, based=method == "differences")
+    if seen.ancestor is None:
+        return seen
+    return msgspec.structs.replace(seen, ancestor=msgspec.structs.replace(seen.ancestor, relation="ours"))
 
 
 def replayed(text: str, seen: Evidence) -> Replayed:
@@ -157,6 +172,19 @@ def test_pictures_say_in_words_what_they_show() -> None:
     assert words.count("from elsewhere") == 1
     assert "341 differences, in their standard deviation of 0.05 spreads" in words
     assert "400 of 500 candidates" in words
+
+
+@pytest.mark.parametrize(
+    ("seen", "corrected"),
+    [
+        (evidence("x", named=1), "by mark; corrected for readings and versions of the checkpoint"),
+        (better(evidence("x", named=1)), "by mark; corrected for 600 copies ever issued, rounds of looking and"),
+        (related_by("units"), "by units; corrected for tests of its kind and 3 checkpoints"),
+        (related_by("differences"), "by differences; corrected for 1 related checkpoint"),
+    ],
+)
+def test_each_p_value_says_what_it_is_corrected_for(seen: Evidence, corrected: str) -> None:
+    assert corrected in words(conclude(seen))
 
 
 @pytest.mark.parametrize(

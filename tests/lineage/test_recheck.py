@@ -141,9 +141,12 @@ def test_the_base_is_judged_again() -> None:
         tensors=42,
         log10_p=0.0,
         siblings=0,
+        tried=1,
     )
     good = rejudged(said, BANK)
     assert good.relation == "ours"
+    refused(replace(seen, ancestor=rejudged(replace(said, tried=2), BANK)))  # of one that was opened
+    recheck(replace(seen, ancestor=rejudged(replace(said, tried=2), BANK), opened=2), BANK)
     recheck(replace(seen, ancestor=good), BANK)
     assert needs_bank(replace(seen, ancestor=good))
     assert not needs_bank(seen)
@@ -153,6 +156,7 @@ def test_the_base_is_judged_again() -> None:
         replace(good, relation="base_only"),
         replace(good, log10_p=good.log10_p - 1),
         replace(good, siblings=10_000),
+        replace(good, tried=2),
         replace(good, tensors=3),
     ):
         refused(replace(seen, ancestor=bad))

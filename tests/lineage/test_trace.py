@@ -113,6 +113,19 @@ def test_what_was_not_opened_is_said() -> None:
     assert "opened" not in few.reason
 
 
+def test_differences_are_corrected_for_the_relatives() -> None:
+    start = llama(1)
+    ours = noisy(start, 0.03, 1)
+    shelf = Shelf(**{"m:1": ours, "m:2": noisy(ours, 0.03, 2), "other:1": llama(2)})
+    base = Base("public", lambda: Shelf(start=start).opened("start"))
+    told = conclude(trace(noisy(ours, 0.003, 3), shelf.registry(bases=(base,))))
+    assert (told.verdict, told.checkpoint) == ("match", "m:1")
+    assert told.ancestor is not None
+    assert told.ancestor.tried == 2
+    assert told.lineage is not None
+    assert told.lineage.log10_p == told.ancestor.log10_p == pytest.approx(np.log10(2 / (told.ancestor.siblings + 1)))
+
+
 def test_marks_decide_over_a_common_base() -> None:
     """A sibling bears no mark; a copy does, and then the base doesn't matter."""
 

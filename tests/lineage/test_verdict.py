@@ -105,6 +105,7 @@ def base(relation: Relation) -> AncestorFound:
         tensors=40,
         log10_p=-2.2,
         siblings=180,
+        tried=1,
     )
 
 
@@ -174,7 +175,7 @@ def test_a_checkpoint_that_is_the_base_has_nothing_of_its_own() -> None:
     assert found is not None
     assert found.slope == 0.0
     bases = [PublicBase("public", lambda: _opened(start))]
-    told = ancestry(bases, model_of(start, start.tokens()), changed(start, 0.05, 2), bank=null_bank())
+    told = ancestry(bases, model_of(start, start.tokens()), changed(start, 0.05, 2), bank=null_bank(), tried=1)
     assert told is not None
     assert told.relation == "base_only"
 
@@ -192,7 +193,7 @@ def test_a_huge_weight_in_every_matrix_hides_nothing(theirs: str, value: float) 
     for values in suspect.tensors.values():
         values[tuple(chance.integers(values.shape))] = value
     bases = [PublicBase("public", lambda: _opened(start))]
-    found = ancestry(bases, model_of(ours, ours.tokens()), suspect, bank=null_bank())
+    found = ancestry(bases, model_of(ours, ours.tokens()), suspect, bank=null_bank(), tried=1)
     assert found is not None
     assert found.relation == ("ours" if theirs == "ours" else "base_only")
 
@@ -213,17 +214,32 @@ def test_the_base_is_found_and_judged(theirs: str) -> None:
     ours = changed(start, 0.02, 1)
     suspect = changed(ours, 0.002, 2) if theirs == "ours" else changed(start, 0.05, 2)
     bases = [PublicBase("stranger", lambda: _opened(llama(9))), PublicBase("public", lambda: _opened(start))]
-    found = ancestry(bases, model_of(ours, ours.tokens()), suspect, bank=null_bank())
+    found = ancestry(bases, model_of(ours, ours.tokens()), suspect, bank=null_bank(), tried=1)
     assert found is not None
     assert found.base == "public"
     assert found.relation == ("ours" if theirs == "ours" else "base_only")
     assert rejudged(found, null_bank()) == found
 
 
+@pytest.mark.parametrize(("tried", "relation"), [(1, "ours"), (3, "ours"), (4, "unclear")])
+def test_the_choice_among_relatives_is_corrected_for(tried: int, relation: str) -> None:
+    start = llama(1)
+    ours = changed(start, 0.02, 1)
+    bases, model = [PublicBase("public", lambda: _opened(start))], model_of(ours, ours.tokens())
+    found = ancestry(bases, model, changed(ours, 0.002, 2), bank=null_bank(), tried=tried)
+    assert found is not None
+    assert found.log10_p == pytest.approx(math.log10(tried / (found.siblings + 1)))
+    assert (found.relation, found.tried) == (relation, tried)
+    most = ancestry(bases, model, start, bank=null_bank(), tried=1000)
+    assert most is not None
+    assert most.log10_p == 0.0
+    assert rejudged(found, null_bank()) == found
+
+
 def test_a_checkpoint_of_its_own_has_no_public_base() -> None:
     bases = [PublicBase("stranger", lambda: _opened(llama(9)))]
     ours = llama(1)
-    assert ancestry(bases, model_of(ours, ours.tokens()), llama(1), bank=null_bank()) is None
+    assert ancestry(bases, model_of(ours, ours.tokens()), llama(1), bank=null_bank(), tried=1) is None
 
 
 class _Opened:

@@ -146,7 +146,16 @@ RECIPIENT = at("evidence", "recipient")
 def a_base(said: Said) -> None:
     """Say that all is related, unmarked, and from a base: as it would be judged."""
     one = AncestorFound(
-        base="b", relation="unclear", slope=0.3, scatter=0.4, noise=0.0, cosine=0.9, tensors=42, log10_p=0, siblings=0
+        base="b",
+        relation="unclear",
+        slope=0.3,
+        scatter=0.4,
+        noise=0.0,
+        cosine=0.9,
+        tensors=42,
+        log10_p=0,
+        siblings=0,
+        tried=1,
     )
     at("evidence")(said).update(
         ancestor=msgspec.to_builtins(rejudged(one, null_bank())),
@@ -204,6 +213,7 @@ IMPOSSIBLE: dict[str, Change] = {
             "relation": "base_only",
             "scatter": 0.0,
             "siblings": 135,
+            "tried": 1,
             "slope": 0.3,
             "tensors": 42,
         }

@@ -8,7 +8,7 @@ from typing import Final
 from strongroom.cli import trace_drawing as drawing
 from strongroom.cli.frame import moment
 from strongroom.cli.page import header, items, page, pairs, row, safe, section, table
-from strongroom.cli.trace_words import chance
+from strongroom.cli.trace_words import chance, count
 from strongroom.lineage.bank import calibrated, effects, null_bank
 from strongroom.lineage.compare import EXACT, Outcome
 from strongroom.lineage.traced import ASSUMPTIONS, LineageFound, RecipientFound, Trace, is_marked, limits
@@ -117,7 +117,10 @@ def _numbers(trace: Trace, tested: LineageFound | None) -> str:
         rows += _lineage_rows(tested)
     if trace.ancestor is not None:
         one = trace.ancestor
-        among = f"the base that speaks least for us; rank among {one.siblings} pairs of others' fine-tunes"
+        among = (
+            f"{count(one.tried, 'related checkpoint')}; the base that speaks least for us; rank among {one.siblings}"
+            " pairs of others' fine-tunes"
+        )
         rows.append(
             row(
                 "It holds our changes",
@@ -137,7 +140,7 @@ def _numbers(trace: Trace, tested: LineageFound | None) -> str:
 def _lineage_rows(one: LineageFound) -> list[str]:
     exact = one.p_kind == "exact"
     tests = f"{len(EXACT)} exact tests" if exact else f"{len(MATCHINGS)} matchings"
-    corrected = f"{tests}, {_count(one.tried, 'checkpoint')}" + (", the choice of layers" if exact else "")
+    corrected = f"{tests}, {count(one.tried, 'checkpoint')}" + (", the choice of layers" if exact else "")
     rows = [
         row("It is related to the checkpoint", chance(one.log10_p), one.p_kind, one.method, corrected, one.assumption)
     ]
@@ -147,14 +150,10 @@ def _lineage_rows(one: LineageFound) -> list[str]:
     return rows
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what if number == 1 else what.removesuffix('y') + ('ies' if what.endswith('y') else 's')}"
-
-
 def _mark_rows(one: RecipientFound) -> list[str]:
     if not one.candidates:
         return []
-    mark, copies = ASSUMPTIONS["mark"], f"{_count(one.tried, 'copy')} ever issued, rounds of looking, readings"
+    mark, copies = ASSUMPTIONS["mark"], f"{count(one.tried, 'copy')} ever issued, rounds of looking, readings"
     rows = [
         row(
             "It carries the checkpoint's mark",

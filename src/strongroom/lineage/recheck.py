@@ -52,6 +52,7 @@ def recheck(seen: Evidence, bank: Bank) -> None:
         one, again = seen.ancestor, rejudged(seen.ancestor, bank)
         same = (one.relation, one.siblings) == (again.relation, again.siblings) and _near(one.log10_p, again.log10_p)
         enough = one.tensors == 0 or one.tensors >= FEW
+        _require(one.tried <= seen.opened, "more relatives than checkpoints that were opened")
         _require(same and enough, f"made again, the differences from the public base say {again.relation}")
 
 

@@ -211,7 +211,8 @@ def _concluded(case: _Case, best: _Relative, relatives: Sequence[_Relative]) -> 
     ancestor = None
     if not best.marked:
         case.watch("comparing with public bases")
-        ancestor = ancestry(case.registry.bases, one.model, best.aligned, bank=case.registry.bank)
+        registry, tried = case.registry, len(relatives)
+        ancestor = ancestry(registry.bases, one.model, best.aligned, bank=registry.bank, tried=tried)
     case.watch("how it was made")
     steps, drawn = _made(case, best, relatives)
     return Evidence(
