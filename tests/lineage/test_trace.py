@@ -151,10 +151,8 @@ def test_marks_decide_over_a_common_base() -> None:
 
 def test_an_empty_registry_and_an_empty_suspect() -> None:
     assert found(Shelf(), llama(1)).verdict == "no_match"
-    assert found(Shelf(**{"m:1": llama(1)}), Llama({"w": np.ones((4, 4), np.float32)})).verdict in {
-        "inconclusive",
-        "no_match",
-    }
+    told = found(Shelf(**{"m:1": llama(1)}), Llama({"w": np.ones((4, 4), np.float32)}))
+    assert (told.verdict, told.opened, told.registered) == ("inconclusive", 0, 1)
 
 
 # ── signatures ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -194,7 +192,7 @@ def test_each_part_of_a_signature_sees_what_another_misses(way: str) -> None:
     suspect = WAYS[way](llama(3))
     glimpse = Glimpse(model_of(suspect, suspect.tokens()), tensor_digests(suspect))
     alike = [likeness(signature(llama(seed)), glimpse) for seed in range(1, 7)]
-    assert worth_opening(alike)[0] == 2 or 2 in worth_opening(alike)
+    assert worth_opening(alike)[0] == 2
     best = alike[2]
     if way == "turned":
         assert best.cosines > 0.99 > max(one.cosines for at, one in enumerate(alike) if at != 2)
