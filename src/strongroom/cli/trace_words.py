@@ -53,7 +53,7 @@ def _corrected(found: Trace, lineage: LineageFound) -> str:
     if lineage.method == "mark":
         return "readings and versions of the checkpoint"
     if lineage.method == "differences" and found.ancestor is not None:
-        return f"{count(found.ancestor.tried, 'related checkpoint')}"
+        return count(found.ancestor.tried, "related checkpoint")
     return f"tests of its kind and {count(lineage.tried, 'checkpoint')}"
 
 
