@@ -23,7 +23,7 @@ from strongroom.ports.marks import Tensors
 
 Opener = Callable[[], AbstractContextManager[Model]]
 
-_RARE: Final = -2.0  # log10 of the rank among siblings
+_RARE: Final = math.log10(0.02)  # of the rank among siblings, corrected: three relatives leave 180 pairs below it
 _OFF: Final = 0.25  # a slope farther from 1 is no derivative's, but a merge's
 _NOISES: Final = 3.0  # a scatter is real beyond so many times what noise brings about
 
@@ -48,12 +48,16 @@ class AncestorFound(Record, frozen=True):
     noise: Annotated[float, msgspec.Meta(ge=0)]  # what scatter noise alone would bring about
     cosine: Annotated[float, msgspec.Meta(ge=-1.001, le=1.001)]
     tensors: Annotated[int, msgspec.Meta(ge=0, le=1 << 20)]
-    log10_p: Annotated[float, msgspec.Meta(le=0)]  # rank among siblings: fine-tunes of one base, none from another
+    log10_p: Annotated[float, msgspec.Meta(le=0)]  # rank among siblings: fine-tunes of one base, none from another;
+    # corrected for the relatives that were tried
+    tried: Annotated[int, msgspec.Meta(ge=1, le=1 << 10)]  # related checkpoints that were aligned, this the nearest
     siblings: Annotated[int, msgspec.Meta(ge=0)]  # pairs of them in the bank
 
 
-def ancestry(bases: Sequence[Base], source: Model, aligned: Tensors, *, bank: Bank) -> AncestorFound | None:
+def ancestry(bases: Sequence[Base], source: Model, aligned: Tensors, *, bank: Bank, tried: int) -> AncestorFound | None:
     """Return the base that tells least in favour of a descent from `source`, or None if `source` descends from none.
+
+    `source` is the likeliest of `tried` relatives of the suspect.
 
     Raises:
         BadInput: a base's weights are no floats, or its file became shorter.
@@ -68,16 +72,16 @@ def ancestry(bases: Sequence[Base], source: Model, aligned: Tensors, *, bank: Ba
                 continue
             placed = Aligned(source, model, align(source, model, between))
             lies = descent(placed, source.weights, aligned) if related == "yes" else None
-            found.append(_judged(base.name, lies, bank))
+            found.append(_judged(base.name, lies, bank, tried=tried))
     return max(found, key=lambda one: (one.relation != "ours", one.log10_p), default=None)
 
 
-def _judged(base: str, found: Descent | None, bank: Bank) -> AncestorFound:
+def _judged(base: str, found: Descent | None, bank: Bank, *, tried: int) -> AncestorFound:
     """Return what a comparison of differences says; of None, nothing."""
     lies = found or Descent(slope=0.0, scatter=0.0, cosine=0.0, noise=0.0, tensors=0)
     null = np.array([one.strangeness for one in siblings(bank)])
     rank = (1 + int((null <= lies.strangeness).sum())) / (len(null) + 1) if lies.tensors else 1.0
-    log10_p = math.log10(rank)
+    log10_p = min(0.0, math.log10(rank) + math.log10(tried))
     return AncestorFound(
         base=base,
         relation=_relation(lies, log10_p),
@@ -87,13 +91,15 @@ def _judged(base: str, found: Descent | None, bank: Bank) -> AncestorFound:
         cosine=lies.cosine,
         tensors=lies.tensors,
         log10_p=log10_p,
+        tried=tried,
         siblings=len(null),
     )
 
 
 def rejudged(said: AncestorFound, bank: Bank) -> AncestorFound:
     """Return what the figures of a comparison make, whatever was said of them."""
-    return _judged(said.base, Descent(said.slope, said.scatter, said.cosine, said.noise, said.tensors), bank)
+    lies = Descent(said.slope, said.scatter, said.cosine, said.noise, said.tensors)
+    return _judged(said.base, lies, bank, tried=said.tried)
 
 
 def siblings(bank: Bank) -> list[Descent]:
