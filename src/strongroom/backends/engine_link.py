@@ -11,6 +11,7 @@ from strongroom.core.secrets import Secret
 from strongroom.ports.completions import Answer, Ask, Begun, Cancel, Ended, Failed, Piece, Ready, Sink
 from strongroom.ports.links import End, Link
 
+_LAST: Final = (Ended, Failed)
 _MOST_TEXT: Final = 3 << 20  # characters: a longer frame would cost the link, and everybody's answers with it
 
 
@@ -68,7 +69,7 @@ class LinkCompletions:
         if isinstance(message, Ready):
             self.served = message
             return
-        ended = isinstance(message, Ended | Failed)
+        ended = isinstance(message, _LAST)
         sink = self._open.pop(message.id, None) if ended else self._open.get(message.id)
         if sink is not None:
             sink.on_answer(message)

@@ -23,7 +23,8 @@ from strongroom.ports.marks import Tensors
 
 Opener = Callable[[], AbstractContextManager[Model]]
 
-_RARE: Final = math.log10(0.02)  # of the rank among siblings, corrected: three relatives leave 180 pairs below it
+_RANK: Final = 0.01  # among siblings…
+_RARE: Final = math.log10(0.02)  # … and corrected: 180 pairs carry no less where three relatives were tried
 _OFF: Final = 0.25  # a slope farther from 1 is no derivative's, but a merge's
 _NOISES: Final = 3.0  # a scatter is real beyond so many times what noise brings about
 
@@ -84,7 +85,7 @@ def _judged(base: str, found: Descent | None, bank: Bank, *, tried: int) -> Ance
     log10_p = min(0.0, math.log10(rank) + math.log10(tried))
     return AncestorFound(
         base=base,
-        relation=_relation(lies, log10_p),
+        relation=_relation(lies, rare=rank <= _RANK and log10_p <= _RARE),
         slope=lies.slope,
         scatter=lies.scatter,
         noise=lies.noise,
@@ -107,11 +108,11 @@ def siblings(bank: Bank) -> list[Descent]:
     return [Descent(slope, scatter, cosine, noise=0.0, tensors=0) for _, slope, scatter, cosine in bank.siblings]
 
 
-def _relation(found: Descent, log10_p: float) -> Relation:
+def _relation(found: Descent, *, rare: bool) -> Relation:
     if not found.tensors:
         return "unclear"
     close = abs(found.slope - 1) <= _OFF
-    if close and log10_p <= _RARE:
+    if close and rare:
         return "ours"
     apart = abs(found.slope - 1) > _OFF + _NOISES * found.noise
     scattered = found.scatter > max(_OFF, _NOISES * found.noise)
