@@ -32,6 +32,15 @@ REFUSED = {
     "TE.CL": (START + b"Transfer-Encoding: chunked\r\n" + LENGTH + b"\r\n0\r\n\r\n", 400),
     "chunked": (START + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n", 411),
     "odd coding": (START + b"Transfer-Encoding: xchunked\r\n\r\n1\r\na\r\n0\r\n\r\n", 400),
+    "chunk extension": (START + b"Transfer-Encoding: chunked\r\n\r\n1;x=y\r\na\r\n0\r\n\r\n", 411),
+    "endless chunk": (START + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\na", 400),
+    "negative chunk": (START + b"Transfer-Encoding: chunked\r\n\r\n-1\r\na\r\n0\r\n\r\n", 400),
+    "chunked twice": (START + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", 400),
+    "coding hidden by a tab": (START + b"Transfer-Encoding:\tchunked\r\n" + LENGTH + b"\r\n" + BODY, 400),
+    "coding after another": (START + b"Transfer-Encoding: gzip, chunked\r\n" + LENGTH + b"\r\n" + BODY, 400),
+    "no length of zero and a coding": (START + b"Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+    "hexadecimal length": (START + b"Content-Length: 0x10\r\n\r\n" + BODY, 400),
+    "length with a space in it": (START + b"Content-Length: 1 0\r\n\r\n" + BODY, 400),
     "no length": (START + b"\r\n", 411),
     "obs-fold": (START + b"X: a\r\n b\r\n" + LENGTH + b"\r\n" + BODY, 400),
     "bare LF": (START.replace(b"\r\n", b"\n") + LENGTH + b"\n" + BODY, 400),
@@ -163,6 +172,28 @@ def test_slow_heads_and_bodies_end_in_time(gateway: Gateway) -> None:
             answer = read_all(sock)
             assert (status(answer), code(answer)) == (408, "request_timeout")
             assert time.monotonic() - begun < 5
+
+
+SMUGGLED = b"GET /v1/models HTTP/1.1\r\nHost: g\r\n" + AUTH + b"\r\n"
+
+
+@pytest.mark.parametrize("name", [name for name, (raw, _) in REFUSED.items() if raw.startswith(START[:20])])
+def test_nothing_that_follows_a_refused_head_is_a_request(gateway: Gateway, name: str) -> None:
+    """Whatever two readers make of a length, the bytes behind it are answered by one refusal and an end."""
+    answer = gateway.talk(REFUSED[name][0] + SMUGGLED)
+    assert answer.count(b"x-request-id: ") == 1
+    assert MODEL.encode() not in answer
+
+
+def test_a_client_that_closes_its_side_has_left(gateway: Gateway) -> None:
+    before = len(gateway.settled(0))
+    with gateway.connect() as sock:
+        sock.sendall(post(chat("slow 1000", stream=True)))
+        assert sock.recv(100)
+        sock.shutdown(socket.SHUT_WR)
+        assert not read_all(sock).endswith(b"0\r\n\r\n")
+    line = gateway.settled(before + 1)[before]
+    assert (line["status"], line["finish"]) == (499, "client_left")
 
 
 def test_head_gets_no_body(gateway: Gateway) -> None:
