@@ -49,6 +49,7 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stop: tuple[str, ...] = ()
     logprobs: bool | int | None = None
     top_logprobs: int | None = None
+    logit_bias: dict[str, float] = {}
     stream: bool = False
     stream_options: dict[str, bool] | None = None
 
@@ -74,6 +75,7 @@ def body(ask: Ask, model: str) -> bytes:
             stop=ask.stop,
             logprobs=True if chat and top else top,
             top_logprobs=top if chat else None,
+            logit_bias={str(token): value for token, value in ask.logit_bias},
             stream=ask.streamed,
             stream_options={"include_usage": True} if ask.streamed else None,
         )
@@ -105,6 +107,8 @@ class _Logprobs(msgspec.Struct, frozen=True):
 
 class _Said(msgspec.Struct, frozen=True):
     content: str | None = None
+    reasoning_content: str | None = None  # llama.cpp, DeepSeek, vLLM before 0.12…
+    reasoning: str | None = None  # … and after
 
 
 class _Choice(msgspec.Struct, frozen=True):
@@ -119,6 +123,12 @@ class _Choice(msgspec.Struct, frozen=True):
         """The text, wherever it stands."""
         holder = self.delta or self.message
         return (holder.content if holder else self.text) or ""
+
+    @property
+    def thought(self) -> str:
+        """What was thought, where it stands apart."""
+        holder = self.delta or self.message
+        return (holder.reasoning_content or holder.reasoning or "") if holder else ""
 
 
 class _Usage(msgspec.Struct, frozen=True):
@@ -224,11 +234,13 @@ class _Streamed:
             self._begun = True
             said.append(Begun(id=self._ask.id, prompt_tokens=0, marked=False))
         self._finish = _finish(choice.finish_reason) or self._finish
-        text, logprobs = choice.said, _logprobs(self._ask, choice)
-        if text or logprobs:
+        text, thought, logprobs = choice.said, choice.thought, _logprobs(self._ask, choice)
+        if text or logprobs or thought:
             tokens = len(logprobs) or 1
             self._counted += tokens
-            said.append(Piece(id=self._ask.id, text=text, tokens=tokens, logprobs=logprobs))
+            # some servers list the tokens of a thought with those of the text
+            shown = () if thought and not text else logprobs
+            said.append(Piece(id=self._ask.id, text=text, tokens=tokens, logprobs=shown, reasoning=thought))
         return said
 
     def _ended(self) -> Ended | Failed:
@@ -257,11 +269,17 @@ class _Whole:
         if chunk.error is not None or finish is None:
             return [failed(self._ask, "failed")]
         choice = chunk.choices[0]
-        logprobs = _logprobs(self._ask, choice)
+        thought, logprobs = choice.thought, _logprobs(self._ask, choice)
         usage = chunk.usage or _Usage(0, len(logprobs) or self._ask.max_tokens)
         return [
             Begun(id=self._ask.id, prompt_tokens=usage.prompt_tokens, marked=False),
-            Piece(id=self._ask.id, text=choice.said, tokens=usage.completion_tokens, logprobs=logprobs),
+            Piece(
+                id=self._ask.id,
+                text=choice.said,
+                tokens=usage.completion_tokens,
+                logprobs=logprobs,
+                reasoning=thought,
+            ),
             _ended(self._ask, finish, usage),
         ]
 

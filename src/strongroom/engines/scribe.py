@@ -151,6 +151,8 @@ def read_ask(engine: Engine, ask: Ask) -> Order:
     most = min(ask.budget, engine.context or ask.budget)
     if engine.tokens.is_beyond(ask.prompt or " ".join(turn.content for turn in ask.turns), most):
         raise InputTooLarge(f"over {most} tokens", where="prompt")
+    if any(token >= engine.vocabulary for token, _ in ask.logit_bias):
+        raise BadInput("a bias on a token that there is not", where="logit_bias")
     ids = engine.tokens.encode(_prompt(ask))
     return Order(
         ids=ids,
@@ -158,6 +160,7 @@ def read_ask(engine: Engine, ask: Ask) -> Order:
         sampling=sampling,
         stop=ask.stop,
         top_logprobs=None if ask.top_logprobs is None else min(ask.top_logprobs, _MOST_LOGPROBS),
+        logit_bias=ask.logit_bias,
     )
 
 

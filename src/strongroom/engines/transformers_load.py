@@ -50,6 +50,10 @@ class CausalModel(Protocol):
     config: PreTrainedConfig
     generation_config: Ends
 
+    def get_output_embeddings(self) -> torch.nn.Linear:
+        """Return the last layer, whose rows are the tokens."""
+        ...
+
     def __call__(self, input_ids: torch.Tensor, **options: object) -> Output:
         """Return the model's output for (batch, length) tokens."""
         ...

@@ -9,11 +9,14 @@ from collections.abc import Callable
 from typing import Final, Protocol
 from urllib.parse import unquote
 
+import msgspec
+
 from strongroom.core.clock import Clock, stamp
 from strongroom.gateway import heads
 from strongroom.gateway.budgets import Budgets
 from strongroom.gateway.control import Control
 from strongroom.gateway.crowd import Crowd, Guest
+from strongroom.gateway.discloses import Discloses
 from strongroom.gateway.exchange import Exchange, Reply
 from strongroom.gateway.request import Request
 from strongroom.gateway.services import Stoppable, Work
@@ -22,6 +25,8 @@ from strongroom.gateway.terms import Terms
 from strongroom.ports.completions import Completions
 from strongroom.ports.processes import GatewaySetup
 from strongroom.serving.admit import Book, Caller, may_ask
+from strongroom.serving.disclosure import gate
+from strongroom.serving.disclosure.fields import path_rule
 from strongroom.serving.limits import Window, until_midnight
 from strongroom.serving.roster import Applied, Leased, Roster, TermsText
 from strongroom.serving.usage import Refused
@@ -33,12 +38,16 @@ __all__ = ["Client", "Front", "Work"]
 
 _CHAT: Final = b"/v1/chat/completions"
 _TEXT: Final = b"/v1/completions"
+_EMBED: Final = b"/v1/embeddings"
+_TUNING: Final = b"/v1/fine_tuning"
 _MODELS: Final = b"/v1/models"
 _HEALTH: Final = b"/health"
 _TERMS: Final = b"/terms"
 _METHODS: Final = {
     _CHAT: (b"POST",),
     _TEXT: (b"POST",),
+    _EMBED: (b"POST",),
+    _TUNING: (b"GET", b"POST", b"DELETE"),
     _MODELS: (b"GET",),
     _HEALTH: (b"GET",),
     _TERMS: (b"GET", b"POST"),
@@ -79,6 +88,7 @@ class Front:
         self.spool = spool
         self.clock = clock
         self.budgets = Budgets(control.send, slice_tokens=self.bounds.slice_tokens)
+        self.discloses = Discloses()
         self.terms = Terms(control.send)
         self.exact = setup.engine.startswith("unix:")
         self.stopping = False
@@ -121,16 +131,19 @@ class Front:
     def judge(self, request: Request) -> Refusal | None:
         """Return why a request is refused by its head alone, if so."""
         request.judged = True
-        path = _MODELS if request.target.startswith(_MODELS + b"/") else request.target
+        path = request.target
         methods = _METHODS.get(path)
         if methods is None:
-            return Refusal("not_found")
+            path = next((one for one in (_MODELS, _TUNING) if path.startswith(one + b"/")), b"")
+            methods = _METHODS.get(path)
+        if methods is None:
+            return Refusal("not_found", rule=path_rule(request.target.decode("ascii", "replace")))
         request.route = path.decode()
         if request.method not in methods:
             return Refusal("method_not_allowed")
-        return None if path == _HEALTH else self._judge_caller(request)
+        return None if path == _HEALTH else self._judge_caller(request, path)
 
-    def _judge_caller(self, request: Request) -> Refusal | None:
+    def _judge_caller(self, request: Request, path: bytes) -> Refusal | None:
         book = self._current_book()
         if book is None:
             return refuse("control_unavailable")
@@ -142,7 +155,10 @@ class Front:
         request.caller = caller
         if (refusal := may_ask(caller, terms=request.target == _TERMS)) is not None:
             return refusal
-        return self._count_request(request, caller)
+        refusal = self._count_request(request, caller)
+        if refusal is None and path is _TUNING:
+            return gate.fine_tuning(caller.tier)
+        return refusal
 
     def _count_request(self, request: Request, caller: Caller) -> Refusal | None:
         account = caller.account
@@ -193,6 +209,7 @@ class Front:
                 route=request.route,
                 status=refusal.kind.status,
                 code=refusal.code,
+                rule=refusal.rule,
             )
         )
 
@@ -226,7 +243,16 @@ class Front:
             return refuse("prompt_too_long")  # it would be read whole before anybody could say what it costs
         if self._open.get(caller.account.name, 0) >= self.bounds.open_requests:
             return refuse("too_many_open_requests")
-        return None if self.engine.ready() else refuse("engine_unavailable")
+        if not self.engine.ready():
+            return refuse("engine_unavailable")
+        # last, for what is let in is counted
+        return self._undisclosed(wanted, caller) if wanted.top_logprobs is not None or wanted.biased else None
+
+    def _undisclosed(self, wanted: Wanted, caller: Caller) -> Refusal | None:
+        refusal = self.discloses.refusal(wanted, caller, self.stamp()[:10])
+        if refusal is not None and refusal.code == "bias_sets_exceeded":
+            return msgspec.structs.replace(refusal, retry_after=until_midnight(self.clock.now()))
+        return refusal
 
     def over(self, work: Stoppable) -> None:
         """An exchange has ended."""
@@ -278,6 +304,7 @@ class Front:
         """Judge by it from now on, cut what it does not let go on, then confirm it."""
         before, book = self._book, Book(roster, models=self._models)
         self._book = book
+        self.discloses.learn(roster)
         for work in list(self._works):
             if (refusal := book.still(work.caller)) is not None:
                 work.stop(refusal)

@@ -113,14 +113,14 @@ def _body(route: _Route, raw: bytes, tier: Tier) -> list[Finding]:
             return [Finding("body", _rule(asked))]
         found = [Finding(name, field_rule(name)) for name in body if name not in route.fields]
         kept = {name: value for name, value in body.items() if name in route.fields}
-        asked, more = _without(route, kept, tier)
+        asked, more = _without(route, kept)
         found += more
     if isinstance(asked, Wanted):
         found += [Finding(one.param or "body", one.rule) for one in gate.refusals(asked, tier)]
     return found
 
 
-def _without(route: _Route, body: _Body, tier: Tier) -> tuple[object, list[Finding]]:
+def _without(route: _Route, body: _Body) -> tuple[object, list[Finding]]:
     """Read a body again and again, each time without what was refused."""
     found = list[Finding]()
     for _ in range(_MOST):

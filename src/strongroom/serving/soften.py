@@ -30,19 +30,16 @@ class Veil:
     ) -> None:
         """Show `top` likeliest tokens in each place, as `tier` says; `key` is the house's veil, 32 bytes.
 
-        A `prompt` and the text that continues it are one context, wherever the one ends: else the same place, reached
-        from prompts of several lengths, would have noise of several draws.
+        A `prompt` and the text that continues it are one context, wherever the one ends, and so are a last turn of the
+        assistant's and what some servers write on from it: else the same place, reached from prompts of several
+        lengths, would have noise of several draws.
         """
         self._top = min(top, tier.top_logprobs)
         self._decimals = tier.decimals
         self._noise = tier.noise
         self._context = hashlib.blake2b(key=key[:64], digest_size=32, person=b"veil") if self._noise else None
         if self._context is not None:
-            if prompt is not None:
-                self._context.update(prompt.encode("utf-8", "surrogatepass"))
-            for turn in turns:
-                said = f"\0{_ROLES.get(turn.role, turn.role)}\0{len(turn.content)}\0{turn.content}"
-                self._context.update(said.encode("utf-8", "surrogatepass"))
+            self._context.update((_conversation(turns) if prompt is None else prompt).encode("utf-8", "surrogatepass"))
 
     def soften(self, logprobs: Sequence[TokenLogprob]) -> tuple[TokenLogprob, ...]:
         """Return what of the next tokens' log probabilities is shown.
@@ -64,6 +61,13 @@ class Veil:
     def _shown(self, place: bytes, token: tuple[int, ...], value: float) -> float:
         noisy = value + self._noise * normal(place, bytes(token))
         return round(min(noisy, 0.0), self._decimals) if math.isfinite(noisy) else value
+
+
+def _conversation(turns: Sequence[Turn]) -> str:
+    own = turns[-1].content if turns and turns[-1].role == "assistant" else None
+    before = turns if own is None else turns[:-1]
+    framed = [f"{_ROLES.get(one.role, one.role)}\0{len(one.content)}\0{one.content}\0" for one in before]
+    return "".join(framed) + "assistant\0" + (own or "")
 
 
 def normal(key: bytes, about: bytes) -> float:

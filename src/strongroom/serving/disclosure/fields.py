@@ -62,8 +62,8 @@ def _table(rows: Mapping[str, str]) -> dict[str, str]:
 
 FIELDS: Final[Mapping[str, str]] = _table(
     {
-        "logits": "prompt_logprobs prompt_logprob_token_ids prompt_logprob_start logprob_token_ids logprobs_mode n_probs "
-        "post_sampling_probs min_keep completion_probabilities return_logprob logprob_start_len top_logprobs_num "
+        "logits": "prompt_logprobs prompt_logprob_token_ids prompt_logprob_start logprob_token_ids logprobs_mode "
+        "n_probs post_sampling_probs min_keep completion_probabilities return_logprob logprob_start_len top_logprobs_num "
         "token_ids_logprob return_hidden_states decoder_input_details top_n_tokens details return_text_in_logprobs",
         "steering": "allowed_token_ids bad_words bad_words_ids force_words guided_json guided_regex guided_choice "
         "guided_grammar guided_decoding_backend guided_whitespace_pattern structured_outputs grammar grammar_lazy "
@@ -84,7 +84,8 @@ FIELDS: Final[Mapping[str, str]] = _table(
         "prompt_embeds input_ids input_embeds no_stop_trim with_pieces",
         "prompt_form": "chat_template chat_template_kwargs add_generation_prompt continue_final_message "
         "add_special_tokens truncate_prompt_tokens truncation_side documents raw template system context instructions",
-        "engine": "vllm_xargs extra_body extra_args lora lora_adapters lora_request lora_path adapter_id id_slot slot_id "
+        "engine": "vllm_xargs extra_body extra_args lora lora_adapters lora_request lora_path adapter_id id_slot "
+        "slot_id "
         "cache_prompt cache_salt n_cache_reuse n_keep n_discard n_indent kv_transfer_params ec_transfer_params "
         "priority request_id rid mm_processor_kwargs media_io_kwargs speculative speculative.n_max "
         "speculative.n_min speculative.p_min t_max_predict_ms t_max_prompt_ms keep_alive options num_ctx "

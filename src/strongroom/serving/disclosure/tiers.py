@@ -35,7 +35,7 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True):
     reasoning: Reasoning  # of models that think aloud: left out, replaced by its length, or passed on
 
 
-_CLOSED: Final = Tier(
+CLOSED: Final = Tier(
     name="closed",
     top_logprobs=-1,
     decimals=2,
@@ -77,7 +77,7 @@ _TRUSTED: Final = Tier(
     fine_tuning=True,
     reasoning="shown",
 )
-TIERS: Final = {one.name: one for one in (_CLOSED, _STANDARD, _TRUSTED)}
+TIERS: Final = {one.name: one for one in (CLOSED, _STANDARD, _TRUSTED)}
 FIRST: Final = "standard"  # a new account's
 
 

@@ -1,0 +1,46 @@
+"""What this gateway gives away beside text: the secret that keys it, and the counts of what each account has seen."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+
+from strongroom.serving.admit import Caller
+from strongroom.serving.disclosure import gate
+from strongroom.serving.disclosure.bias_sets import BiasSets, bias_digest, prompt_digest
+from strongroom.serving.roster import Roster
+from strongroom.serving.wire import Wanted
+from strongroom.serving.wire_errors import Refusal
+
+_LEAST: Final = 32  # bytes of a veil
+
+
+class Discloses:
+    """One of these a gateway."""
+
+    __slots__ = ("sets", "veil")
+
+    def __init__(self) -> None:
+        """Begin with a secret of this process's own, for as long as control has given none."""
+        self.veil = secrets.token_bytes(_LEAST)
+        self.sets = BiasSets()
+
+    def learn(self, roster: Roster) -> None:
+        """Take the house's secret, and forget accounts that are no more."""
+        if len(roster.veil) >= _LEAST:
+            self.veil = roster.veil
+        self.sets.keep({one.name for one in roster.accounts})
+
+    def refusal(self, wanted: Wanted, caller: Caller, today: str) -> Refusal | None:
+        """Return why a request that asks for log probabilities or a bias is refused, if so; else count it."""
+        for one in gate.refusals(wanted, caller.tier):
+            return one
+        account, prompt = caller.account.name, b""
+        if wanted.logit_bias:
+            prompt = prompt_digest(self.veil, wanted.turns, wanted.prompt)
+            bias = bias_digest(wanted.logit_bias)
+            if not self.sets.admit(account, today, prompt=prompt, bias=bias, tier=caller.tier):
+                return Refusal("bias_sets_exceeded", "logit_bias", rule="bias_sets")
+        if wanted.top_logprobs is not None:
+            self.sets.shown(account, today, top=wanted.top_logprobs, prompt=prompt)
+        return None

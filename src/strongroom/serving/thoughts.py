@@ -1,0 +1,105 @@
+"""What a model thinks before it answers, taken out of what it says: fields of their own, and tags in the text.
+
+Reasoning is what copies are trained on. Which of it is shown is the tier's: left out, counted, or passed on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from strongroom.ports.completions import TokenLogprob
+
+_NAMES: Final = ("think", "thinking", "thought", "reasoning")
+_OPEN: Final = re.compile(rf"<(?:{'|'.join(_NAMES)})>", re.IGNORECASE | re.ASCII)
+_CLOSE: Final = re.compile(rf"</(?:{'|'.join(_NAMES)})>", re.IGNORECASE | re.ASCII)
+_OPENERS: Final = tuple(f"<{name}>" for name in _NAMES)
+_CLOSERS: Final = tuple(f"</{name}>" for name in _NAMES)
+
+
+class Thoughts:
+    """Text that comes in pieces, without what stands between ``<think>`` and ``</think>``.
+
+    Letters of either case, tags that are cut anywhere. What is never closed is thought to the end.
+    """
+
+    __slots__ = ("_fresh", "_held", "_said", "inside")
+
+    def __init__(self) -> None:
+        """Begin outside."""
+        self.inside = False
+        self._held = ""  # what may be the beginning of a tag
+        self._said = False  # a word was shown
+        self._fresh = False  # a thought was left out: white space between it and the first word goes with it
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something is held back, or a thought is under way."""
+        return self.inside or bool(self._held)
+
+    def feed(self, text: str) -> str:
+        """Take the next characters; return those that may be shown now."""
+        rest, out = self._held + text, ""
+        while (tag := (_CLOSE if self.inside else _OPEN).search(rest)) is not None:
+            out += "" if self.inside else rest[: tag.start()]
+            rest, self.inside, self._fresh = rest[tag.end() :], not self.inside, True
+        at = _beginning(rest, _CLOSERS if self.inside else _OPENERS)
+        out += "" if self.inside else rest[:at]
+        self._held = rest[at:]
+        if self._fresh and not self._said:
+            out = out.lstrip()
+        self._said = self._said or bool(out.strip())
+        return out
+
+    def end(self) -> str:
+        """Return what was held back and is no tag after all."""
+        held, self._held = self._held, ""
+        return "" if self.inside else held
+
+
+class ThoughtTokens:
+    """The log probabilities of a text's tokens, without those of thoughts: they spell them out."""
+
+    __slots__ = ("_pending", "_thoughts")
+
+    def __init__(self) -> None:
+        """Begin outside."""
+        self._thoughts = Thoughts()
+        self._pending: list[TokenLogprob] = []
+
+    def feed(self, tokens: Sequence[TokenLogprob]) -> list[TokenLogprob]:
+        """Take the next tokens; return those that may be shown now. A token that holds a bit of a tag never is."""
+        shown = list[TokenLogprob]()
+        for one in tokens:
+            self._pending.append(one)
+            out = self._thoughts.feed(one.token)
+            if self._thoughts.inside:
+                self._pending.clear()
+            elif not self._thoughts.waiting:
+                if out == "".join(each.token for each in self._pending):
+                    shown += self._pending
+                self._pending.clear()
+        return shown
+
+    def end(self) -> list[TokenLogprob]:
+        """Return the tokens that were held back and are no tag after all."""
+        return self._pending if self._thoughts.end() else []
+
+
+def after_lone_end(text: str) -> str:
+    """Return a whole text from behind a tag that ends a thought and has no beginning.
+
+    Some templates open the thought themselves, so that the model only closes it.
+    """
+    tag = _CLOSE.search(text)
+    return text if tag is None else text[tag.end() :].lstrip()
+
+
+def _beginning(text: str, tags: tuple[str, ...]) -> int:
+    """Return where a tag may begin that the end of `text` has cut; the text's length if none does."""
+    at = text.rfind("<")
+    if at < 0:
+        return len(text)
+    tail = text[at:].lower()
+    return at if any(tag.startswith(tail) for tag in tags) else len(text)
