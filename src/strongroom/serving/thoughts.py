@@ -24,14 +24,13 @@ class Thoughts:
     Letters of either case, tags that are cut anywhere. What is never closed is thought to the end.
     """
 
-    __slots__ = ("_fresh", "_held", "_said", "inside")
+    __slots__ = ("_held", "_trim", "inside")
 
     def __init__(self) -> None:
         """Begin outside."""
         self.inside = False
         self._held = ""  # what may be the beginning of a tag
-        self._said = False  # a word was shown
-        self._fresh = False  # a thought was left out: white space between it and the first word goes with it
+        self._trim = False  # a thought has just ended: the white space behind it goes with it
 
     @property
     def waiting(self) -> bool:
@@ -42,15 +41,19 @@ class Thoughts:
         """Take the next characters; return those that may be shown now."""
         rest, out = self._held + text, ""
         while (tag := (_CLOSE if self.inside else _OPEN).search(rest)) is not None:
-            out += "" if self.inside else rest[: tag.start()]
-            rest, self.inside, self._fresh = rest[tag.end() :], not self.inside, True
+            out += self._shown(rest[: tag.start()])
+            rest, self.inside, self._trim = rest[tag.end() :], not self.inside, True
         at = _beginning(rest, _CLOSERS if self.inside else _OPENERS)
-        out += "" if self.inside else rest[:at]
+        out += self._shown(rest[:at])
         self._held = rest[at:]
-        if self._fresh and not self._said:
-            out = out.lstrip()
-        self._said = self._said or bool(out.strip())
         return out
+
+    def _shown(self, text: str) -> str:
+        if self.inside:
+            return ""
+        text = text.lstrip() if self._trim else text
+        self._trim = self._trim and not text
+        return text
 
     def end(self) -> str:
         """Return what was held back and is no tag after all."""

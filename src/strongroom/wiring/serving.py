@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from strongroom.access.deeds import Deeds
 from strongroom.access.identity import Identity
 from strongroom.access.policy import Question
+from strongroom.core.canonical import encode
 from strongroom.core.ids import CheckpointName
 from strongroom.core.secrets import Secret
-from strongroom.core.canonical import encode
 from strongroom.custody.housekeys import HOUSE_KEYS, MARK_MASTER, HouseKeys
 from strongroom.serving.accounts import SERVING, Accounts
 from strongroom.serving.books import Books

@@ -62,9 +62,10 @@ def _table(rows: Mapping[str, str]) -> dict[str, str]:
 
 FIELDS: Final[Mapping[str, str]] = _table(
     {
-        "logits": "prompt_logprobs prompt_logprob_token_ids prompt_logprob_start logprob_token_ids logprobs_mode "
-        "n_probs post_sampling_probs min_keep completion_probabilities return_logprob logprob_start_len top_logprobs_num "
-        "token_ids_logprob return_hidden_states decoder_input_details top_n_tokens details return_text_in_logprobs",
+        "logits": "prompt_logprobs prompt_logprob_token_ids prompt_logprob_start logprob_token_ids n_probs "
+        "logprobs_mode post_sampling_probs min_keep completion_probabilities return_logprob logprob_start_len "
+        "top_logprobs_num token_ids_logprob return_hidden_states decoder_input_details top_n_tokens "
+        "details return_text_in_logprobs",
         "steering": "allowed_token_ids bad_words bad_words_ids force_words guided_json guided_regex guided_choice "
         "guided_grammar guided_decoding_backend guided_whitespace_pattern structured_outputs grammar grammar_lazy "
         "grammar_triggers preserved_tokens json_schema regex ebnf structural_tag response_format format "
