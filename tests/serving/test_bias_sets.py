@@ -19,7 +19,9 @@ def digest(text: str, *, role: str = "user") -> bytes:
     return prompt_digest(VEIL, (Turn(role, text),), None)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("other", ["hello  world", " HELLO World\n", "\uff28ello world", "hello\u00a0world", "hello\tworld "])
+@pytest.mark.parametrize(
+    "other", ["hello  world", " HELLO World\n", "\uff28ello world", "hello\u00a0world", "hello\tworld "]
+)
 def test_spellings_count_together(other: str) -> None:
     assert digest(other) == digest("hello world")
 

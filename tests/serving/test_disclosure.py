@@ -59,7 +59,9 @@ def test_the_gateway_has_the_routes_that_are_shown() -> None:
     assert {path.decode(): tuple(one.decode() for one in found) for path, found in front._METHODS.items()} == METHODS
 
 
-@pytest.mark.parametrize("path", ["/", "", "/v1", "/V1/models", "/v1/chat/completions/", "/v1/modelsx", "//health", "/x"])
+@pytest.mark.parametrize(
+    "path", ["/", "", "/v1", "/V1/models", "/v1/chat/completions/", "/v1/modelsx", "//health", "/x"]
+)
 def test_what_nobody_knows_is_refused(path: str) -> None:
     assert found(path, {}) == {("path", "unknown")}
 

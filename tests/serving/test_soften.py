@@ -17,7 +17,9 @@ TRUSTED, STANDARD = TIERS["trusted"], TIERS["standard"]
 
 
 def token(text: str, *values: float) -> TokenLogprob:
-    top = tuple((f"t{at}" if at else text, tuple((f"t{at}" if at else text).encode()), one) for at, one in enumerate(values))
+    top = tuple(
+        (f"t{at}" if at else text, tuple((f"t{at}" if at else text).encode()), one) for at, one in enumerate(values)
+    )
     return TokenLogprob(text, tuple(text.encode()), values[0], top)
 
 
@@ -66,7 +68,7 @@ def test_a_token_and_its_place_in_the_list_agree_and_the_list_is_in_order(values
     found = [value for _, _, value in shown.top]
     assert found == sorted(found, reverse=True)
     assert all(value <= 0 for value in found)
-    assert dict((text, value) for text, _, value in shown.top)["w"] == shown.logprob
+    assert {text: value for text, _, value in shown.top}["w"] == shown.logprob
     assert all(abs(a - b) < 6 * TRUSTED.noise + 1e-3 for a, b in zip(found, values, strict=True))
 
 

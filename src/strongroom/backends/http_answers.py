@@ -10,8 +10,9 @@ from typing import Annotated, Final, Protocol
 
 import msgspec
 
+from strongroom.backends.http_vectors import Vectors
 from strongroom.core.errors import InputTooLarge
-from strongroom.ports.completions import Answer, Ask, Begun, Ended, Failed, Finish, Piece, TokenLogprob
+from strongroom.ports.completions import Answer, Ask, Begun, Embed, Ended, Failed, Finish, Piece, TokenLogprob
 
 _LINE_LIMIT: Final = 1 << 20  # bytes of one event
 _BODY_LIMIT: Final = 32 << 20  # bytes of a whole answer
@@ -22,6 +23,7 @@ _MESSAGES: Final = {
     "bad_prompt": "the engine does not take this prompt or option",
     "prompt_too_long": "the prompt leaves no room for an answer",
     "busy": "the engine has too much to do",
+    "unsupported": "the engine has no such thing",
     "unavailable": "the engine is not there",
     "failed": "the engine's answer can't be read",
 }
@@ -54,11 +56,18 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stream_options: dict[str, bool] | None = None
 
 
+class _EmbedBody(msgspec.Struct, frozen=True, kw_only=True):
+    model: str
+    input: tuple[str, ...]
+
+
 _ENCODER: Final = msgspec.json.Encoder()
 
 
-def body(ask: Ask, model: str) -> bytes:
+def body(ask: Ask | Embed, model: str) -> bytes:
     """Return the JSON body that asks `model` for what `ask` says."""
+    if isinstance(ask, Embed):
+        return _ENCODER.encode(_EmbedBody(model=model, input=ask.texts))
     chat = ask.prompt is None
     # one at least: some servers take 0 to mean that no logprobs are wanted at all
     top = None if ask.top_logprobs is None else max(ask.top_logprobs, 1)
@@ -177,14 +186,16 @@ class Reading(Protocol):
         ...
 
 
-def reading(ask: Ask, status: int, content_type: bytes) -> Reading:
+def reading(ask: Ask | Embed, status: int, content_type: bytes) -> Reading:
     """Return what reads a response of that status and content type."""
+    if isinstance(ask, Embed):
+        return Vectors(ask, status)
     if status != 200:  # noqa: PLR2004 - HTTP's OK
         return _Refused(ask, status)
     return _Streamed(ask) if content_type.startswith(b"text/event-stream") else _Whole(ask)
 
 
-def failed(ask: Ask, code: str) -> Failed:
+def failed(ask: Ask | Embed, code: str) -> Failed:
     """Return the failure of `ask` in our own words."""
     return Failed(id=ask.id, code=code, message=_MESSAGES[code])
 

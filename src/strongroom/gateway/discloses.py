@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar, cast
 
 from strongroom.serving.admit import Caller
 from strongroom.serving.disclosure import gate
@@ -13,23 +14,31 @@ from strongroom.serving.wire import Wanted
 from strongroom.serving.wire_errors import Refusal
 
 _LEAST: Final = 32  # bytes of a veil
+_Made = TypeVar("_Made")
 
 
 class Discloses:
     """One of these a gateway."""
 
-    __slots__ = ("sets", "veil")
+    __slots__ = ("_vectors", "sets", "veil")
 
     def __init__(self) -> None:
         """Begin with a secret of this process's own, for as long as control has given none."""
         self.veil = secrets.token_bytes(_LEAST)
         self.sets = BiasSets()
+        self._vectors: tuple[bytes, object] = (b"", None)  # what softens vectors, and by which veil
 
     def learn(self, roster: Roster) -> None:
         """Take the house's secret, and forget accounts that are no more."""
         if len(roster.veil) >= _LEAST:
             self.veil = roster.veil
         self.sets.keep({one.name for one in roster.accounts})
+
+    def vectors(self, make: Callable[[bytes], _Made]) -> _Made:
+        """Return what softens vectors, made once a veil."""
+        if self._vectors[0] != self.veil:
+            self._vectors = (self.veil, make(self.veil))
+        return cast("_Made", self._vectors[1])
 
     def refusal(self, wanted: Wanted, caller: Caller, today: str) -> Refusal | None:
         """Return why a request that asks for log probabilities or a bias is refused, if so; else count it."""

@@ -17,6 +17,7 @@ from strongroom.gateway.budgets import Budgets
 from strongroom.gateway.control import Control
 from strongroom.gateway.crowd import Crowd, Guest
 from strongroom.gateway.discloses import Discloses
+from strongroom.gateway.embedding import Embedding
 from strongroom.gateway.exchange import Exchange, Reply
 from strongroom.gateway.request import Request
 from strongroom.gateway.services import Stoppable, Work
@@ -30,7 +31,7 @@ from strongroom.serving.disclosure.fields import path_rule
 from strongroom.serving.limits import Window, until_midnight
 from strongroom.serving.roster import Applied, Leased, Roster, TermsText
 from strongroom.serving.usage import Refused
-from strongroom.serving.wire import Wanted, read_acceptance, read_chat, read_text
+from strongroom.serving.wire import Vectors, Wanted, read_acceptance, read_chat, read_embed, read_text
 from strongroom.serving.wire_answers import model_card, model_list
 from strongroom.serving.wire_errors import Refusal, refuse
 
@@ -110,6 +111,7 @@ class Front:
         self._routes: dict[tuple[bytes, bytes], Callable[[Request, Client], None]] = {
             (b"POST", _CHAT): self._chat,
             (b"POST", _TEXT): self._text,
+            (b"POST", _EMBED): self._embed,
             (b"GET", _TERMS): self._read_terms,
             (b"POST", _TERMS): self._accept_terms,
         }
@@ -156,7 +158,7 @@ class Front:
         if (refusal := may_ask(caller, terms=request.target == _TERMS)) is not None:
             return refusal
         refusal = self._count_request(request, caller)
-        if refusal is None and path is _TUNING:
+        if refusal is None and path == _TUNING:
             return gate.fine_tuning(caller.tier)
         return refusal
 
@@ -219,7 +221,10 @@ class Front:
     def _text(self, request: Request, client: Client) -> None:
         self._generate(request, client, read_text(b"".join(request.body)))
 
-    def _generate(self, request: Request, client: Client, wanted: Wanted | Refusal) -> None:
+    def _embed(self, request: Request, client: Client) -> None:
+        self._generate(request, client, read_embed(b"".join(request.body)))
+
+    def _generate(self, request: Request, client: Client, wanted: Wanted | Vectors | Refusal) -> None:
         caller, book = request.caller, self._book
         assert caller is not None and book is not None  # noqa: S101, PT018 - `judge` has seen to both
         request.body.clear()
@@ -227,13 +232,17 @@ class Front:
         if isinstance(wanted, Refusal) or refusal is not None:
             self.refuse(request, client, refusal=refusal or Refusal("bad_request"))
             return
-        exchange = Exchange(self, request, caller=caller, wanted=wanted, reply=client)
+        exchange = (
+            Exchange(self, request, caller=caller, wanted=wanted, reply=client)
+            if isinstance(wanted, Wanted)
+            else Embedding(self, request, caller=caller, wanted=wanted, reply=client)
+        )
         self._works.add(exchange)
         self._open[caller.account.name] = self._open.get(caller.account.name, 0) + 1
         client.attach(exchange)
         exchange.begin()
 
-    def _refusal_now(self, wanted: Wanted, caller: Caller, book: Book) -> Refusal | None:
+    def _refusal_now(self, wanted: Wanted | Vectors, caller: Caller, book: Book) -> Refusal | None:
         # the body may have come long after the head: a key that was revoked in between opens nothing
         if (refusal := book.still(caller)) is not None:
             return refusal
@@ -243,12 +252,15 @@ class Front:
             return refuse("prompt_too_long")  # it would be read whole before anybody could say what it costs
         if self._open.get(caller.account.name, 0) >= self.bounds.open_requests:
             return refuse("too_many_open_requests")
-        if not self.engine.ready():
-            return refuse("engine_unavailable")
-        # last, for what is let in is counted
-        return self._undisclosed(wanted, caller) if wanted.top_logprobs is not None or wanted.biased else None
+        if isinstance(wanted, Wanted) and wanted.top_logprobs is None and not wanted.biased:
+            return None if self.engine.ready() else refuse("engine_unavailable")
+        return self._undisclosed(wanted, caller)
 
-    def _undisclosed(self, wanted: Wanted, caller: Caller) -> Refusal | None:
+    def _undisclosed(self, wanted: Wanted | Vectors, caller: Caller) -> Refusal | None:
+        if not self.engine.ready():
+            return refuse("engine_unavailable")  # before anything is counted
+        if isinstance(wanted, Vectors):
+            return gate.embeddings(caller.tier)
         refusal = self.discloses.refusal(wanted, caller, self.stamp()[:10])
         if refusal is not None and refusal.code == "bias_sets_exceeded":
             return msgspec.structs.replace(refusal, retry_after=until_midnight(self.clock.now()))

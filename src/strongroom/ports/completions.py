@@ -128,13 +128,14 @@ class Failed(_Message, frozen=True, kw_only=True):
 
 
 class Embedded(_Message, frozen=True, kw_only=True):
-    """The vectors, one after the other: `width` little-endian float32 each, of length 1. Nothing follows."""
+    """The vectors, one after the other: `width` little-endian float32 each. Nothing follows."""
 
     width: int
     vectors: bytes
     prompt_tokens: int
 
 
+Last = Ended | Embedded | Failed
 Answer = Begun | Piece | Ended | Embedded | Failed
 
 

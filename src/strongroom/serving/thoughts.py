@@ -64,25 +64,26 @@ class Thoughts:
 class ThoughtTokens:
     """The log probabilities of a text's tokens, without those of thoughts: they spell them out."""
 
-    __slots__ = ("_pending", "_thoughts")
+    __slots__ = ("_out", "_pending", "_thoughts")
 
     def __init__(self) -> None:
         """Begin outside."""
         self._thoughts = Thoughts()
         self._pending: list[TokenLogprob] = []
+        self._out = ""  # what of their text was shown
 
     def feed(self, tokens: Sequence[TokenLogprob]) -> list[TokenLogprob]:
         """Take the next tokens; return those that may be shown now. A token that holds a bit of a tag never is."""
         shown = list[TokenLogprob]()
         for one in tokens:
             self._pending.append(one)
-            out = self._thoughts.feed(one.token)
-            if self._thoughts.inside:
-                self._pending.clear()
-            elif not self._thoughts.waiting:
-                if out == "".join(each.token for each in self._pending):
-                    shown += self._pending
-                self._pending.clear()
+            self._out += self._thoughts.feed(one.token)
+            if self._thoughts.waiting and not self._thoughts.inside:
+                continue
+            spelled = "".join([each.token for each in self._pending])
+            if not self._thoughts.inside and self._out in {spelled, spelled.lstrip()}:
+                shown += self._pending
+            self._pending, self._out = [], ""
         return shown
 
     def end(self) -> list[TokenLogprob]:
