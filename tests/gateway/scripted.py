@@ -2,16 +2,16 @@
 
 The last turn's text, or the prompt, is a script: `say N` writes N tokens, `wild N` does so whatever the budget is,
 `slow N` one every 20 ms, `burst N` all in one turn, `fail CODE`, `die N` fails after N tokens, `hang` says nothing,
-`echo` repeats the whole prompt, `write TEXT` writes TEXT three letters at a time, with `thought TEXT` as reasoning of its
-own; `bias` writes the biases that came. A prompt has as many tokens as words. Vectors are 64 numbers made of the text.
+`echo` repeats the whole prompt, `write TEXT` writes TEXT three letters at a time, `thought TEXT` thinks
+it aloud; `bias` writes the biases that came. A prompt has as many tokens as words. Vectors are 64 numbers made of the text.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import random
 import struct
+import zlib
 from typing import TYPE_CHECKING
 
 from strongroom.ports.completions import Ask, Begun, Embed, Embedded, Ended, Failed, Piece, Sink, TokenLogprob
@@ -85,8 +85,8 @@ class Scripted:
         elif tokens > ask.budget:
             self._last(ask.id, Failed(id=ask.id, code="prompt_too_long", message="no room"))
         elif ask.texts[0] != "hang":
-            draws = [random.Random(text) for text in ask.texts]
-            raw = b"".join(struct.pack("<64f", *(draw.gauss(0, 1) for _ in range(64))) for draw in draws)
+            numbers = [[zlib.crc32(f"{at} {text}".encode()) / 2**31 - 1 for at in range(64)] for text in ask.texts]
+            raw = b"".join(struct.pack("<64f", *one) for one in numbers)
             self._last(ask.id, Embedded(id=ask.id, width=64, vectors=raw, prompt_tokens=tokens))
 
     def _write(self, ask: Ask, verb: str, *, prompt: int, many: int) -> None:
