@@ -3,7 +3,8 @@
 The last turn's text, or the prompt, is a script: `say N` writes N tokens, `wild N` does so whatever the budget is,
 `slow N` one every 20 ms, `burst N` all in one turn, `fail CODE`, `die N` fails after N tokens, `hang` says nothing,
 `echo` repeats the whole prompt, `write TEXT` writes TEXT three letters at a time, `thought TEXT` thinks
-it aloud; `bias` writes the biases that came. A prompt has as many tokens as words. Vectors are 64 numbers made of the text.
+it aloud; `bias` writes the biases that came. A prompt has as many tokens as words. Vectors are 64 numbers made of the
+text.
 """
 
 from __future__ import annotations
