@@ -48,7 +48,7 @@ def test_neither_the_prompt_s_nor_the_day_s_count_is_passed(asked: list[tuple[by
             seen.add(bias)
 
 
-def test_days_and_accounts_are_apart_and_nothing_is_kept_of_those_that_are_gone() -> None:
+def test_days_and_accounts_are_apart_and_nothing_is_kept_of_other_days() -> None:
     sets = BiasSets()
 
     def take(account: str, day: str, many: int) -> list[bool]:
@@ -58,9 +58,11 @@ def test_days_and_accounts_are_apart_and_nothing_is_kept_of_those_that_are_gone(
     assert take("a", DAY, 5) == [True] * 4 + [False]
     assert take("b", DAY, 5) == [True] * 4 + [False]
     assert take("a", "2026-11-24", 5) == [True] * 4 + [False]
-    sets.keep({"b"})
+    sets.forget(DAY)
     assert sets._all == 4
     assert take("b", DAY, 5) == [True] * 4 + [False]
+    sets.forget("2026-11-24")
+    assert sets._all == 0
 
 
 def test_a_full_memory_lets_no_new_set_in() -> None:

@@ -6,8 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strongroom.ports.completions import TokenLogprob
+from strongroom.ports.completions import Piece, TokenLogprob
+from strongroom.serving.disclosure.tiers import TIERS
+from strongroom.serving.shown import Shown
 from strongroom.serving.thoughts import Thoughts, ThoughtTokens, after_lone_end
+from strongroom.serving.wire import Wanted, read_text
 
 CASES = {
     "plain": ("hello", "hello"),
@@ -54,3 +57,33 @@ def test_what_is_held_back_is_never_lost_and_tokens_are_told_as_the_text_is(piec
 def test_a_thought_that_the_template_has_begun() -> None:
     assert after_lone_end("secret</think>\n\nanswer") == "answer"
     assert after_lone_end("answer") == "answer"
+
+
+@given(st.lists(st.sampled_from(["<", "a", " b", "<thi", "x<", ">"]), max_size=12))
+def test_what_only_looks_like_a_tag_counts_as_no_thought(pieces: list[str]) -> None:
+    wanted = read_text(b'{"model":"m","prompt":"p"}')
+    assert isinstance(wanted, Wanted)
+    shown = Shown(wanted, TIERS["standard"], bytes(32))
+    texts = [shown.piece(Piece(id="r", text=one, tokens=1)).text for one in pieces]
+    last = shown.end()
+    assert "".join(texts) + (last.text if last else "") == "".join(pieces)
+    assert shown.reasoning_tokens == 0
+
+
+def test_tokens_of_thoughts_are_counted_as_far_as_they_are_told() -> None:
+    wanted = read_text(b'{"model":"m","prompt":"p"}')
+    assert isinstance(wanted, Wanted)
+    pieces = [
+        Piece(id="r", text="<think>", tokens=1),
+        Piece(id="r", text="seven", tokens=7),
+        Piece(id="r", text="</think>half", tokens=3),
+        Piece(id="r", text="", reasoning="two", tokens=2),
+        Piece(id="r", text="said", tokens=1),
+    ]
+    counts = {}
+    for name, tier in TIERS.items():
+        shown = Shown(wanted, tier, bytes(32))
+        for one in pieces:
+            shown.piece(one)
+        counts[name] = shown.reasoning_tokens
+    assert counts == {"closed": 0, "standard": 12, "trusted": 2}

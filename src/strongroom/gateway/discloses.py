@@ -28,11 +28,11 @@ class Discloses:
         self.sets = BiasSets()
         self._vectors: tuple[bytes, object] = (b"", None)  # what softens vectors, and by which veil
 
-    def learn(self, roster: Roster) -> None:
-        """Take the house's secret, and forget accounts that are no more."""
+    def learn(self, roster: Roster, today: str) -> None:
+        """Take the house's secret, and forget what was counted on other days."""
         if len(roster.veil) >= _LEAST:
             self.veil = roster.veil
-        self.sets.keep({one.name for one in roster.accounts})
+        self.sets.forget(today)
 
     def vectors(self, make: Callable[[bytes], _Made]) -> _Made:
         """Return what softens vectors, made once a veil."""

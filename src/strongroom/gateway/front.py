@@ -316,7 +316,7 @@ class Front:
         """Judge by it from now on, cut what it does not let go on, then confirm it."""
         before, book = self._book, Book(roster, models=self._models)
         self._book = book
-        self.discloses.learn(roster)
+        self.discloses.learn(roster, self.stamp()[:10])
         for work in list(self._works):
             if (refusal := book.still(work.caller)) is not None:
                 work.stop(refusal)

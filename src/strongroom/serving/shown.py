@@ -46,10 +46,11 @@ class Shown:
             self.thought += piece.reasoning
             self._hidden += piece.tokens if piece.reasoning and not piece.text else 0
             return Piece(id=piece.id, text=piece.text, tokens=0, logprobs=logprobs, reasoning=piece.reasoning)
+        tags, inside = self._thoughts.tags, self._thoughts.inside
         text = self._thoughts.feed(piece.text)
-        said = len(piece.text) + len(piece.reasoning)
-        if said and (piece.reasoning or self._thoughts.inside or not text):
-            self._hidden += piece.tokens * (1 - len(text) / said)
+        if piece.reasoning or inside or self._thoughts.tags > tags:
+            said = len(piece.text) + len(piece.reasoning)
+            self._hidden += piece.tokens * max(0.0, 1 - len(text) / max(1, said))
         return Piece(id=piece.id, text=text, tokens=0, logprobs=tuple(self._spelled.feed(logprobs)))
 
     def end(self) -> Piece | None:

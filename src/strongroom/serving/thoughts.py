@@ -24,11 +24,12 @@ class Thoughts:
     Letters of either case, tags that are cut anywhere. What is never closed is thought to the end.
     """
 
-    __slots__ = ("_held", "_trim", "inside")
+    __slots__ = ("_held", "_trim", "inside", "tags")
 
     def __init__(self) -> None:
         """Begin outside."""
         self.inside = False
+        self.tags = 0  # that were passed
         self._held = ""  # what may be the beginning of a tag
         self._trim = False  # a thought has just ended: the white space behind it goes with it
 
@@ -43,6 +44,7 @@ class Thoughts:
         while (tag := (_CLOSE if self.inside else _OPEN).search(rest)) is not None:
             out += self._shown(rest[: tag.start()])
             rest, self.inside, self._trim = rest[tag.end() :], not self.inside, True
+            self.tags += 1
         at = _beginning(rest, _CLOSERS if self.inside else _OPENERS)
         out += self._shown(rest[:at])
         self._held = rest[at:]

@@ -97,9 +97,9 @@ class BiasSets:
         day = self._days.get(account)
         return day.rank + day.width if day is not None and day.today == today else 0
 
-    def keep(self, accounts: frozenset[str] | set[str]) -> None:
-        """Forget accounts that are no more."""
-        self._days = {name: day for name, day in self._days.items() if name in accounts}
+    def forget(self, today: str) -> None:
+        """Forget all other days."""
+        self._days = {name: day for name, day in self._days.items() if day.today == today}
         self._all = sum(map(len, self._days.values()))
 
     def _take(self, day: _Day, tier: Tier) -> bool:
