@@ -54,17 +54,16 @@ def logprobs(engine: Engine, texts: list[str]) -> dict[str, Any]:
         ids = engine.tokens.encode(text)[:64]
         with torch.inference_mode():
             likely = engine.model(torch.tensor([ids])).logits[0, :-1].float().log_softmax(-1)
-        top = likely.topk(20)
-        places.append([_place(engine, row, top, ids[row + 1], likely) for row in range(len(ids) - 1)])
+        places.append([_place(engine, one, token) for one, token in zip(likely, ids[1:], strict=True)])
     return {name: _changes(places, texts, TIERS[name]) for name in ("standard", "trusted")}
 
 
-def _place(engine: Engine, row: int, top: Any, token: int, likely: torch.Tensor) -> TokenLogprob:
+def _place(engine: Engine, likely: torch.Tensor, token: int) -> TokenLogprob:
+    top = likely.topk(20)
     others = tuple(
-        (*engine.tokens.spell(int(one)), float(value))
-        for one, value in zip(top.indices[row], top.values[row], strict=True)
+        (*engine.tokens.spell(int(one)), float(value)) for one, value in zip(top.indices, top.values, strict=True)
     )
-    return TokenLogprob(*engine.tokens.spell(token), float(likely[row, token]), others)
+    return TokenLogprob(*engine.tokens.spell(token), float(likely[token]), others)
 
 
 def _changes(places: list[list[TokenLogprob]], texts: list[str], tier: Tier) -> dict[str, float]:
@@ -101,12 +100,12 @@ def vectors(engine: Engine, texts: list[str]) -> dict[str, Any]:
     return found
 
 
-def _centred(rows: Any) -> Any:
+def _centred(rows: np.ndarray) -> np.ndarray:
     rows = rows - rows.mean(0)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def _kept(before: Any, after: Any) -> dict[str, float]:
+def _kept(before: np.ndarray, after: np.ndarray) -> dict[str, float]:
     was, now = before @ before.T, after @ after.T
     pairs = ~np.eye(len(was), dtype=bool)
     nearest = [set(np.argsort(-np.where(pairs[row], was[row], -2))[:NEAREST]) for row in range(len(was))]
@@ -115,14 +114,14 @@ def _kept(before: Any, after: Any) -> dict[str, float]:
     return {"cosine_change": round(float(np.abs(was - now)[pairs].mean()), 5), "recall_at_10": round(recall, 4)}
 
 
-def main() -> None:
-    """Measure, and print one JSON document."""
+def main() -> dict[str, object]:
+    """Measure."""
     torch.set_num_threads(1)
     texts = paragraphs()
     with tempfile.TemporaryDirectory() as folder:
         engine = Engine.load(Plain(demo_model(Path(folder) / "model")))  # type: ignore[arg-type]
-        print(json.dumps({"logprobs": logprobs(engine, texts[:60]), "vectors": vectors(engine, texts)}, indent=1))
+        return {"logprobs": logprobs(engine, texts[:60]), "vectors": vectors(engine, texts)}
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps(main(), indent=1))

@@ -207,6 +207,12 @@ def test_log_probabilities_do_not_spell_thoughts(gate: Gateway) -> None:
     assert b"tho" not in raw
 
 
+def test_a_thought_that_the_template_began_is_cut_off_a_whole_answer(gate: Gateway) -> None:
+    _, said = ask(gate, chat("write secret thought</think>answer", logprobs=True))
+    assert said["choices"][0]["message"]["content"] == "answer"
+    assert "sec" not in str(said)
+
+
 def test_a_text_that_only_looks_like_a_thought_is_whole(gate: Gateway) -> None:
     for text in ("1 < 2 and <b>bold</b>", "ends with <thin"):
         assert ask(gate, chat(f"write {text}"))[1]["choices"][0]["message"]["content"] == text

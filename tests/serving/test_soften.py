@@ -84,3 +84,12 @@ def test_the_noise_is_normal_and_has_no_memory() -> None:
     inside = sum(abs(one) < 1 for one in draws) / 4000
     assert abs(inside - 0.6827) < 0.03
     assert abs(statistics.correlation(draws[:-1], draws[1:])) < 0.06
+
+
+def test_the_noise_is_pinned() -> None:
+    """Or an update would draw anew, and two draws are an average."""
+    [shown] = Veil(KEY, TRUSTED, top=20, prompt="pinned").soften([ONE])
+    assert [value for _, _, value in shown.top] == PINNED
+
+
+PINNED = [-0.1271, -1.2505, -2.3546, -3.5013, -4.502, -5.4762]

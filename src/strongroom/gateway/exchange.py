@@ -238,9 +238,12 @@ class Exchange:
         totals = Totals(self._prompt, self._completion) if self._shown is None else self._last_shown(self._shown)
         self._settle(_OK, finish)
         if not self._wanted.stream:
-            text = "".join(self._text)
-            text = text if self._shown is None else self._shown.whole(text)
-            shown = None if self._wanted.top_logprobs is None else self._logprobs
+            text = said = "".join(self._text)
+            if self._shown is not None:
+                text = self._shown.whole(said)
+            # where a thought is cut off the whole text, nobody can say which tokens were its own
+            told = self._logprobs if text == said else []
+            shown = None if self._wanted.top_logprobs is None else told
             self._reply.answer(_OK, self._frames.whole(text, shown, finish=finish, totals=totals))
             return
         if not self._streaming:
