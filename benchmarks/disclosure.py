@@ -79,7 +79,7 @@ def _changes(places: list[list[TokenLogprob]], texts: list[str], tier: Tier) -> 
     return {
         "places": total,
         "mean": round(statistics.fmean(changes), 6),
-        "largest": round(max(changes), 4),
+        "largest": round(max(changes), 6),
         "likeliest_changed": round(swapped / total, 5),
     }
 

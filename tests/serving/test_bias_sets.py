@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +26,17 @@ def digest(text: str, *, role: str = "user") -> bytes:
 )
 def test_spellings_count_together(other: str) -> None:
     assert digest(other) == digest("hello world")
+
+
+def test_the_longest_prompts_are_evened_out_at_their_beginning_only() -> None:
+    long = "\ufdfa " * 300_000
+    began = time.process_time()
+    one = digest(long)
+    assert time.process_time() - began < 0.5
+    assert one == digest(long)
+    assert one != digest(long + "x")
+    assert digest("A" * 20_000) == digest("a" + "A" * 19_999)
+    assert digest("A" * 20_000) != digest("A" * 19_999 + "a")
 
 
 def test_what_differs_counts_apart() -> None:

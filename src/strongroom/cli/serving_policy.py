@@ -14,7 +14,7 @@ from strongroom.access.policy import Question
 from strongroom.cli.frame import Call, Group, Json, common
 from strongroom.core.errors import BadInput, InputTooLarge, RefusedError
 from strongroom.serving.disclosure.fields import FIELDS, PATHS, RULES
-from strongroom.serving.disclosure.tiers import BESIDE_LOGPROBS, FIRST, TIERS, Tier
+from strongroom.serving.disclosure.tiers import BESIDE_LOGPROBS, FIRST, TIERS, Tier, tier_of
 from strongroom.serving.policy import METHODS, Finding, check, fields_of
 from strongroom.wiring.serving import serving_of
 
@@ -68,7 +68,7 @@ def policy_check(call: Call, request: Path, *, account: str | None) -> int:
 def _tier(call: Call, account: str) -> Tier:
     who = call.identity()
     call.home.desk.require(who, Question("serving.manage"))
-    return TIERS[serving_of(call.home).accounts.find(account).tier]
+    return tier_of(serving_of(call.home).accounts.find(account).tier)
 
 
 def _read(file: Path) -> _Request:

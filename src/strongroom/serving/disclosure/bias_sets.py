@@ -16,6 +16,7 @@ from strongroom.serving.disclosure.tiers import Tier
 
 MOST: Final = 1 << 20  # sets that one process remembers: some 200 MB at worst
 _BYTES: Final = 12  # of a digest: among 2^20, two alike once in 2^57
+_EVENED: Final = 16_384  # characters of a prompt; some grow eighteenfold, and the event loop waits
 _ROLES: Final = {"developer": "system"}
 
 Bias = Sequence[tuple[int, float]]
@@ -24,12 +25,16 @@ Bias = Sequence[tuple[int, float]]
 def prompt_digest(veil: bytes, turns: Sequence[Turn], prompt: str | None) -> bytes:
     """Return the keyed digest of a prompt as it is counted: spellings that a model hardly tells apart are one.
 
-    Compatibility forms (NFKC), case and white space are evened out, and ``developer`` is ``system``. Keyed, so that
-    who sees a digest can't try prompts against it.
+    Compatibility forms (NFKC), case and white space are evened out, and ``developer`` is ``system``. What lies beyond
+    the first 16,384 characters counts as it is spelt: longer prompts are dear, and the day's count holds for them, too.
+    Keyed, so that who sees a digest can't try prompts against it.
     """
+    left = _EVENED
     said = hashlib.blake2b(key=veil[:64], digest_size=_BYTES, person=b"bias prompt")
     for turn in turns if prompt is None else (Turn("user", prompt),):
-        text = " ".join(unicodedata.normalize("NFKC", turn.content).casefold().split())
+        even, rest = turn.content[:left], turn.content[left:]
+        left -= len(even)
+        text = " ".join(unicodedata.normalize("NFKC", even).casefold().split()) + rest
         said.update(f"{_ROLES.get(turn.role, turn.role)}:{len(text)}:{text};".encode("utf-8", "surrogatepass"))
     return said.digest()
 
