@@ -3,7 +3,8 @@
 Texts are the paragraphs of this repository's own docs. Figures:
 
     logprobs    of the 20 likeliest tokens in each place (5 in tier `standard`): the mean and the largest absolute
-                change in nats, and how often the likeliest token is another one than before
+                change in nats, how often the likeliest token is another one than before, and the share of tokens
+                written at temperature 1 whose own value is not shown (`hidden`)
     vectors     against the model's own (mean of the last hidden states, the texts' mean taken out or not): the mean
                 absolute change of the cosine of two texts, and how many of a text's ten nearest are still among them
                 (recall@10), with the projection alone and with noise
@@ -12,6 +13,7 @@ Texts are the paragraphs of this repository's own docs. Figures:
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import tempfile
 from pathlib import Path
@@ -24,7 +26,7 @@ from engine import Plain
 from strongroom.engines.demo_model import demo_model
 from strongroom.engines.transformers_engine import Engine
 from strongroom.engines.vectors import Vectors
-from strongroom.ports.completions import TokenLogprob
+from strongroom.ports.completions import TokenLogprob, Turn
 from strongroom.serving import veil_vectors
 from strongroom.serving.disclosure.tiers import TIERS, Tier
 from strongroom.serving.soften import Veil
@@ -69,17 +71,20 @@ def _place(engine: Engine, likely: torch.Tensor, token: int) -> TokenLogprob:
 def _changes(places: list[list[TokenLogprob]], texts: list[str], tier: Tier) -> dict[str, float]:
     changes: list[float] = []
     swapped = total = 0
+    hidden = 0.0
     for row, text in zip(places, texts, strict=True):
-        veil = Veil(KEY, tier, top=tier.top_logprobs, prompt=text[:1])
+        veil = Veil(KEY, tier, top=tier.top_logprobs, turns=(Turn("user", text[:1]),))
         for before, after in zip(row, veil.soften(row), strict=True):
             was = {(token, raw): value for token, raw, value in before.top}
             changes += [abs(value - was[token, raw]) for token, raw, value in after.top]
+            hidden += 1 - sum(math.exp(value) for _, _, value in before.top[: tier.top_logprobs])
             swapped += before.top[0][1] != after.top[0][1]
             total += 1
     return {
         "places": total,
         "mean": round(statistics.fmean(changes), 6),
         "largest": round(max(changes), 6),
+        "hidden": round(hidden / total, 4),
         "likeliest_changed": round(swapped / total, 5),
     }
 

@@ -3,8 +3,8 @@
 The last turn's text, or the prompt, is a script: `say N` writes N tokens, `wild N` does so whatever the budget is,
 `slow N` one every 20 ms, `burst N` all in one turn, `fail CODE`, `die N` fails after N tokens, `hang` says nothing,
 `echo` repeats the whole prompt, `write TEXT` writes TEXT three letters at a time, `thought TEXT` thinks
-it aloud; `bias` writes the biases that came. A prompt has as many tokens as words. Vectors are 64 numbers made of the
-text.
+it aloud; `bias` and `seed` write what came of them. A prompt has as many tokens as words. Vectors are 64 numbers made
+of the text.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Scripted:
             self._last(ask.id, Failed(id=ask.id, code=words[0], message="as told"))
         elif verb == "echo":
             self._echo(ask, prompt)
-        elif verb in {"write", "bias", "thought"}:
+        elif verb in {"write", "bias", "thought", "seed"}:
             self._recite(ask, prompt, verb=verb)
         elif prompt >= ask.budget and verb != "wild":
             self._last(ask.id, Failed(id=ask.id, code="prompt_too_long", message="no room"))
@@ -67,7 +67,8 @@ class Scripted:
         self._end(ask, prompt, prompt, finish="stop")
 
     def _recite(self, ask: Ask, prompt: int, *, verb: str) -> None:
-        text = str(ask.logit_bias) if verb == "bias" else _prompt(ask).partition(" ")[2]
+        said = {"bias": str(ask.logit_bias), "seed": str(ask.seed)}
+        text = said.get(verb) or _prompt(ask).partition(" ")[2]
         pieces = [text[at : at + 3] for at in range(0, len(text), 3)]
         self._say(ask.id, Begun(id=ask.id, prompt_tokens=prompt, marked=False))
         for one in pieces:

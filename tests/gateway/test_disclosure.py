@@ -133,6 +133,16 @@ def test_bias_reaches_the_engine_within_the_tier(gate: Gateway) -> None:
     assert why(gate, text, path="/v1/completions")[1] == "unsupported_parameter"
 
 
+def test_nobody_knows_the_draw_behind_a_seed(gate: Gateway) -> None:
+    def came(seed: int | None, who: str = KEY) -> str:
+        return ask(gate, chat("seed", seed=seed), key=who)[1]["choices"][0]["message"]["content"]
+
+    assert came(None) == "None"
+    assert came(7) == came(7)
+    assert len({came(7), came(8), came(7, TRUSTED), "7"}) == 4
+    assert 0 <= int(came(2**63 - 1)) < 2**63
+
+
 @pytest.mark.parametrize("who", [KEY, TRUSTED])
 def test_bias_over_2_is_never_taken_beside_log_probabilities(gate: Gateway, who: str) -> None:
     for bias in (2.1, -2.1, 100, -100):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import statistics
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from strongroom.ports.completions import TokenLogprob, Turn
-from strongroom.serving.disclosure.tiers import TIERS
-from strongroom.serving.soften import Veil, normal
+from strongroom.serving.disclosure.tiers import TIERS, Tier
+from strongroom.serving.soften import HIDDEN, Veil, normal
 
 KEY = bytes(range(32))
 TRUSTED, STANDARD = TIERS["trusted"], TIERS["standard"]
@@ -35,6 +36,19 @@ def test_without_noise_it_only_rounds_and_cuts() -> None:
 def test_an_upstream_that_shows_more_than_was_asked_is_cut() -> None:
     assert Veil(KEY, STANDARD, top=0, prompt="p").soften([ONE])[0].top == ()
     assert len(Veil(KEY, STANDARD, top=99, prompt="p").soften([ONE])[0].top) == STANDARD.top_logprobs
+
+
+@pytest.mark.parametrize("tier", [STANDARD, TRUSTED])
+def test_a_token_that_is_none_of_the_likeliest_has_no_value(tier: Tier) -> None:
+    """Else sampling at a high temperature reads the whole vocabulary in one place, without any bias."""
+    likeliest = tuple((f"t{at}", (116, 48 + at), -1.0 - at) for at in range(40))
+    for at, (text, raw, value) in enumerate(likeliest):
+        one = TokenLogprob(text, raw, value, likeliest)
+        for top in (0, 1, 20):
+            [shown] = Veil(KEY, tier, top=top, turns=(Turn("user", "q"),)).soften([one])
+            assert (shown.logprob == HIDDEN) is (at >= tier.top_logprobs)
+            [older] = Veil(KEY, tier, top=top, prompt="p").soften([one])
+            assert (older.logprob == HIDDEN) is (at >= 5)
 
 
 def test_asking_again_teaches_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Callable
 from typing import Final, TypeVar, cast
@@ -40,6 +41,15 @@ class Discloses:
             self._vectors = (self.veil, make(self.veil))
         return cast("_Made", self._vectors[1])
 
+    def seed(self, given: int, account: str, *, bits: int) -> int:
+        """Return the seed that the engine draws by: a secret function of the one that was asked for.
+
+        Who knew the draw could tell from each answer how logits compare: a bias by another name. The same seed still
+        writes the same text for the same account.
+        """
+        told = hashlib.blake2b(b"%d %b" % (given, account.encode()), key=self.veil[:64], digest_size=8, person=b"seed")
+        return int.from_bytes(told.digest()) >> (64 - bits)
+
     def refusal(self, wanted: Wanted, caller: Caller, today: str) -> Refusal | None:
         """Return why a request that asks for log probabilities or a bias is refused, if so; else count it."""
         for one in gate.refusals(wanted, caller.tier):
@@ -51,5 +61,5 @@ class Discloses:
             if not self.sets.admit(account, today, prompt=prompt, bias=bias, tier=caller.tier):
                 return Refusal("bias_sets_exceeded", "logit_bias", rule="bias_sets")
         if wanted.top_logprobs is not None:
-            self.sets.shown(account, today, top=wanted.top_logprobs, prompt=prompt)
+            self.sets.shown(account, today, top=caller.tier.top_logprobs, prompt=prompt)
         return None

@@ -14,6 +14,7 @@ from strongroom.gateway.services import Services
 from strongroom.ports.completions import Answer, Ask, Begun, Embedded, Ended, Failed, Finish, Piece, TokenLogprob
 from strongroom.serving.admit import Caller
 from strongroom.serving.shown import Shown
+from strongroom.serving.soften import seen
 from strongroom.serving.usage import Admitted, Settled
 from strongroom.serving.wire import Wanted
 from strongroom.serving.wire_answers import Frames, Totals, failure
@@ -138,10 +139,13 @@ class Exchange:
         )
 
     def _ask(self, budget: int, room: int) -> Ask:
-        wanted = self._wanted
+        wanted, account, exact = self._wanted, self.caller.account.name, self._services.exact
+        seed = wanted.seed
+        if seed is not None:
+            seed = self._services.discloses.seed(seed, account, bits=63 if exact else 31)  # llama.cpp's has 32
         return Ask(
             id=self._request.id,
-            account=self.caller.account.name,
+            account=account,
             model=wanted.model,
             prompt=wanted.prompt,
             turns=wanted.turns,
@@ -149,9 +153,10 @@ class Exchange:
             budget=budget,
             temperature=wanted.temperature,
             top_p=wanted.top_p,
-            seed=wanted.seed,
+            seed=seed,
             stop=wanted.stop,
-            top_logprobs=wanted.top_logprobs,
+            # as many as may be seen: of a token that is none of these, nothing is shown
+            top_logprobs=None if wanted.top_logprobs is None else seen(self.caller.tier, chat=wanted.shape == "chat"),
             logit_bias=wanted.logit_bias,
             streamed=wanted.stream,
         )

@@ -3,6 +3,9 @@
 The noise is a function of a secret, the context and the token: the same question gets the same noise, from whichever
 account it comes, so asking again teaches nothing. Fresh noise, and rounding alone, are useless: the first is averaged
 away, the second hides less than the attack needs (docs/disclosure.md has the figures).
+
+Of the token that was written a value is shown only if it is among the tier's likeliest: else whoever asks for one token
+at a high temperature, again and again, collects the log probabilities of a whole vocabulary in one place.
 """
 
 from __future__ import annotations
@@ -15,15 +18,17 @@ from typing import Final
 from strongroom.ports.completions import TokenLogprob, Turn
 from strongroom.serving.disclosure.tiers import Tier
 
+HIDDEN: Final = -9999.0  # what OpenAI shows of a token that is none of the likeliest
+MOST_TEXT: Final = 5  # likeliest tokens in the older form, whatever the tier
 _ROLES: Final = {"developer": "system"}
 _HALF: Final = 1 << 63
 _Top = tuple[str, tuple[int, ...], float]
 
 
 class Veil:
-    """One answer's log probabilities on their way out. Tokens must come in their order."""
+    """One answer's log probabilities on their way out. Tokens must come in their order, with `seen` likeliest each."""
 
-    __slots__ = ("_context", "_decimals", "_noise", "_top")
+    __slots__ = ("_context", "_decimals", "_noise", "_seen", "_top")
 
     def __init__(
         self, key: bytes, tier: Tier, *, top: int, turns: Sequence[Turn] = (), prompt: str | None = None
@@ -35,6 +40,7 @@ class Veil:
         lengths, would have noise of several draws.
         """
         self._top = min(top, tier.top_logprobs)
+        self._seen = seen(tier, chat=prompt is None)
         self._decimals = tier.decimals
         self._noise = tier.noise
         self._context = hashlib.blake2b(key=key[:64], digest_size=32, person=b"veil") if self._noise else None
@@ -49,18 +55,25 @@ class Veil:
         return tuple([self._softened(one) for one in logprobs])
 
     def _softened(self, one: TokenLogprob) -> TokenLogprob:
+        own = one.logprob if any(raw == one.bytes for _, raw, _ in one.top[: self._seen]) else HIDDEN
         if self._context is None:
             top = tuple([(text, raw, round(value, self._decimals)) for text, raw, value in one.top[: self._top]])
-            return TokenLogprob(one.token, one.bytes, round(one.logprob, self._decimals), top)
+            return TokenLogprob(one.token, one.bytes, round(own, self._decimals), top)
         place = self._context.digest()
         self._context.update(bytes(one.bytes))
         shown = [(text, raw, self._shown(place, raw, value)) for text, raw, value in one.top[: self._top]]
         shown.sort(key=_value, reverse=True)
-        return TokenLogprob(one.token, one.bytes, self._shown(place, one.bytes, one.logprob), tuple(shown))
+        own = HIDDEN if own == HIDDEN else self._shown(place, one.bytes, own)
+        return TokenLogprob(one.token, one.bytes, own, tuple(shown))
 
     def _shown(self, place: bytes, token: tuple[int, ...], value: float) -> float:
         noisy = value + self._noise * normal(place, bytes(token))
         return round(min(noisy, 0.0), self._decimals) if math.isfinite(noisy) else value
+
+
+def seen(tier: Tier, *, chat: bool) -> int:
+    """Return among how many likeliest tokens a value may be shown: so many are asked of the engine, too."""
+    return max(0, tier.top_logprobs if chat else min(MOST_TEXT, tier.top_logprobs))
 
 
 def _conversation(turns: Sequence[Turn]) -> str:

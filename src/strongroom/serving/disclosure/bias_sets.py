@@ -81,16 +81,16 @@ class BiasSets:
         return True
 
     def shown(self, account: str, today: str, *, top: int, prompt: bytes = b"") -> None:
-        """Note that in answer to `prompt` the `top` likeliest tokens are shown, and the one that was written.
+        """Note that in answer to `prompt` log probabilities of the `top` likeliest tokens are shown.
 
-        An upper bound of the rank of what was learnt beside one prompt: with s sets of biases (top + 1) · (s + 1), for
-        the answer without any counts, too.
+        An upper bound of the rank of what was learnt beside one prompt: with s sets of biases top · (s + 1), for the
+        answer without any counts, too. (Of an engine that shows values from before any bias it is `top` alone.)
         """
         day = self._day(account, today)
         sets = len(day.sets.get(prompt, ()))
         if sets:
             top = day.shown[prompt] = max(day.shown.get(prompt, 0), top)
-        day.rank = max(day.rank, (top + 1) * (sets + 1))
+        day.rank = max(day.rank, top * (sets + 1))
 
     def embedded(self, account: str, today: str, *, width: int) -> None:
         """Note that vectors of that width are served."""
