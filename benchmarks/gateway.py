@@ -18,6 +18,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -115,7 +116,9 @@ def upstream(folder: Path) -> Iterator[int]:
 @contextlib.contextmanager
 def nginx(folder: Path, engine: int) -> Iterator[tuple[int, int]]:
     """Run nginx; give its port and process."""
-    port = engine + 1 if engine < 60_000 else engine - 1
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        port = trial.getsockname()[1]
     config = folder / "nginx.conf"
     config.write_text(NGINX.format(folder=folder, upstream=engine, port=port))
     with subprocess.Popen([shutil.which("nginx") or "nginx", "-c", str(config), "-p", str(folder)]) as process:

@@ -9,6 +9,7 @@ import pytest
 
 from strongroom.access.keys import Keyring, new_seed
 from strongroom.cli.trace_page import render
+from strongroom.cli.trace_words import words
 from strongroom.custody.copy_formats import CopyIssuer
 from strongroom.lineage.ancestry import AncestorFound
 from strongroom.lineage.bank import null_bank
@@ -24,7 +25,7 @@ from strongroom.lineage.traced import (
 )
 from strongroom.lineage.verdict import judge
 from strongroom.wiring.lineage_report import LineageReport, Looked, Replayed
-from strongroom.wiring.trace import Figures, TracedCheckpoint
+from strongroom.wiring.trace import ConsideredBase, Figures, TracedCheckpoint
 from tests.cli.test_report_page import EVIL, read
 
 DIGEST = "0123456789abcdef" * 4
@@ -75,6 +76,7 @@ def evidence(text: str, *, named: int = 2, based: bool = True) -> Evidence:
         tensors=42,
         log10_p=-1.0,
         siblings=135,
+        tried=1,
     )
     return Evidence(
         checkpoint=text,
@@ -87,11 +89,32 @@ def evidence(text: str, *, named: int = 2, based: bool = True) -> Evidence:
     )
 
 
+def unrelated(*, opened: int) -> Evidence:
+    """Return a trace that found nothing among three registered checkpoints."""
+    seen = evidence("x", named=0, based=False)
+    return msgspec.structs.replace(seen, related="no", derivation=(), opened=opened, registered=3)
+
+
+def better(seen: Evidence) -> Evidence:
+    """Return a trace whose recipient is surer than the checkpoint."""
+    return msgspec.structs.replace(seen, recipient=msgspec.structs.replace(seen.recipient, log10_p=-80.0))
+
+
+def related_by(method: str) -> Evidence:
+    """Return a trace without a mark, that rests on `method`."""
+    seen = evidence(method, named=0, based=method == "differences")
+    if seen.ancestor is None:
+        return seen
+    return msgspec.structs.replace(seen, ancestor=msgspec.structs.replace(seen.ancestor, relation="ours"))
+
+
 def replayed(text: str, seen: Evidence) -> Replayed:
     keys = Keyring("carla", new_seed()).public
     figures = Figures(
         suspect=DIGEST,
+        vocabulary=DIGEST,
         bank=DIGEST,
+        bases=(ConsideredBase(name=text, digest=DIGEST),),
         evidence=seen,
         checkpoint=TracedCheckpoint(name=text, version=3, manifest=DIGEST, weights=DIGEST),
         commitments=(DIGEST,) * len(seen.recipient.colluders or (1,)),
@@ -152,6 +175,19 @@ def test_pictures_say_in_words_what_they_show() -> None:
 
 
 @pytest.mark.parametrize(
+    ("seen", "corrected"),
+    [
+        (evidence("x", named=1), "by mark; corrected for readings and versions of the checkpoint"),
+        (better(evidence("x", named=1)), "by mark; corrected for 600 copies ever issued, rounds of looking and"),
+        (related_by("units"), "by units; corrected for tests of its kind and 3 checkpoints"),
+        (related_by("differences"), "by differences; corrected for 1 related checkpoint"),
+    ],
+)
+def test_each_p_value_says_what_it_is_corrected_for(seen: Evidence, corrected: str) -> None:
+    assert corrected in words(conclude(seen))
+
+
+@pytest.mark.parametrize(
     ("seen", "sentence"),
     [
         (evidence("x", named=3), "x was made from x, out of the copies of x, x, x."),
@@ -160,6 +196,8 @@ def test_pictures_say_in_words_what_they_show() -> None:
         (evidence("x", named=0, based=False), "x was made from x."),
         (msgspec.structs.replace(evidence("x", named=0), related="doubt"), "Whether x was made from"),
         (Evidence(checkpoint=None), "x was made from none of the registered checkpoints"),
+        (unrelated(opened=3), "x was made from none of the registered checkpoints, as far as"),
+        (unrelated(opened=2), "x was made from none of the 2 checkpoints that were opened, of 3, as far as"),
         (Evidence(checkpoint=None, readable=False), "Whether x was made from a registered checkpoint can't be told."),
     ],
 )

@@ -30,7 +30,8 @@ def evidence(*tests: Outcome, tried: int = 3, layers: tuple[LayerMatch, ...] = (
     """Return what a trace says where its tests came out so."""
     judged = judge(tests, BANK, tried=tried)
     found = Comparison(tests, layers, coordinates(NOTHING, NOTHING), None, (4, 6))
-    return Evidence(checkpoint="chat:v1", related=judged.related, lineage=LineageFound.of(judged, found, tried=tried))
+    lineage = LineageFound.of(judged, found, tried=tried)
+    return Evidence(checkpoint="chat:v1", related=judged.related, lineage=lineage, opened=1, registered=tried)
 
 
 def ordered(hits: int, layers: int = 4, sources: int = 6, method: str = "units") -> Outcome:
@@ -140,9 +141,12 @@ def test_the_base_is_judged_again() -> None:
         tensors=42,
         log10_p=0.0,
         siblings=0,
+        tried=1,
     )
     good = rejudged(said, BANK)
     assert good.relation == "ours"
+    refused(replace(seen, ancestor=rejudged(replace(said, tried=2), BANK)))  # of one that was opened
+    recheck(replace(seen, ancestor=rejudged(replace(said, tried=2), BANK), opened=2), BANK)
     recheck(replace(seen, ancestor=good), BANK)
     assert needs_bank(replace(seen, ancestor=good))
     assert not needs_bank(seen)
@@ -152,6 +156,7 @@ def test_the_base_is_judged_again() -> None:
         replace(good, relation="base_only"),
         replace(good, log10_p=good.log10_p - 1),
         replace(good, siblings=10_000),
+        replace(good, tried=2),
         replace(good, tensors=3),
     ):
         refused(replace(seen, ancestor=bad))
@@ -168,6 +173,10 @@ def test_only_what_is_related_is_looked_at_closely() -> None:
     refused(replace(apart, checkpoint=None))
     refused(Evidence(checkpoint=None, related="yes"))
     recheck(Evidence(checkpoint=None), BANK)
+    recheck(Evidence(checkpoint=None, registered=3), BANK)
+    for opened, registered in ((0, 3), (4, 3), (1, 2)):
+        refused(replace(apart, opened=opened, registered=registered))
+    refused(Evidence(checkpoint=None, opened=1, registered=3))
     related = evidence(COORDINATES, ordered(400))
     refused(replace(related, histogram=Histogram(edges_low=5.0, edges_high=-5.0, counts=(1, 2), sigma=0.1)))
 

@@ -12,7 +12,7 @@ from strongroom.lineage.ancestry import AncestorFound, Relation, ancestry, rejud
 from strongroom.lineage.ancestry import Base as PublicBase
 from strongroom.lineage.bank import Bank, null_bank
 from strongroom.lineage.compare import EXACT, Outcome
-from strongroom.lineage.descent import descent, slope
+from strongroom.lineage.descent import descent, slope, tamed
 from strongroom.lineage.model import model_of
 from strongroom.lineage.traced import Evidence, LineageFound, RecipientFound, conclude
 from strongroom.lineage.verdict import judge
@@ -105,6 +105,7 @@ def base(relation: Relation) -> AncestorFound:
         tensors=40,
         log10_p=-2.2,
         siblings=180,
+        tried=1,
     )
 
 
@@ -174,7 +175,7 @@ def test_a_checkpoint_that_is_the_base_has_nothing_of_its_own() -> None:
     assert found is not None
     assert found.slope == 0.0
     bases = [PublicBase("public", lambda: _opened(start))]
-    told = ancestry(bases, model_of(start, start.tokens()), changed(start, 0.05, 2), bank=null_bank())
+    told = ancestry(bases, model_of(start, start.tokens()), changed(start, 0.05, 2), bank=null_bank(), tried=1)
     assert told is not None
     assert told.relation == "base_only"
 
@@ -183,23 +184,62 @@ def test_no_difference_says_nothing() -> None:
     assert slope(np.zeros((8, 8), np.float32), np.ones((8, 8), np.float32)) is None
 
 
+@pytest.mark.parametrize("value", [10.0, 1e4, -1e30])
+@pytest.mark.parametrize("theirs", ["ours", "base"])
+def test_a_huge_weight_in_every_matrix_hides_nothing(theirs: str, value: float) -> None:
+    start, chance = llama(1), np.random.default_rng(7)
+    ours = changed(start, 0.03, 1)
+    suspect = changed(ours, 0.003, 2) if theirs == "ours" else changed(start, 0.03, 3)
+    for values in suspect.tensors.values():
+        values[tuple(chance.integers(values.shape))] = value
+    bases = [PublicBase("public", lambda: _opened(start))]
+    found = ancestry(bases, model_of(ours, ours.tokens()), suspect, bank=null_bank(), tried=1)
+    assert found is not None
+    assert found.relation == ("ours" if theirs == "ours" else "base_only")
+
+
+def test_a_difference_that_holds_ours_is_not_cut() -> None:
+    ours = np.zeros((64, 64), np.float32)
+    ours[3, 5] = 9.0
+    theirs = ours + np.float32(0.01) * np.random.default_rng(0).standard_normal(ours.shape).astype(np.float32)
+    theirs[3, 5] = 9.0
+    assert np.array_equal(tamed(theirs, ours), theirs)
+    theirs[8, 8] = -1e6
+    assert tamed(theirs, ours).min() == -9.0
+
+
 @pytest.mark.parametrize("theirs", ["ours", "base"])
 def test_the_base_is_found_and_judged(theirs: str) -> None:
     start = llama(1)
     ours = changed(start, 0.02, 1)
     suspect = changed(ours, 0.002, 2) if theirs == "ours" else changed(start, 0.05, 2)
     bases = [PublicBase("stranger", lambda: _opened(llama(9))), PublicBase("public", lambda: _opened(start))]
-    found = ancestry(bases, model_of(ours, ours.tokens()), suspect, bank=null_bank())
+    found = ancestry(bases, model_of(ours, ours.tokens()), suspect, bank=null_bank(), tried=1)
     assert found is not None
     assert found.base == "public"
     assert found.relation == ("ours" if theirs == "ours" else "base_only")
     assert rejudged(found, null_bank()) == found
 
 
+@pytest.mark.parametrize(("tried", "relation"), [(1, "ours"), (3, "ours"), (4, "unclear")])
+def test_the_choice_among_relatives_is_corrected_for(tried: int, relation: str) -> None:
+    start = llama(1)
+    ours = changed(start, 0.02, 1)
+    bases, model = [PublicBase("public", lambda: _opened(start))], model_of(ours, ours.tokens())
+    found = ancestry(bases, model, changed(ours, 0.002, 2), bank=null_bank(), tried=tried)
+    assert found is not None
+    assert found.log10_p == pytest.approx(math.log10(tried / (found.siblings + 1)))
+    assert (found.relation, found.tried) == (relation, tried)
+    most = ancestry(bases, model, start, bank=null_bank(), tried=1000)
+    assert most is not None
+    assert most.log10_p == 0.0
+    assert rejudged(found, null_bank()) == found
+
+
 def test_a_checkpoint_of_its_own_has_no_public_base() -> None:
     bases = [PublicBase("stranger", lambda: _opened(llama(9)))]
     ours = llama(1)
-    assert ancestry(bases, model_of(ours, ours.tokens()), llama(1), bank=null_bank()) is None
+    assert ancestry(bases, model_of(ours, ours.tokens()), llama(1), bank=null_bank(), tried=1) is None
 
 
 class _Opened:

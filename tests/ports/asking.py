@@ -6,7 +6,7 @@ import asyncio
 
 from strongroom.core.errors import StoreUnavailable
 from strongroom.core.secrets import Secret
-from strongroom.ports.completions import Answer, Ask, Begun, Completions, Embed, Embedded, Ended, Failed, Last, Piece
+from strongroom.ports.completions import LAST, Answer, Ask, Begun, Completions, Embed, Embedded, Ended, Failed, Piece
 from strongroom.watermark.keys import MarkKey
 
 PATIENCE = 60
@@ -24,7 +24,7 @@ class Asker:
         assert not self._ended.is_set(), answer
         self.heard.append(answer)
         self._spoken.set()
-        if isinstance(answer, Last):
+        if isinstance(answer, LAST):
             self._ended.set()
 
     async def ended(self) -> Asker:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import rfc8785
 import torch
@@ -21,6 +23,9 @@ from strongroom.core.errors import BadInput, ProofInvalid, StrongroomError
 from strongroom.core.ids import CheckpointName
 from strongroom.core.secrets import Secret
 from strongroom.custody.formats import pae
+from strongroom.lineage.ancestry import AncestorFound, rejudged
+from strongroom.lineage.bank import null_bank
+from strongroom.lineage.traced import RecipientFound
 from strongroom.wiring.home import Home, open_home
 from strongroom.wiring.lineage_report import TYPE, Files, replay_report, write_report
 from strongroom.wiring.mark_evidence import Trust
@@ -137,6 +142,28 @@ LINEAGE = at("evidence", "lineage")
 TESTS = at("evidence", "lineage", "tests")
 RECIPIENT = at("evidence", "recipient")
 
+
+def a_base(said: Said) -> None:
+    """Say that all is related, unmarked, and from a base: as it would be judged."""
+    one = AncestorFound(
+        base="b",
+        relation="unclear",
+        slope=0.3,
+        scatter=0.4,
+        noise=0.0,
+        cosine=0.9,
+        tensors=42,
+        log10_p=0,
+        siblings=0,
+        tried=1,
+    )
+    at("evidence")(said).update(
+        ancestor=msgspec.to_builtins(rejudged(one, null_bank())),
+        recipient=msgspec.to_builtins(RecipientFound()),
+    )
+    said["figures"]["commitments"] = []
+
+
 # Refused whoever signs, with no log and no file: the figures don't make that.
 IMPOSSIBLE: dict[str, Change] = {
     "p": lambda one: LINEAGE(one).update(log10_p=-9000.0),
@@ -159,6 +186,8 @@ IMPOSSIBLE: dict[str, Change] = {
     "negative choices": lambda one: TESTS(one)[1].update(choices=-400.0),
     "no choices": lambda one: TESTS(one)[1].update(choices=0),
     "odd choices": lambda one: TESTS(one)[1].update(choices=1.5),
+    "fewer registered": lambda one: at("evidence")(one).update(registered=1),
+    "none opened": lambda one: at("evidence")(one).update(opened=0),
     "related": lambda one: at("evidence")(one).update(related="doubt"),
     "unreadable": lambda one: at("evidence")(one).update(lineage=None),
     "twice from one layer": lambda one: LINEAGE(one)["layer_map"].append([0, 3, 1]),
@@ -184,6 +213,7 @@ IMPOSSIBLE: dict[str, Change] = {
             "relation": "base_only",
             "scatter": 0.0,
             "siblings": 135,
+            "tried": 1,
             "slope": 0.3,
             "tensors": 42,
         }
@@ -205,6 +235,7 @@ POSSIBLE: dict[str, Change] = {
     "manifest": lambda one: at("checkpoint")(one).update(manifest="0" * 64),
     "weights": lambda one: at("checkpoint")(one).update(weights="0" * 64),
     "commitment": lambda one: one["figures"].update(commitments=["0" * 64]),
+    "another base": lambda one: one["figures"].update(bases=[{"name": "b", "digest": "0" * 64}]),
     "bank": lambda one: one["figures"].update(bank="0" * 64),
     "a little surer of the mark": lambda one: RECIPIENT(one).update(checkpoint_log10_p=-55.5),
     "somebody else": lambda one: RECIPIENT(one).update(
@@ -235,6 +266,16 @@ def test_figures_are_those_that_stand_in_the_ledger(case: Case, name: str) -> No
     for keyring in (case.carla.keyring, Keyring("carla", new_seed())):
         with pytest.raises(ProofInvalid):
             replay_report(case.signed(said, keyring), case.trust)
+
+
+def test_a_base_is_one_of_those_that_were_considered(case: Case) -> None:
+    said = json.loads(case.report)["said"]
+    assert said["figures"]["bases"] == []
+    a_base(said)
+    with pytest.raises(ProofInvalid, match="none of those that were considered"):
+        replay_report(case.signed(said, case.carla.keyring))
+    said["figures"].update(bases=[{"name": "b", "digest": "0" * 64}])
+    assert replay_report(case.signed(said, case.carla.keyring)).trace.verdict == "common_ancestor"
 
 
 def test_nobody_signs_a_true_report_anew(case: Case) -> None:
@@ -291,6 +332,16 @@ def test_the_files_are_those_that_were_traced(case: Case, tmp_path: Path) -> Non
     save_file(changed, tmp_path / "model.safetensors")
     with pytest.raises(ProofInvalid, match="not the weights"):
         replay_report(case.report, files=Files(case.leaked, tmp_path / "model.safetensors"))
+
+
+def test_the_tokens_are_those_it_was_traced_with(case: Case, tmp_path: Path) -> None:
+    assert json.loads(case.report)["said"]["figures"]["vocabulary"] is None
+    alone = shutil.copyfile(case.leaked, tmp_path / "cut.safetensors")
+    assert replay_report(case.report, files=Files(alone, case.model)).looked.tests
+    vocab = {f"w{at}": at for at in range(64)}
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"type": "BPE", "vocab": vocab, "merges": []}}))
+    with pytest.raises(ProofInvalid, match="another tokenizer"):
+        replay_report(case.report, files=Files(alone, case.model))
 
 
 def test_tests_that_were_made_up_do_not_come_out_again(case: Case) -> None:

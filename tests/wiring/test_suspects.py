@@ -13,7 +13,7 @@ from strongroom.core.errors import BadInput
 from strongroom.lineage.adapters import WithAdapter
 from strongroom.lineage.pickled import TorchFiles
 from strongroom.lineage.suspects import SafetensorsFiles
-from strongroom.wiring.suspects import digest_of, open_suspect
+from strongroom.wiring.suspects import digest_of, open_suspect, vocabulary_of
 from tests.lineage.pickles import checkpoint, members, stream, tensor
 from tests.lineage.test_suspects import shard
 
@@ -84,6 +84,20 @@ def test_folders_and_their_digests(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"")  # not what is read, so not what is named
     assert digest_of(tmp_path) == second
     assert digest_of(tmp_path / "model.safetensors") not in {first, second}
+
+
+def test_a_vocabulary_is_what_lies_beside(tmp_path: Path) -> None:
+    path, beside = shard(tmp_path / "model.safetensors", "a"), tmp_path / "tokenizer.json"
+    found: list[str | None] = []
+    for vocab in (None, {"x": 0, "y": 1}, {"x": 1, "y": 0}):
+        if vocab is not None:
+            beside.write_text(json.dumps({"model": {"type": "BPE", "vocab": vocab, "merges": []}}))
+        for where in (path, tmp_path):
+            with open_suspect(where) as suspect:
+                found.append(vocabulary_of(suspect))
+    assert found[0] is found[1] is None
+    assert (found[2], found[4]) == (found[3], found[5])
+    assert len({*found}) == 3
 
 
 def test_parts_are_opened_when_asked_for(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ every chunk.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Final
@@ -19,12 +20,13 @@ from strongroom.backends.http_wire import Pool, Wire
 from strongroom.core.errors import BadSettings, LimitError, StoreUnavailable
 from strongroom.core.log import log
 from strongroom.core.secrets import Secret
-from strongroom.ports.completions import Answer, Ask, Embed, Failed, Last, Sink
+from strongroom.ports.completions import LAST, Answer, Ask, Embed, Failed, Sink
 
 _PORTS: Final = {"http": 80, "https": 443}
 _PROBE: Final = Ask(id="", account="", model="", max_tokens=1, budget=1)
 _OK: Final = 200
 _KINDS: Final = ("completions", "chat/completions", "embeddings")
+_NEVER: Final = math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +72,7 @@ class HttpCompletions:
         self._probe = f"GET {path}/models HTTP/1.1\r\n".encode() + shared + b"\r\n"
         self._open: dict[str, _Exchange] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._there = self._closed = False
+        self._there = self._closed = self._sweeping = False
         self._gone = asyncio.Event()
 
     async def start(self) -> None:
@@ -140,6 +142,9 @@ class HttpCompletions:
         return failed(ask, "busy") if len(self._open) >= self._most else None
 
     def _launch(self, exchange: _Exchange, wire: Wire | None) -> None:
+        if not self._sweeping:
+            self._sweeping = True
+            self._spawn(self._sweep())
         if wire is not None:
             exchange.send(wire)
         else:
@@ -176,6 +181,16 @@ class HttpCompletions:
             else:
                 await asyncio.sleep(self._patience.probe)
 
+    async def _sweep(self) -> None:
+        """Give up on requests to which the server says nothing: one timer for all, for each would cost as much."""
+        patience = self._patience
+        every = min(patience.first_byte, patience.idle, 8.0) / 8
+        while True:
+            await asyncio.sleep(every)
+            now = asyncio.get_running_loop().time()
+            for exchange in [one for one in self._open.values() if one.due <= now]:
+                exchange.give_up(now)
+
 
 class _Probe:
     """Waits for a sign of life."""
@@ -208,8 +223,8 @@ class _Exchange:
         self._wire: Wire | None = None
         self._reading: Reading | None = None
         self._loop = asyncio.get_running_loop()
-        self._last = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._last = 0.0  # when the server last said something
+        self.due = _NEVER  # when it must have, or must be looked at again
 
     def send(self, wire: Wire) -> None:
         """Send the request over `wire`, if anybody still waits for the answer."""
@@ -217,15 +232,13 @@ class _Exchange:
             wire.abort()
             return
         self._wire = wire
-        self._settle()
-        self._timer = self._loop.call_later(self._owner.patience.first_byte, self._silent)
+        self.due = self._loop.time() + self._owner.patience.first_byte
         wire.send(self._request, self)
 
     def abort(self) -> None:
         """Hear no more, and close the connection."""
-        sink, self._sink = self._sink, None
-        del sink
-        self._settle()
+        self._sink = None
+        self.due = _NEVER
         if self._wire is not None:
             self._wire.abort()
 
@@ -234,17 +247,28 @@ class _Exchange:
         sink = self._sink
         if sink is None:
             return
-        if isinstance(answer, Last):
+        if isinstance(answer, LAST):
             self._sink = None
             self._owner.over(self.ask.id)
         sink.on_answer(answer)
+
+    def give_up(self, now: float) -> None:
+        """Give up on a server that says nothing, unless it has said something since."""
+        self.due = self._last + self._owner.patience.idle
+        if self._reading is not None and now < self.due:
+            return
+        self.due = _NEVER
+        if self._wire is not None:
+            self._wire.abort()
+        if self._sink is not None:
+            self._owner.lost()
+            self.give(failed(self.ask, "unavailable"))
 
     # ── Listener ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def on_head(self, status: int, content_type: bytes) -> None:
         """Decide how to read the body."""
         self._last = self._loop.time()
-        self._settle()
-        self._timer = self._loop.call_later(self._owner.patience.idle, self._silent)
+        self.due = self._last + self._owner.patience.idle
         if status != _OK:
             log.warning("upstream refused", status=status)
         self._reading = reading(self.ask, status, content_type)
@@ -257,7 +281,7 @@ class _Exchange:
 
     def on_end(self, *, whole: bool, retry: bool) -> None:
         """Say the last word."""
-        self._settle()
+        self.due = _NEVER
         self._wire = None
         if whole and self._reading is not None:
             self._read(self._reading.end)
@@ -278,26 +302,9 @@ class _Exchange:
             answers = [failed(self.ask, "failed")]
             if self._wire is not None:
                 self._wire.abort()
-                self._settle()
+                self.due = _NEVER
         for answer in answers:
             self.give(answer)
-
-    def _settle(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _silent(self) -> None:
-        """Give up on a server that says nothing; one timer serves all chunks."""
-        left = self._last + self._owner.patience.idle - self._loop.time()
-        if self._reading is not None and left > 0:
-            self._timer = self._loop.call_later(left, self._silent)
-            return
-        if self._wire is not None:
-            self._wire.abort()
-        if self._sink is not None:
-            self._owner.lost()
-            self.give(failed(self.ask, "unavailable"))
 
 
 def _kind(ask: Ask | Embed) -> str:

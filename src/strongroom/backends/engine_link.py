@@ -9,6 +9,7 @@ from typing import Final
 from strongroom.backends.link_kept import keep
 from strongroom.core.secrets import Secret
 from strongroom.ports.completions import (
+    LAST,
     Answer,
     Ask,
     Begun,
@@ -17,7 +18,6 @@ from strongroom.ports.completions import (
     Embedded,
     Ended,
     Failed,
-    Last,
     Piece,
     Ready,
     Sink,
@@ -81,7 +81,7 @@ class LinkCompletions:
         if isinstance(message, Ready):
             self.served = message
             return
-        ended = isinstance(message, Last)
+        ended = isinstance(message, LAST)
         sink = self._open.pop(message.id, None) if ended else self._open.get(message.id)
         if sink is not None:
             sink.on_answer(message)

@@ -8,7 +8,7 @@ from typing import Final
 from strongroom.cli import trace_drawing as drawing
 from strongroom.cli.frame import moment
 from strongroom.cli.page import header, items, page, pairs, row, safe, section, table
-from strongroom.cli.trace_words import chance
+from strongroom.cli.trace_words import chance, count
 from strongroom.lineage.bank import calibrated, effects, null_bank
 from strongroom.lineage.compare import EXACT, Outcome
 from strongroom.lineage.traced import ASSUMPTIONS, LineageFound, RecipientFound, Trace, is_marked, limits
@@ -67,9 +67,12 @@ def sentence(found: Replayed) -> str:
     """Return the verdict in one sentence."""
     trace, file = found.trace, found.said.file
     base = trace.ancestor.base if trace.ancestor else "a public base"
+    which = "the registered checkpoints"
+    if trace.opened < trace.registered:
+        which = f"the {trace.opened} checkpoints that were opened, of {trace.registered:,}"
     said = {
         "match": f"{file} was made from {trace.checkpoint}{_whose(trace.recipient)}.",
-        "no_match": f"{file} was made from none of the registered checkpoints, as far as weights can tell.",
+        "no_match": f"{file} was made from none of {which}, as far as weights can tell.",
         "common_ancestor": f"{file} and {trace.checkpoint} both come from {base}; it was not made from ours.",
         "inconclusive": f"Whether {file} was made from a registered checkpoint can't be told.",
     }
@@ -96,7 +99,7 @@ def _head(found: Replayed) -> str:
         tallies |= {
             f"p, {lineage.p_kind}, by {lineage.method}": ("none", chance(lineage.log10_p)),
             "layers in their places": ("none", f"{in_place} of {len(drawing.layers_of(lineage)[0])}"),
-            "checkpoints compared": ("none", str(lineage.tried)),
+            "checkpoints opened": ("none", f"{trace.opened:,} of {trace.registered:,}"),
         }
     if recipient.candidates:
         tallies["copies compared"] = ("none", str(recipient.candidates))
@@ -114,7 +117,10 @@ def _numbers(trace: Trace, tested: LineageFound | None) -> str:
         rows += _lineage_rows(tested)
     if trace.ancestor is not None:
         one = trace.ancestor
-        among = f"the base that speaks least for us; rank among {one.siblings} pairs of others' fine-tunes"
+        among = (
+            f"{count(one.tried, 'related checkpoint')}; the base that speaks least for us; rank among {one.siblings}"
+            " pairs of others' fine-tunes"
+        )
         rows.append(
             row(
                 "It holds our changes",
@@ -134,7 +140,7 @@ def _numbers(trace: Trace, tested: LineageFound | None) -> str:
 def _lineage_rows(one: LineageFound) -> list[str]:
     exact = one.p_kind == "exact"
     tests = f"{len(EXACT)} exact tests" if exact else f"{len(MATCHINGS)} matchings"
-    corrected = f"{tests}, {_count(one.tried, 'checkpoint')}" + (", the choice of layers" if exact else "")
+    corrected = f"{tests}, {count(one.tried, 'checkpoint')}" + (", the choice of layers" if exact else "")
     rows = [
         row("It is related to the checkpoint", chance(one.log10_p), one.p_kind, one.method, corrected, one.assumption)
     ]
@@ -144,14 +150,10 @@ def _lineage_rows(one: LineageFound) -> list[str]:
     return rows
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what if number == 1 else what.removesuffix('y') + ('ies' if what.endswith('y') else 's')}"
-
-
 def _mark_rows(one: RecipientFound) -> list[str]:
     if not one.candidates:
         return []
-    mark, copies = ASSUMPTIONS["mark"], f"{_count(one.tried, 'copy')} ever issued, rounds of looking, readings"
+    mark, copies = ASSUMPTIONS["mark"], f"{count(one.tried, 'copy')} ever issued, rounds of looking, readings"
     rows = [
         row(
             "It carries the checkpoint's mark",
@@ -289,6 +291,8 @@ def _record(found: Replayed, *, vkey: str, report: str) -> str:
         one = figures.checkpoint
         some += [("checkpoint", f"{one.name}, version {one.version}"), ("its manifest", one.manifest)]
         some.append(("its weights, by their tensors' digests", one.weights))
+    some += [(f"public base {base.name}, by its tensors' digests", base.digest) for base in figures.bases]
+    some += [] if figures.bases else [("public bases", "none was registered")]
     rows = [
         row(one.index, one.event.action, one.event.object, one.event.who, moment(one.event.at)) for one in found.entries
     ]

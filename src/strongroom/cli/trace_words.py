@@ -30,13 +30,13 @@ def words(found: Trace) -> str:
     """Return a trace for people."""
     lines = [f"{found.verdict} {found.checkpoint or ''}".rstrip(), f"  {found.reason}"]
     if found.lineage is not None:
-        lines += _lineage(found.lineage)
+        lines += _lineage(found.lineage, _corrected(found, found.lineage))
     if found.ancestor is not None:
         one = found.ancestor
         lines.append(
             f"  public base {one.base}: slope of its change on ours {one.slope:.2f} (1: made from ours), scatter "
             f"{one.scatter:.2f}, over {one.tensors} tensors; rank p = {chance(one.log10_p)} among {one.siblings} pairs"
-            " of other people's fine-tunes"
+            f" of other people's fine-tunes, corrected for {count(one.tried, 'relative')}"
         )
     if found.verdict == "match":
         lines += _recipient(found)
@@ -45,10 +45,20 @@ def words(found: Trace) -> str:
     return "\n".join(lines)
 
 
-def _lineage(found: LineageFound) -> list[str]:
-    lines = [
-        f"  p = {chance(found.log10_p)}, {found.p_kind}, by {found.method}; corrected for {found.tried} checkpoints"
-    ]
+def _corrected(found: Trace, lineage: LineageFound) -> str:
+    """Say what the p-value that a verdict rests on is corrected for."""
+    one = found.recipient
+    if lineage.method == "mark" and one.log10_p < one.checkpoint_log10_p:
+        return f"{count(one.tried, 'copy')} ever issued, rounds of looking and readings"
+    if lineage.method == "mark":
+        return "readings and versions of the checkpoint"
+    if lineage.method == "differences" and found.ancestor is not None:
+        return count(found.ancestor.tried, "related checkpoint")
+    return f"tests of its kind and {count(lineage.tried, 'checkpoint')}"
+
+
+def _lineage(found: LineageFound, corrected: str) -> list[str]:
+    lines = [f"  p = {chance(found.log10_p)}, {found.p_kind}, by {found.method}; corrected for {corrected}"]
     if found.log10_tail is not None:
         lines.append(
             f"    among {found.pairs} pairs of unrelated models, whose largest effect is {found.largest:.3f};"
@@ -68,7 +78,7 @@ def _recipient(found: Trace) -> list[str]:
     if one.verdict == "match":
         named = [f"{each.name} (copy {each.copy}): p = {chance(each.log10_p)}" for each in one.colluders]
         named = named or [f"{one.name} (copy {one.copy}): p = {chance(one.log10_p)}"]
-        return [f"  recipient: {each}, exact, corrected for {one.tried} copies" for each in named]
+        return [f"  recipient: {each}, exact, corrected for {count(one.tried, 'copy')}" for each in named]
     return [f"  recipient: {one.verdict}. {one.reason}"]
 
 
@@ -79,6 +89,11 @@ def made_again(looked: Looked) -> list[str]:
     done += ["the p-values of the marks"] if looked.marks else []
     done += ["the suspect's digest"] if looked.suspect else []
     return [*done, "the tests themselves, on both files"] if looked.tests else done
+
+
+def count(number: int, what: str) -> str:
+    """Return a number of things."""
+    return f"{number:,} {what if number == 1 else what.removesuffix('y') + ('ies' if what.endswith('y') else 's')}"
 
 
 def chance(log10: float) -> str:

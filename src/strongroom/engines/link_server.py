@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from strongroom.ports.completions import Answer, Ask, Cancel, Completions, Embed, Failed, Last, Ready
+from strongroom.ports.completions import LAST, Answer, Ask, Cancel, Completions, Embed, Failed, Ready
 from strongroom.ports.links import Accept, Link, Receiver
 
 
@@ -60,7 +60,7 @@ class GatewayLink:
         theirs = self._open.get(answer.id)
         if theirs is None:
             return
-        if isinstance(answer, Last):
+        if isinstance(answer, LAST):
             del self._open[answer.id]
         self._send(msgspec.structs.replace(answer, id=theirs))
 

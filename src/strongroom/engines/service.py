@@ -17,7 +17,7 @@ from strongroom.core.log import log
 from strongroom.engines.scribe import EmbedJob, Job, Scribe, failure, read_ask
 from strongroom.engines.transformers_engine import Engine
 from strongroom.engines.vectors import read_texts
-from strongroom.ports.completions import Answer, Ask, Embed, Failed, Last, Ready, Sink
+from strongroom.ports.completions import LAST, Answer, Ask, Embed, Failed, Ready, Sink
 from strongroom.watermark.keys import MarkKey
 
 _STOPPING = "the engine is stopping"
@@ -164,7 +164,7 @@ class Service:
 
     def _give(self, request: str, answer: Answer) -> None:
         """Give an open request its next answer; one that was cancelled, or has ended, gets none."""
-        ended = isinstance(answer, Last)
+        ended = isinstance(answer, LAST)
         sink = self._open.pop(request, None) if ended else self._open.get(request)
         if self._emptied is not None and not self._open and not self._emptied.done():
             self._emptied.set_result(None)

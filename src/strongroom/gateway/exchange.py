@@ -108,12 +108,20 @@ class Exchange:
         elif room < 1:
             hold.settle(0)
             self._refuse(self._services.refusal("tokens_per_day_exceeded"))
-        elif not self._admitted(hold):
+        else:
+            self._services.spool.admit(self._line(hold), self._admitted)
+
+    def _admitted(self, written: bool) -> None:  # noqa: FBT001 - what the spool tells
+        """The line that lets it in is written, or can't be: then nothing may be served."""
+        hold = self._hold
+        if self._over or hold is None:
+            return
+        if not written:
             hold.settle(0)
             self._refuse(refuse("usage_unavailable"))
-        else:
-            self._asked = True
-            self._services.engine.ask(self._ask(hold.tokens, room), self)
+            return
+        self._asked = True
+        self._services.engine.ask(self._ask(hold.tokens, self._room(hold.tokens)), self)
 
     def _room(self, budget: int) -> int:
         """Return how many tokens may be written.
@@ -125,17 +133,15 @@ class Exchange:
             return self._wanted.max_tokens
         return min(self._wanted.max_tokens, budget - self._wanted.room)
 
-    def _admitted(self, hold: Hold) -> bool:
-        return self._services.spool.write(
-            Admitted(
-                id=self._request.id,
-                at=self._services.stamp(),
-                account=self.caller.account.name,
-                key=self.caller.key.id,
-                route=self._request.route,
-                model=self._wanted.model,
-                reserved=hold.tokens,
-            )
+    def _line(self, hold: Hold) -> Admitted:
+        return Admitted(
+            id=self._request.id,
+            at=self._services.stamp(),
+            account=self.caller.account.name,
+            key=self.caller.key.id,
+            route=self._request.route,
+            model=self._wanted.model,
+            reserved=hold.tokens,
         )
 
     def _ask(self, budget: int, room: int) -> Ask:

@@ -96,8 +96,8 @@ class Front:
         self._quiet = asyncio.Event()  # set when the last request ends while stopping
         self.second = int(clock.now().timestamp())
         self.date = heads.http_date(self.second)
-        self._minute = -1
-        self._minute_text = ""
+        self._stamped = -1.0  # the loop's time of `_stamp`
+        self._stamp = ""
         self._models = setup.models
         self._started = self.second
         self._book: Book | None = None
@@ -123,11 +123,11 @@ class Front:
         return f"{self._prefix}{self._count:010x}"
 
     def stamp(self) -> str:
-        """Return the time as `core.clock.stamp` writes it, whose slow part is done once a second."""
-        moment = self.clock.now()
-        if moment.minute != self._minute:
-            self._minute, self._minute_text = moment.minute, stamp(moment)[:17]
-        return f"{self._minute_text}{moment.second:02d}.{moment.microsecond // 1000:03d}Z"
+        """Return the time as `core.clock.stamp` writes it: that at which this turn of the loop began."""
+        now = self.loop.time()  # uvloop looks at the clock once a turn
+        if now != self._stamped:
+            self._stamped, self._stamp = now, stamp(self.clock.now())
+        return self._stamp
 
     # ── decisions ────────────────────────────────────────────────────────────────────────────────────────────────────
     def judge(self, request: Request) -> Refusal | None:
@@ -343,7 +343,7 @@ class Front:
         """A second is over."""
         now, moment = self.loop.time(), self.clock.now()
         self.second = int(moment.timestamp())
-        self._minute = -1  # whatever the clock did: what is kept of it is a second old at most
+        self._stamped = -1.0  # whatever the clock did: what is kept of it is a second old at most
         self.date = heads.http_date(self.second)
         for client in self._crowd:
             client.tick(now)

@@ -1,6 +1,7 @@
-"""The usage spool: lines appended to files of this process's own, one `write` a line (docs/formats/usage-1.md).
+"""The usage spool: lines appended to files of this process's own (docs/formats/usage-1.md).
 
-A line that is written survives this process; once a second, what was written is made to survive a power cut, too.
+The lines of one turn of the event loop are written together when it ends. A line that is written survives this process;
+once a second, what was written is made to survive a power cut, too.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import asyncio
 import contextlib
 import os
 from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,13 +18,14 @@ import msgspec
 
 from strongroom.core.clock import Clock, stamp
 from strongroom.core.log import log
-from strongroom.serving.usage import Line, Refused, Settled
+from strongroom.serving.usage import Admitted, Line, Refused, Settled
 
 _BYTES: Final = 64 << 20
 _SECONDS: Final = 3600.0
 _MOST_LATE: Final = 65_536  # lines
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 _Like = tuple[str, str, str, int, str, str]
+Then = Callable[[bool], None]  # is told whether the line is there
 
 
 class Spool:
@@ -32,7 +35,8 @@ class Spool:
         """Write into `folder`, which control made and reads."""
         self._folder = folder
         self._clock = clock
-        self._encode = msgspec.json.Encoder().encode
+        self._encode = msgspec.json.Encoder().encode_lines
+        self._turn: list[tuple[Line, Then | None]] = []  # what is written when this turn of the loop ends
         self._file = -1
         self._size = 0
         self._opened = 0.0
@@ -44,27 +48,17 @@ class Spool:
         self._refused: dict[_Like, Refused] = {}
         self._late: deque[Settled] = deque(maxlen=_MOST_LATE)  # what ended while nothing could be written
 
+    def admit(self, line: Admitted, then: Then) -> None:
+        """Append a line when this turn of the loop ends, and tell `then` whether it is there."""
+        self._put(line, then)
+
     def settle(self, line: Settled) -> None:
-        """Append the line of a request that is over: later, if it can't be done now."""
-        if self._late or not self.write(line):
-            self._late.append(line)
+        """Append the line of a request that is over when this turn of the loop ends; later, if it can't be done."""
+        self._put(line, None)
 
     def write(self, line: Line) -> bool:
-        """Append a line; say whether it is there, whole."""
-        raw = self._encode(line) + b"\n"
-        try:
-            # a file that was deleted takes lines still, and nobody would ever read them
-            if self._file < 0 or self._size + len(raw) > _BYTES or not os.fstat(self._file).st_nlink:
-                self._open()
-            written = os.write(self._file, raw)
-        except OSError as error:
-            return self._failed(error.strerror or "")
-        self._size += written
-        self._wet = True
-        if written != len(raw):
-            return self._failed("a line was cut")
-        self._told = False
-        return True
+        """Append a line now; say whether it is there, whole."""
+        return self._write([line]) == 1
 
     def refuse(self, line: Refused) -> None:
         """Note a refusal: the first of its kind in a second at once, those like it together when the second is over."""
@@ -79,6 +73,7 @@ class Spool:
 
     def tick(self) -> None:
         """A second is over."""
+        self._end_turn()
         while self._late and self.write(self._late[0]):
             self._late.popleft()
         waiting, self._refused = self._refused, {}
@@ -93,12 +88,51 @@ class Spool:
 
     def close(self) -> None:
         """Let go of the file; the next line opens another."""
+        self._end_turn()
+        self._let_go()
+
+    def _put(self, line: Line, then: Then | None) -> None:
+        if not self._turn:
+            asyncio.get_running_loop().call_soon(self._end_turn)
+        self._turn.append((line, then))
+
+    def _end_turn(self) -> None:
+        if not self._turn:
+            return
+        turn, self._turn = self._turn, []
+        whole = self._write([line for line, _ in turn])
+        for place, (line, then) in enumerate(turn):
+            if then is not None:
+                then(place < whole)
+            elif place >= whole and isinstance(line, Settled):
+                self._late.append(line)
+
+    def _write(self, lines: Sequence[Line]) -> int:
+        """Append lines; return how many of them are there, whole."""
+        raw = self._encode(lines)
+        try:
+            # a file that was deleted takes lines still, and nobody would ever read them
+            if self._file < 0 or self._size + len(raw) > _BYTES or not os.fstat(self._file).st_nlink:
+                self._open()
+            written = os.write(self._file, raw)
+        except OSError as error:
+            self._failed(error.strerror or "")
+            return 0
+        self._size += written
+        self._wet = True
+        if written != len(raw):
+            self._failed("a line was cut")
+            return raw.count(b"\n", 0, written)
+        self._told = False
+        return len(lines)
+
+    def _let_go(self) -> None:
         if self._file >= 0:
             file, self._file = self._file, -1
             self._dry(file)
 
     def _open(self) -> None:
-        self.close()
+        self._let_go()
         self._opened = self._now()
         self._count += 1  # never the same file again: the line before may be torn
         moment = stamp(self._clock.now()).replace(":", "").replace("-", "")
@@ -122,13 +156,12 @@ class Spool:
     def _now(self) -> float:
         return self._clock.now().timestamp()
 
-    def _failed(self, why: str) -> bool:
+    def _failed(self, why: str) -> None:
         # a torn line must not swallow the next one: that goes into a new file
-        self.close()
+        self._let_go()
         if not self._told:
             log.error("usage is not recorded", reason=why)
         self._told = True
-        return False
 
 
 def _dry(file: int, folder: Path | None) -> None:

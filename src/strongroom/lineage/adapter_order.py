@@ -5,7 +5,7 @@ line: an up projection's row by what its hidden unit writes to the residual stre
 dimension writes there by way of the output projection. So lines that write alike have rows alike. The agreement of the
 two is compared with what it is when the checkpoint's lines are shuffled: under the null they are numbered at random
 (`lineage.exact`), so the rank among shuffles is an exact p-value, layer by layer, and Fisher's product puts the layers
-together.
+together. It takes numberings that are independent: of layers that are copies of each other, the first counts.
 """
 
 from __future__ import annotations
@@ -19,14 +19,17 @@ import numpy.typing as npt
 
 from strongroom.lineage.adapters import adapter_pairs
 from strongroom.lineage.anatomy import matrix
+from strongroom.lineage.exact import fixed_points
+from strongroom.lineage.layers import COPIED
 from strongroom.lineage.model import Model
-from strongroom.lineage.units import unit_length
+from strongroom.lineage.units import nearest, spread, unit_length
 from strongroom.ports.marks import Tensors
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 
 SHUFFLES: Final = 399
+_SAMPLE: Final = 128  # lines, and columns of them, by which copies are told
 _DIMENSIONS: Final = 128  # to which what is written is projected at random
 _BLOCK: Final = 16  # dimensions that are shuffled among each other: of one head, whatever its size
 _HEADS: Final = (64, 128, 32, 80, 96, 256, 16)  # sizes of a head, the likeliest first
@@ -35,15 +38,22 @@ _HEADS: Final = (64, 128, 32, 80, 96, 256, 16)  # sizes of a head, the likeliest
 def adapter_ranks(source: Model, suspect: Tensors) -> tuple[int, ...]:
     """Return, of each of an adapter's layers, how many shuffles of the checkpoint's lines fit at least as well.
 
+    Layers that are copies of each other, in the checkpoint or in the adapter, count once.
+
     Raises:
         BadInput: weights are no floats, or a file became shorter.
 
     """
     pairs = adapter_pairs(suspect.infos())
     chance = np.random.default_rng(0)  # of no influence on what is tested: any will do, the same one repeats
-    return tuple(
-        _rank(learnt, written, block, chance=chance) for learnt, written, block in _lines(source, suspect, pairs)
-    )
+    ranks: list[int] = []
+    seen: list[tuple[F32, F32]] = []
+    for learnt, written, block in _lines(source, suspect, pairs):
+        sample = _sample(learnt), _sample(written)
+        if not any(_copied(sample[0], one) or _copied(sample[1], other) for one, other in seen):
+            seen.append(sample)
+            ranks.append(_rank(learnt, written, block, chance=chance))
+    return tuple(ranks)
 
 
 def log10_p_of_ranks(ranks: Sequence[int], shuffles: int) -> float:
@@ -75,6 +85,18 @@ def _lines(source: Model, suspect: Tensors, pairs: Mapping[str, tuple[str, str]]
                     yield learnt, found, _BLOCK
             elif len(learnt) == len(written):
                 yield learnt, written, len(learnt)
+
+
+def _sample(lines: F32) -> F32:
+    chosen, columns = spread(len(lines), _SAMPLE), spread(lines.shape[1], _SAMPLE)
+    return unit_length(lines[np.ix_(chosen, columns)])
+
+
+def _copied(one: F32, other: F32) -> bool:
+    """Whether two samples of lines are the same, or a tenth are each other's nearest under one number."""
+    if one.shape != other.shape:
+        return False
+    return np.array_equal(one, other) or fixed_points(nearest(one @ other.T)) >= COPIED * len(one)
 
 
 def _by_head(written: F32, values: int) -> F32 | None:

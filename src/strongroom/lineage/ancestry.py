@@ -23,7 +23,8 @@ from strongroom.ports.marks import Tensors
 
 Opener = Callable[[], AbstractContextManager[Model]]
 
-_RARE: Final = -2.0  # log10 of the rank among siblings
+_RANK: Final = 0.01  # among siblings…
+_RARE: Final = math.log10(0.02)  # … and corrected: 180 pairs carry no less where three relatives were tried
 _OFF: Final = 0.25  # a slope farther from 1 is no derivative's, but a merge's
 _NOISES: Final = 3.0  # a scatter is real beyond so many times what noise brings about
 
@@ -48,12 +49,16 @@ class AncestorFound(Record, frozen=True):
     noise: Annotated[float, msgspec.Meta(ge=0)]  # what scatter noise alone would bring about
     cosine: Annotated[float, msgspec.Meta(ge=-1.001, le=1.001)]
     tensors: Annotated[int, msgspec.Meta(ge=0, le=1 << 20)]
-    log10_p: Annotated[float, msgspec.Meta(le=0)]  # rank among siblings: fine-tunes of one base, none from another
+    log10_p: Annotated[float, msgspec.Meta(le=0)]  # rank among siblings: fine-tunes of one base, none from another;
+    # corrected for the relatives that were tried
+    tried: Annotated[int, msgspec.Meta(ge=1, le=1 << 10)]  # related checkpoints that were aligned, this the nearest
     siblings: Annotated[int, msgspec.Meta(ge=0)]  # pairs of them in the bank
 
 
-def ancestry(bases: Sequence[Base], source: Model, aligned: Tensors, *, bank: Bank) -> AncestorFound | None:
+def ancestry(bases: Sequence[Base], source: Model, aligned: Tensors, *, bank: Bank, tried: int) -> AncestorFound | None:
     """Return the base that tells least in favour of a descent from `source`, or None if `source` descends from none.
+
+    `source` is the likeliest of `tried` relatives of the suspect.
 
     Raises:
         BadInput: a base's weights are no floats, or its file became shorter.
@@ -68,32 +73,34 @@ def ancestry(bases: Sequence[Base], source: Model, aligned: Tensors, *, bank: Ba
                 continue
             placed = Aligned(source, model, align(source, model, between))
             lies = descent(placed, source.weights, aligned) if related == "yes" else None
-            found.append(_judged(base.name, lies, bank))
+            found.append(_judged(base.name, lies, bank, tried=tried))
     return max(found, key=lambda one: (one.relation != "ours", one.log10_p), default=None)
 
 
-def _judged(base: str, found: Descent | None, bank: Bank) -> AncestorFound:
+def _judged(base: str, found: Descent | None, bank: Bank, *, tried: int) -> AncestorFound:
     """Return what a comparison of differences says; of None, nothing."""
     lies = found or Descent(slope=0.0, scatter=0.0, cosine=0.0, noise=0.0, tensors=0)
     null = np.array([one.strangeness for one in siblings(bank)])
     rank = (1 + int((null <= lies.strangeness).sum())) / (len(null) + 1) if lies.tensors else 1.0
-    log10_p = math.log10(rank)
+    log10_p = min(0.0, math.log10(rank) + math.log10(tried))
     return AncestorFound(
         base=base,
-        relation=_relation(lies, log10_p),
+        relation=_relation(lies, rare=rank <= _RANK and log10_p <= _RARE),
         slope=lies.slope,
         scatter=lies.scatter,
         noise=lies.noise,
         cosine=lies.cosine,
         tensors=lies.tensors,
         log10_p=log10_p,
+        tried=tried,
         siblings=len(null),
     )
 
 
 def rejudged(said: AncestorFound, bank: Bank) -> AncestorFound:
     """Return what the figures of a comparison make, whatever was said of them."""
-    return _judged(said.base, Descent(said.slope, said.scatter, said.cosine, said.noise, said.tensors), bank)
+    lies = Descent(said.slope, said.scatter, said.cosine, said.noise, said.tensors)
+    return _judged(said.base, lies, bank, tried=said.tried)
 
 
 def siblings(bank: Bank) -> list[Descent]:
@@ -101,11 +108,11 @@ def siblings(bank: Bank) -> list[Descent]:
     return [Descent(slope, scatter, cosine, noise=0.0, tensors=0) for _, slope, scatter, cosine in bank.siblings]
 
 
-def _relation(found: Descent, log10_p: float) -> Relation:
+def _relation(found: Descent, *, rare: bool) -> Relation:
     if not found.tensors:
         return "unclear"
     close = abs(found.slope - 1) <= _OFF
-    if close and log10_p <= _RARE:
+    if close and rare:
         return "ours"
     apart = abs(found.slope - 1) > _OFF + _NOISES * found.noise
     scattered = found.scatter > max(_OFF, _NOISES * found.noise)

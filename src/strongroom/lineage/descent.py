@@ -26,6 +26,8 @@ _TENSORS: Final = 42
 _BLOCK: Final = 384  # rows and columns of a tensor that are looked at
 _SYSTEMATIC: Final = 0.4  # of the directions of our difference, the strongest: what data teach anybody
 FEW: Final = 6  # tensors
+_NEARLY_ALL: Final = 0.99  # of a difference's weights, and
+_FAR: Final = 4.0  # so many times as far: ten standard deviations of a normal distribution
 _QUARTILES: Final = 1.349  # between the quartiles of a normal distribution, in standard deviations
 
 
@@ -71,7 +73,17 @@ def descent(base: Tensors, ours: Tensors, suspect: Tensors) -> Descent | None:
 def _slopes(base: Tensors, ours: Tensors, suspect: Tensors) -> Iterator[tuple[float, float, float] | None]:
     for name in _chosen(base, ours, suspect):
         start = _as_stored(_block(base, name), ours.infos()[name].dtype)
-        yield slope(_block(ours, name) - start, _block(suspect, name) - start)
+        changes = _block(ours, name) - start
+        yield slope(changes, tamed(_block(suspect, name) - start, changes))
+
+
+def tamed(theirs: F32, ours: F32) -> F32:
+    """Return their difference, cut to size where it is far beyond nearly all of it, and all of ours.
+
+    One huge weight, of no use to the model, would be all of the slope. What holds the whole of ours loses nothing.
+    """
+    most = max(float(np.abs(ours).max(initial=0.0)), _FAR * float(np.quantile(np.abs(theirs), _NEARLY_ALL)))
+    return np.clip(theirs, -most, most)
 
 
 def slope(ours: F32, theirs: F32) -> tuple[float, float, float] | None:

@@ -23,7 +23,7 @@ F64 = npt.NDArray[np.float64]
 SAMPLE: Final = 128  # units of a layer of the checkpoint
 _COARSE: Final = 48  # units and
 _COARSE_DIMENSIONS: Final = 192  # dimensions, to find which layer it is
-_COPIED: Final = 0.1  # share of units in order between two layers of one model: one was copied from the other
+COPIED: Final = 0.1  # share of units in order between two layers of one model: one was copied from the other
 _NOTHING: Final = 0.05  # share of a layer's units: below it, the layer comes from nowhere
 
 
@@ -93,7 +93,7 @@ def _own_numberings(layers: Sequence[Units]) -> list[int]:
     """
     kept: list[int] = []
     for at, one in enumerate(layers):
-        if all(fixed_points(together(layers[other], one)) < _COPIED * len(one.gate) for other in kept):
+        if all(fixed_points(together(layers[other], one)) < COPIED * len(one.gate) for other in kept):
             kept.append(at)
     return kept
 

@@ -52,6 +52,7 @@ def recheck(seen: Evidence, bank: Bank) -> None:
         one, again = seen.ancestor, rejudged(seen.ancestor, bank)
         same = (one.relation, one.siblings) == (again.relation, again.siblings) and _near(one.log10_p, again.log10_p)
         enough = one.tensors == 0 or one.tensors >= FEW
+        _require(one.tried <= seen.opened, "more relatives than checkpoints that were opened")
         _require(same and enough, f"made again, the differences from the public base say {again.relation}")
 
 
@@ -67,6 +68,9 @@ def _check_parts(seen: Evidence) -> None:
     """Check that there is nothing that could not have been looked for."""
     _require((seen.lineage is None) == (seen.checkpoint is None), "a checkpoint without a comparison, or the reverse")
     _require(seen.lineage is not None or seen.related == "no", "related to nothing")
+    tried = seen.registered if seen.lineage is None else seen.lineage.tried
+    counted = tried == seen.registered >= seen.opened and (seen.opened > 0) == (seen.lineage is not None)
+    _require(counted, "no registry is opened like that")
     closer = (seen.ancestor, seen.histogram) == (None, None) and not seen.derivation
     _require(
         seen.related != "no" or (closer and seen.recipient == RecipientFound()),

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import msgspec
 import numpy as np
 
 from strongroom.lineage.adapter_order import adapts
@@ -139,8 +140,11 @@ def trace(
         candidates.sort(key=lambda one: (_ORDER[one.judgement.related], one.judgement.log10_p, -one.judgement.effect))
         relatives = [_look_closer(case, one) for one in candidates[:_ALIGNED] if one.judgement.related != "no"]
         best = min(relatives, key=_rank, default=None)
-        if best is not None:
-            return _concluded(case, best, relatives)
+        seen = _unrelated(case, candidates) if best is None else _concluded(case, best, relatives)
+    return msgspec.structs.replace(seen, opened=len(candidates), registered=len(registry.checkpoints))
+
+
+def _unrelated(case: _Case, candidates: Sequence[_Candidate]) -> Evidence:
     nearest = candidates[0] if candidates else None
     return Evidence(
         checkpoint=nearest.known.name if nearest else None,
@@ -207,7 +211,8 @@ def _concluded(case: _Case, best: _Relative, relatives: Sequence[_Relative]) -> 
     ancestor = None
     if not best.marked:
         case.watch("comparing with public bases")
-        ancestor = ancestry(case.registry.bases, one.model, best.aligned, bank=case.registry.bank)
+        registry, tried = case.registry, len(relatives)
+        ancestor = ancestry(registry.bases, one.model, best.aligned, bank=registry.bank, tried=tried)
     case.watch("how it was made")
     steps, drawn = _made(case, best, relatives)
     return Evidence(

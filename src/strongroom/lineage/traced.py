@@ -36,7 +36,7 @@ ASSUMPTIONS: Final = {
 _WEIGHTS: Final = (
     "It says which weights a file was made from: not who made it, and not whether they were allowed to.",
     "Distillation leaves nothing in weights: no_match does not show that nothing was taken.",
-    "Only registered checkpoints were compared.",
+    "Only registered checkpoints were compared, and of these only those that their signatures made worth opening.",
     "The steps of the derivation are the simplest account of what was measured: no p-value stands behind them.",
 )
 _START: Final = (
@@ -149,6 +149,8 @@ class Trace(Record, frozen=True):
     ancestor: AncestorFound | None
     derivation: tuple[Finding, ...]
     direction: str  # which came first, as far as the weights tell
+    opened: int  # checkpoints that were opened, of those
+    registered: int
     reason: str
 
 
@@ -163,6 +165,8 @@ class Evidence(Record, frozen=True):
     derivation: Annotated[tuple[Finding, ...], msgspec.Meta(max_length=100)] = ()
     readable: bool = True  # whether the suspect has anything that lineage compares
     histogram: Histogram | None = None  # of the differences, where there are any
+    opened: _Count = 0  # checkpoints that were opened and compared whole; of the others, signatures alone, of
+    registered: _Count = 0
 
 
 def conclude(seen: Evidence) -> Trace:
@@ -176,6 +180,8 @@ def conclude(seen: Evidence) -> Trace:
         ancestor=seen.ancestor,
         derivation=seen.derivation if verdict != "no_match" else (),
         direction=direction(seen.derivation) if seen.derivation and verdict != "no_match" else "",
+        opened=seen.opened,
+        registered=seen.registered,
         reason=reason,
     )
 
@@ -190,12 +196,28 @@ def _verdict(seen: Evidence) -> tuple[TraceVerdict, str]:
     if seen.lineage is None and not seen.readable:
         return "inconclusive", "It holds no gated MLP layers that could be compared."
     if seen.lineage is None or seen.related == "no":
-        return "no_match", "It is no more like any registered checkpoint than unrelated models are like each other."
+        which = "any registered checkpoint" if _all_opened(seen) else "a checkpoint that was opened"
+        return "no_match", f"It is no more like {which} than unrelated models are like each other.{_unopened(seen)}"
     if is_marked(seen.recipient):
         return "match", "It carries the mark that all issued copies of the checkpoint share."
     if seen.related == "doubt":
-        return "inconclusive", "It is more like the checkpoint than most unrelated models, but not beyond chance."
+        reason = "It is more like the checkpoint than most unrelated models, but not beyond chance."
+        return "inconclusive", f"{reason}{_unopened(seen)}"
     return _by_ancestor(seen.ancestor)
+
+
+def _all_opened(seen: Evidence) -> bool:
+    return seen.opened == seen.registered
+
+
+def _unopened(seen: Evidence) -> str:
+    """Say what a verdict leaves open of checkpoints that were not opened: signatures choose, and prove nothing."""
+    if _all_opened(seen):
+        return ""
+    return (
+        f" {seen.opened} of {seen.registered} checkpoints were opened, the likeliest by their signatures: of the others"
+        " nothing is shown."
+    )
 
 
 def _by_ancestor(ancestor: AncestorFound | None) -> tuple[TraceVerdict, str]:

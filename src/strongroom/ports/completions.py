@@ -135,7 +135,7 @@ class Embedded(_Message, frozen=True, kw_only=True):
     prompt_tokens: int
 
 
-Last = Ended | Embedded | Failed
+LAST: Final = (Ended, Embedded, Failed)
 Answer = Begun | Piece | Ended | Embedded | Failed
 
 

@@ -33,7 +33,7 @@ from strongroom.lineage.traced import ColluderFound, LineageFound, Trace, conclu
 from strongroom.lineage.verdict import judge
 from strongroom.wiring.home import Home
 from strongroom.wiring.mark_evidence import SignedEvidence, Trust, check_evidence, write_evidence
-from strongroom.wiring.suspects import digest_of, open_suspect
+from strongroom.wiring.suspects import digest_of, open_suspect, vocabulary_of
 from strongroom.wiring.trace import TRACED, Figures, Traced, named_copies, weights_digest
 
 LIMIT: Final = 64 << 20
@@ -170,6 +170,8 @@ def _check_figures(figures: Figures) -> Trace:
     trace, one = conclude(evidence), figures.checkpoint
     if (one.name if one else None) != trace.checkpoint:
         raise ProofInvalid("the checkpoint is not the one that was found", where=_WHERE)
+    if evidence.ancestor and evidence.ancestor.base not in {base.name for base in figures.bases}:
+        raise ProofInvalid("the public base is none of those that were considered", where=_WHERE)
     named = named_copies(evidence.recipient) if evidence.recipient.verdict == "match" else []
     if len(figures.commitments) != len(named):
         raise ProofInvalid("not every copy that is named has its commitment", where=_WHERE)
@@ -249,6 +251,8 @@ def _run_again(figures: Figures, files: Files) -> bool:
     with open_suspect(files.against) as source, open_suspect(files.suspect, partial=True) as suspect:
         if one is not None and weights_digest(tensor_digests(source)) != one.weights:
             raise ProofInvalid("these are not the weights that it was traced to", where=str(files.against))
+        if vocabulary_of(suspect) != figures.vocabulary:
+            raise ProofInvalid("the suspect was traced with another tokenizer", where=str(files.suspect))
         found = compare(model_of(source, source.tokens()), model_of(suspect, suspect.tokens()))
     related = judge(found.tests, null_bank(), tried=told.tried).related
     same = related == figures.evidence.related and _same_tests(told.tests, found.tests)

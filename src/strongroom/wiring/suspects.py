@@ -70,6 +70,15 @@ def digest_of(path: Path) -> str:
     return digest([[one.name, _digest(one)] for one in sorted(found)])
 
 
+def vocabulary_of(suspect: Suspect) -> str | None:
+    """Return the SHA-256 of the canonical JSON of a suspect's tokens, by which models are aligned; None without any.
+
+    A tokenizer lies in or beside what is read, so that no digest of the weights covers it.
+    """
+    tokens = suspect.tokens()
+    return None if tokens is None else digest(list(tokens))
+
+
 def _kind(path: Path) -> str:
     """Return the format of a file, by how it begins; if that says nothing, by its name."""
     opened = open_regular(path)

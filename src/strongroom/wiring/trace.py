@@ -34,7 +34,7 @@ from strongroom.wiring.copies import premises_of
 from strongroom.wiring.home import Home
 from strongroom.wiring.lineage import Case, Decoded, decode_copies
 from strongroom.wiring.signatures import Signatures, opened_model
-from strongroom.wiring.suspects import digest_of, open_suspect
+from strongroom.wiring.suspects import digest_of, open_suspect, vocabulary_of
 
 Watch = Callable[[str], None]
 
@@ -54,11 +54,20 @@ class TracedCheckpoint(Record, frozen=True, kw_only=True):
     weights: Digest  # of the digests of its tensors (`weights_digest`): whoever has its files can compare them
 
 
+class ConsideredBase(Record, frozen=True, kw_only=True):
+    """A public base as it was registered when a file was traced: a newer one of that name would be another."""
+
+    name: Annotated[str, msgspec.Meta(max_length=200)]
+    digest: Digest  # of the digests of its tensors
+
+
 class Figures(Record, frozen=True, kw_only=True):
     """All that a trace found. The ledger's entry of it holds the digest of this: nothing is changed afterwards."""
 
     suspect: Digest
+    vocabulary: Digest | None  # of the suspect's tokens (`vocabulary_of`)
     bank: Digest
+    bases: Annotated[tuple[ConsideredBase, ...], msgspec.Meta(max_length=10_000)]  # all that were registered, by name
     evidence: Evidence  # the verdict is `lineage.traced.conclude` of it
     checkpoint: TracedCheckpoint | None  # of the verdict
     commitments: Annotated[tuple[Digest, ...], msgspec.Meta(max_length=100)]  # of the marks of the copies named
@@ -96,21 +105,24 @@ def trace_file(home: Home, who: Identity, path: Path, *, watch: Watch) -> Traced
     """
     home.desk.require(who, Question("lineage.decode", purpose=_PURPOSE))
     with open_suspect(path, partial=True) as suspect, ExitStack() as stack:
-        suspected = digest_of(path)
+        suspected, vocabulary = digest_of(path), vocabulary_of(suspect)
         signatures = Signatures(home, who)
         records = {str(one.title): one for one in home.vault.registry.all()}
         known: list[Known] = []
         for number, (name, record) in enumerate(records.items(), 1):
             watch(f"reading signatures ({number} of {len(records)})")
             known.append(Known(name, signatures.of(record), _opener(home, who, CheckpointName.parse(name))))
-        bases = [Base(one.name, _base_opener(one)) for one in bases_of(home).all()]
+        public = bases_of(home).all()
+        bases = [Base(one.name, _base_opener(one)) for one in public]
         copies = _HouseCopies(home, who, signatures, stack=stack)
         found = trace(suspect, Registry(known, bases, null_bank()), copies=copies, watch=watch)
     named = conclude(found).checkpoint
     decoded = copies.found.get(found.checkpoint or "")
     figures = Figures(
         suspect=suspected,
+        vocabulary=vocabulary,
         bank=bank_digest(null_bank()),
+        bases=tuple(ConsideredBase(name=one.name, digest=one.digest) for one in public),
         evidence=found,
         checkpoint=next((_described(records[one.name], one) for one in known if one.name == named), None),
         commitments=_commitments(found.recipient, decoded),
