@@ -19,8 +19,10 @@ from strongroom.core.serving_errors import MarkWithheld, NoTerms
 from strongroom.custody.vault import Purpose
 from strongroom.ports.brokerage import FromEngine, MarkReleased, MarkWanted, WeightsReleased, WeightsWanted, Withheld
 from strongroom.ports.links import Link
+from strongroom.serving.admit import Book
 from strongroom.serving.accounts import ACCEPTED, SERVING, Account
 from strongroom.serving.books import day_of
+from strongroom.serving.leasing import Leasing
 from strongroom.serving.roster import (
     Alive,
     Applied,
@@ -28,6 +30,7 @@ from strongroom.serving.roster import (
     Leased,
     LeaseReturned,
     LeaseWanted,
+    Recall,
     Refresh,
     Refreshed,
     TermsAccepted,
@@ -53,6 +56,7 @@ class Broker:
     model: CheckpointName | None  # None: a foreign engine, whose models are `names`
     names: tuple[str, ...]
     register: Register
+    leasing: Leasing
     version: int = 0
     looked: int = 0  # ledger entries up to here were looked at
     stale: bool = False  # and something in them is not in the last roster yet
@@ -71,13 +75,15 @@ class Broker:
         if self.stale:
             self.push()
             self.stale = False  # only now: a push that failed is tried again
+        self.leasing.shares.sweep()
         for gateway in self.gateways:
             gateway.link.send(Alive())
 
     def push(self) -> int:
         """Send everybody the roster as it is now; return its version."""
         self.version += 1
-        roster = self.serving.accounts.roster(self.version, self.names)
+        roster = self.serving.roster(self.version, self.names)
+        self.leasing.judge_by(Book(roster).budgets())
         for gateway in self.gateways:
             gateway.link.send(roster)
         return self.version
@@ -116,9 +122,10 @@ class GatewayDesk(_Desk):
     """The receiver of a gateway's link."""
 
     applied = 0  # the roster that it judges by
+    name = ""
 
     def on_lost(self) -> None:
-        """Nobody waits for it any more. What it had leased stays spent until the next one starts fresh."""
+        """Nobody waits for it any more. What it had leased stays used until it is back, or its process is gone."""
         if self in self._broker.gateways:
             self._broker.gateways.remove(self)
         self._broker.settle()
@@ -140,16 +147,17 @@ class GatewayDesk(_Desk):
             case LeaseWanted():
                 self._lease(message)
             case LeaseReturned():
-                self._broker.serving.books.give_back(message.account, message.day, message.tokens)
+                self._broker.leasing.give_back(self.name, message)
             case TermsWanted() | TermsAccepted():
                 self._terms(message)
 
     def _welcome(self, hello: Hello) -> None:
-        serving = self._broker.serving
-        if hello.fresh and not self._broker.gateways:
-            self._reconcile(serving)
-        self._broker.gateways.append(self)
-        self._broker.push()
+        broker, self.name = self._broker, hello.gateway
+        broker.leasing.shares.join(hello.gateway, hello.pid, hello.held)
+        if hello.fresh and not broker.gateways and broker.leasing.shares.alive() <= {hello.gateway}:
+            self._reconcile(broker.serving)
+        broker.gateways.append(self)
+        broker.push()
 
     def _reconcile(self, serving: Serving) -> None:
         """Count today anew from the usage lines; where they can't be read, what was leased stays spent."""
@@ -161,15 +169,13 @@ class GatewayDesk(_Desk):
             log.error("usage lines not counted", code=code)
 
     def _lease(self, wanted: LeaseWanted) -> None:
-        """Lease what is left, or nothing where anything is wrong: a budget that can't be kept is closed (rule 10)."""
-        serving, tokens = self._broker.serving, 0
-        try:
-            account = serving.accounts.find(wanted.account)
-            if account.status == "active":
-                tokens = serving.books.lease(wanted.account, wanted.day, wanted.tokens, limit=account.tokens_per_day)
-        except StrongroomError as error:
-            log.error("no lease", code=error.code, where=error.where)
-        self.link.send(Leased(account=wanted.account, day=wanted.day, tokens=tokens))
+        """Lease what is left; where that is too little, have the other gateways give back what they don't use."""
+        others = [one for one in self._broker.gateways if one is not self]
+        amount = self._broker.leasing.lease(self.name, wanted, among=len(others) + 1)
+        self.link.send(Leased(budget=wanted.budget, day=wanted.day, amount=amount))
+        if amount < wanted.least:
+            for other in others:
+                other.link.send(Recall(budget=wanted.budget, day=wanted.day))
 
     def _terms(self, message: TermsWanted | TermsAccepted) -> None:
         """Show the terms in force, after noting the acceptance of exactly those."""

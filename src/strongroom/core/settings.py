@@ -46,6 +46,8 @@ class ServingSettings(_Section, frozen=True):
     host: str = "127.0.0.1"  # where the gateway listens; put a TLS proxy before it to serve others than this machine
     foreign_engine: Literal["serve", "refuse"] = "serve"  # an engine by --engine URL can't mark: serve unmarked, or not
     usage_seconds: int = 5  # how often the worker brings usage into the ledger
+    prompt_price: int = 0  # of a token of a prompt, in billionths of your currency; limits of money count by these
+    answer_price: int = 0  # of a token of an answer
 
 
 class LineageSettings(_Section, frozen=True):
@@ -79,6 +81,8 @@ _BOUNDS = {
     ("access", "approval_hours"): (1, 7 * 24),
     ("access", "sole_owner_delay_hours"): (24, 365 * 24),
     ("serving", "usage_seconds"): (1, 3600),
+    ("serving", "prompt_price"): (0, 10**9),
+    ("serving", "answer_price"): (0, 10**9),
     ("lineage", "recipients"): (2, 1_000_000),
     ("lineage", "colluders"): (1, 12),
 }

@@ -6,13 +6,15 @@ that were held and not used are free again, and one `Settled` line says what was
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Protocol
 
-from strongroom.gateway.budgets import Hold
+from strongroom.gateway.budgets import NOTHING, Hold, Uses
 from strongroom.gateway.request import Request
 from strongroom.gateway.services import Services
 from strongroom.ports.completions import Answer, Ask, Begun, Ended, Failed, Finish, Piece, TokenLogprob
 from strongroom.serving.admit import Caller
+from strongroom.serving.quotas import Budget
 from strongroom.serving.usage import Admitted, Settled
 from strongroom.serving.wire import Wanted
 from strongroom.serving.wire_answers import Frames, Totals, failure
@@ -50,8 +52,9 @@ class Exchange:
     """A request in work."""
 
     __slots__ = (
-        "_asked", "_begun", "_completion", "_frames", "_hold", "_logprobs", "_marked", "_need", "_over", "_prompt",
-        "_reply", "_request", "_services", "_streaming", "_text", "_wanted", "caller",
+        "_asked", "_begun", "_bytes", "_completion", "_frames", "_hold", "_logprobs", "_marked", "_money", "_most",
+        "_need", "_over", "_prices", "_prompt", "_reply", "_request", "_services", "_shown", "_streaming", "_text",
+        "_wanted", "caller",
     )  # fmt: skip
 
     def __init__(self, services: Services, request: Request, *, caller: Caller, wanted: Wanted, reply: Reply) -> None:
@@ -62,22 +65,25 @@ class Exchange:
         self._reply = reply
         self.caller = caller
         # an engine of ours refuses what is over the budget; of one of another make, the front has refused such prompts
-        self._need = min(wanted.room, services.bounds.context_tokens) + wanted.max_tokens
+        prompt = min(wanted.room, services.bounds.context_tokens)
+        self._need = prompt + wanted.max_tokens
+        self._prices = services.prices
+        self._money = self._prices.cost(prompt, wanted.max_tokens)
+        self._most = 0  # tokens of answer that what is held has room for
         self._hold: Hold | None = None
         self._frames = Frames(wanted, request=request.id, created=services.second)
         self._text: list[str] = []
         self._logprobs: list[TokenLogprob] = []
         self._prompt = self._completion = self._marked = 0
+        self._bytes = self._shown = 0  # of text, and values of log probabilities, that the client got
         self._asked = self._begun = self._streaming = self._over = False
 
     def begin(self) -> None:
-        """Have the tokens held, then ask the engine."""
-        self._services.budgets.reserve(
-            self.caller.account.name,
-            self._services.stamp()[:10],
-            tokens=self._need,
-            now=self._services.loop.time(),
-            then=self._held,
+        """Have all held that it may use, then ask the engine."""
+        services = self._services
+        uses: Uses = (0, 1, self._need, self._money, 0)
+        services.budgets.reserve(
+            self.caller.held, services.stamp()[:10], uses=uses, now=services.loop.time(), then=self._held
         )
 
     def gone(self) -> None:
@@ -93,34 +99,43 @@ class Exchange:
             self._fail(refusal)
 
     # ── admission ────────────────────────────────────────────────────────────────────────────────────────────────────
-    def _held(self, hold: Hold | str) -> None:
-        if isinstance(hold, str):
+    def _held(self, hold: Hold | Budget | None) -> None:
+        if not isinstance(hold, Hold):
             if not self._over:
-                self._refuse(self._services.refusal(hold))
+                self._refuse(self._services.short(hold))
             return
         self._hold = hold
-        room = self._room(hold.tokens)
+        room = self._room(hold)
         if self._over:
-            hold.settle(0)
+            hold.settle(NOTHING)
         elif room < 1:
-            hold.settle(0)
-            self._refuse(self._services.refusal("tokens_per_day_exceeded"))
+            short = hold.tightest(self._need)
+            hold.settle(NOTHING)
+            self._refuse(self._services.short(short))
         elif not self._admitted(hold):
-            hold.settle(0)
+            hold.settle(NOTHING)
             self._refuse(refuse("usage_unavailable"))
         else:
             self._asked = True
-            self._services.engine.ask(self._ask(hold.tokens, room), self)
+            self._most = self._affordable(hold, 0)
+            self._services.engine.ask(self._ask(hold, room), self)
 
-    def _room(self, budget: int) -> int:
+    def _room(self, hold: Hold) -> int:
         """Return how many tokens may be written.
 
         An engine of another make does not know of budgets: where less than was wanted is left of the day, the prompt
         is taken to be as long as it can be.
         """
-        if self._services.exact or budget >= self._need:
+        if self._services.exact or (hold.tokens >= self._need and hold.money >= self._money):
             return self._wanted.max_tokens
-        return min(self._wanted.max_tokens, budget - self._wanted.room)
+        return min(self._wanted.max_tokens, self._affordable(hold, self._wanted.room))
+
+    def _affordable(self, hold: Hold, prompt: int) -> int:
+        """Return how long the answer to a prompt of so many tokens may be."""
+        tokens, prices = hold.tokens - prompt, self._prices
+        if not prices.answer:
+            return tokens if prompt * prices.prompt <= hold.money else 0
+        return min(tokens, (hold.money - prompt * prices.prompt) // prices.answer)
 
     def _admitted(self, hold: Hold) -> bool:
         return self._services.spool.write(
@@ -132,11 +147,13 @@ class Exchange:
                 route=self._request.route,
                 model=self._wanted.model,
                 reserved=hold.tokens,
+                org=self.caller.account.org,
+                money=self._money and min(self._money, hold.money),
             )
         )
 
-    def _ask(self, budget: int, room: int) -> Ask:
-        wanted = self._wanted
+    def _ask(self, hold: Hold, room: int) -> Ask:
+        wanted, price = self._wanted, self._prices.prompt
         return Ask(
             id=self._request.id,
             account=self.caller.account.name,
@@ -144,7 +161,8 @@ class Exchange:
             prompt=wanted.prompt,
             turns=wanted.turns,
             max_tokens=room,
-            budget=budget,
+            # what an answer costs is counted here, piece by piece; a prompt that costs too much is not read at all
+            budget=min(hold.tokens, hold.money // price) if price else hold.tokens,
             temperature=wanted.temperature,
             top_p=wanted.top_p,
             seed=wanted.seed,
@@ -177,16 +195,19 @@ class Exchange:
     def _on_begun(self, begun: Begun, hold: Hold) -> None:
         self._begun = True
         self._prompt = begun.prompt_tokens
-        if begun.prompt_tokens >= hold.tokens:
+        self._most = self._affordable(hold, begun.prompt_tokens)
+        if self._most < 1:
             # an engine that does not look at budgets has read a prompt that leaves no room for a token
             self._cancel()
             self._fail(self._too_long())
             return
         if begun.prompt_tokens:
-            hold.trim(begun.prompt_tokens + self._wanted.max_tokens)
+            most = self._wanted.max_tokens
+            hold.trim(tokens=begun.prompt_tokens + most, money=self._prices.cost(begun.prompt_tokens, most))
 
     def _on_piece(self, piece: Piece, hold: Hold) -> None:
-        if self._prompt + self._completion + piece.tokens > hold.tokens:
+        del hold
+        if self._completion + piece.tokens > self._most:
             # our own engines end there themselves; this is for those that do not
             self._cancel()
             self._finish("length")
@@ -196,12 +217,19 @@ class Exchange:
             self._text.append(piece.text)
             self._logprobs += piece.logprobs
         elif piece.text or piece.logprobs:
+            self._count(piece.text, piece.logprobs)
             event = self._frames.piece(piece.text, piece.logprobs)
             if self._streaming:
                 self._reply.stream(event)
             else:
                 self._streaming = True
                 self._reply.open_stream(self._frames.opening() + event)
+
+    def _count(self, text: str, logprobs: Sequence[TokenLogprob]) -> None:
+        """Count what the client learns: bytes of text, and values of log probabilities."""
+        self._bytes += len(text) if text.isascii() else len(text.encode())
+        for one in logprobs:
+            self._shown += 1 + len(one.top)
 
     def _on_failed(self, failed: Failed) -> None:
         if failed.code == "prompt_too_long":
@@ -211,17 +239,26 @@ class Exchange:
 
     def _too_long(self) -> Refusal:
         """Return whose fault it is: the prompt's, or that of a budget which had less left than was wanted."""
-        cut = self._hold is not None and self._hold.tokens < min(self._need, self._prompt + self._wanted.max_tokens)
-        short = self._hold is not None and not self._begun and self._hold.tokens < self._need
-        return self._services.refusal("tokens_per_day_exceeded" if cut or short else "prompt_too_long")
+        hold = self._hold
+        if hold is None:
+            return self._services.refusal("prompt_too_long")
+        wanted = self._wanted.max_tokens
+        need = min(self._need, self._prompt + wanted) if self._begun else self._need
+        money = min(self._money, self._prices.cost(self._prompt, wanted)) if self._begun else self._money
+        if hold.tokens >= need and hold.money >= money:
+            return self._services.refusal("prompt_too_long")
+        return self._services.short(hold.tightest(need))
 
     # ── ends ─────────────────────────────────────────────────────────────────────────────────────────────────────────
     def _finish(self, finish: Finish) -> None:
-        totals = Totals(self._prompt, self._completion)
+        totals, text = Totals(self._prompt, self._completion), ""
+        if not self._wanted.stream:
+            text = "".join(self._text)
+            self._count(text, self._logprobs)
         self._settle(_OK, finish)
         if not self._wanted.stream:
             shown = None if self._wanted.top_logprobs is None else self._logprobs
-            self._reply.answer(_OK, self._frames.whole("".join(self._text), shown, finish=finish, totals=totals))
+            self._reply.answer(_OK, self._frames.whole(text, shown, finish=finish, totals=totals))
             return
         if not self._streaming:
             self._reply.open_stream(self._frames.opening())
@@ -248,7 +285,8 @@ class Exchange:
         if self._begun and not self._prompt:
             # another make of engine says only at its end how long the prompt was: what never came is taken at its most
             self._prompt = min(self._wanted.room, self._hold.tokens)
-        self._hold.settle(self._prompt + self._completion)
+        cost = self._prices.cost(self._prompt, self._completion)
+        self._hold.settle((0, 0, self._prompt + self._completion, cost, 0))
         self._services.spool.settle(
             Settled(
                 id=self._request.id,
@@ -260,6 +298,9 @@ class Exchange:
                 completion_tokens=self._completion,
                 marked_tokens=self._marked,
                 streamed=self._wanted.stream,
+                money=cost,
+                bytes=self._bytes,
+                logprobs=self._shown,
             )
         )
 

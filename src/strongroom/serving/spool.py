@@ -18,6 +18,7 @@ import msgspec
 from strongroom.core.errors import AlreadyClaimed, RecordAltered
 from strongroom.core.log import log
 from strongroom.ledger.journal import Act, Detail, Journal
+from strongroom.serving.quotas import Kind, Scope, budget_id
 from strongroom.serving.usage import Admitted, Line, Refused, Settled
 
 USED: Final = "serving.usage"
@@ -188,22 +189,46 @@ def read_batch(file: Path, start: int) -> Batch | None:
     return batch
 
 
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """What a request used, or may have used, and of whose."""
+
+    scopes: tuple[tuple[Scope, str], ...]
+    tokens: int
+    money: int
+    texts: int
+
+    def add_to(self, used: dict[str, int]) -> None:
+        """Add it to what was used of every budget that may be over it."""
+        amounts: dict[Kind, int] = {"tokens": self.tokens, "money": self.money, "embeddings": self.texts}
+        for kind, amount in amounts.items():
+            for scope, name in self.scopes if amount else ():
+                budget = budget_id(kind, scope, name)
+                used[budget] = used.get(budget, 0) + amount
+
+
 def used_today(folder: Path, day: str) -> dict[str, int]:
-    """Return the tokens that each account used on a UTC `day`; an admitted request that never settled counts whole."""
-    open_requests: dict[str, tuple[str, int]] = {}
-    used: defaultdict[str, int] = defaultdict(int)
+    """Return what was used of each budget on a UTC `day`; an admitted request that never settled counts whole."""
+    open_requests: dict[str, _Use] = {}
+    used: dict[str, int] = {}
     for line in _lines(file for file in spool_files(folder) if _may_hold(file, day)):
         match line:
             case Admitted() if line.at.startswith(day):
-                open_requests[line.id] = (line.account, line.reserved)
+                open_requests[line.id] = _Use(_scopes(line), line.reserved, line.money, line.texts)
             case Settled() if line.id in open_requests:
-                del open_requests[line.id]
-                used[line.account] += line.prompt_tokens + line.completion_tokens
+                scopes = open_requests.pop(line.id).scopes
+                tokens = line.prompt_tokens + line.completion_tokens
+                _Use(scopes, tokens, line.money, line.texts).add_to(used)
             case _:
                 pass
-    for account, reserved in open_requests.values():
-        used[account] += reserved
-    return dict(used)
+    for use in open_requests.values():
+        use.add_to(used)
+    return used
+
+
+def _scopes(line: Admitted) -> tuple[tuple[Scope, str], ...]:
+    own: tuple[tuple[Scope, str], ...] = (("key", line.key), ("account", line.account), ("total", ""))
+    return (*own, ("org", line.org)) if line.org else own
 
 
 def _may_hold(file: Path, day: str) -> bool:

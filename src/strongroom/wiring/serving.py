@@ -14,10 +14,14 @@ from strongroom.core.secrets import Secret
 from strongroom.custody.housekeys import HOUSE_KEYS, MARK_MASTER, HouseKeys
 from strongroom.serving.accounts import SERVING, Accounts
 from strongroom.serving.books import Books
+from strongroom.serving.organisations import Organisations
+from strongroom.serving.quotas import Prices
+from strongroom.serving.roster import Roster
 from strongroom.watermark.register import Register
 from strongroom.wiring.home import Home
 
 SPOOL: Final = "usage"  # in the home: the gateways' usage lines
+SHARES: Final = "shares.jsonl"  # in the run folder: what gateways hold of limits that are not of a day
 RUN: Final = "run"  # in the home: what a running `up` says of itself
 
 
@@ -29,6 +33,13 @@ class Serving:
     accounts: Accounts
     books: Books
     housekeys: HouseKeys
+    organisations: Organisations
+
+    def roster(self, version: int, models: tuple[str, ...]) -> Roster:
+        """Return what gateways judge by, as of now."""
+        settings = self.home.settings.serving
+        prices = Prices(prompt=settings.prompt_price, answer=settings.answer_price)
+        return self.organisations.complete(self.accounts.roster(version, models), prices)
 
     @property
     def spool(self) -> Path:
@@ -52,6 +63,7 @@ def serving_of(home: Home) -> Serving:
         accounts=Accounts(deeds, home.journal),
         books=Books(home.records),
         housekeys=HouseKeys(home.desk, home.journal, home.vault.registry),
+        organisations=Organisations(deeds, home.clock),
     )
 
 
