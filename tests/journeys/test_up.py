@@ -317,7 +317,7 @@ def test_one_signal_ends_it_all_and_a_killed_parent_leaves_no_orphans(tmp_path: 
         children = service.pids.values()
         assert service.stop() == 0
     assert not any(Path(f"/proc/{pid}").exists() for pid in children)
-    assert [file.name for file in (shell.home / "run").iterdir()] == ["lock"]
+    assert {file.name for file in (shell.home / "run").iterdir()} == {"lock", "shares.jsonl"}
     with up(shell) as again:
         children = again.pids.values()
         assert all(children)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from strongroom.gateway.budgets import ENTRY, NOTHING, Budgets, Hold
 from strongroom.serving.admit import Book, may_ask
-from strongroom.serving.limits import Purse, Window, until_midnight
 from strongroom.serving.books import part
+from strongroom.serving.limits import Purse, Window, until_midnight
 from strongroom.serving.quotas import Budget, Limits, budgets_of
 from strongroom.serving.roster import Leased, LeaseReturned, LeaseWanted, Roster, RosterAccount, RosterKey
 from strongroom.serving.wire_errors import Refusal
@@ -72,7 +72,9 @@ def test_a_purse_never_gives_out_more_than_it_has(steps: list[tuple[int, int, bo
 
 _acts = st.lists(
     st.tuples(
-        st.sampled_from(["ask", "enter", "end", "answer", "tick", "lost", "renew"]), st.integers(1, 400), st.floats(0, 40)
+        st.sampled_from(["ask", "enter", "end", "answer", "tick", "lost", "renew"]),
+        st.integers(1, 400),
+        st.floats(0, 40),
     ),
     max_size=80,
 )
@@ -146,7 +148,9 @@ class _Service:
 
     def renew(self, number: int) -> None:
         """Lower and raise a limit: what is leased under the old one goes back."""
-        lowered = {name: Budget(one.id, one.kind, one.scope, max(1, one.limit - number)) for name, one in self.over.items()}
+        lowered = {
+            name: Budget(one.id, one.kind, one.scope, max(1, one.limit - number)) for name, one in self.over.items()
+        }
         self.budgets.renew(lowered, self.now)
         self.budgets.renew(self.over, self.now)
 

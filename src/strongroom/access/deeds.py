@@ -151,5 +151,5 @@ def deed_bytes(subject: str, named: str, *, home: str, after: int) -> bytes:
 
 
 def _document(stored: bytes, kind: type[D], *, where: str) -> D:
-    """Return what a document says. Its bytes are those that were signed; one from before a member was added lacks it."""
+    """Return what a document says: its bytes are those that were signed, some before a member was added to its kind."""
     return decode(stored, kind, where=where, canonical=False)

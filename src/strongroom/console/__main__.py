@@ -26,8 +26,8 @@ from strongroom.ports.brokerage import FromEngine
 from strongroom.ports.links import Accept, Listen, Listening, Receiver
 from strongroom.ports.processes import ControlReady, ControlSetup
 from strongroom.serving.leasing import Leasing
-from strongroom.serving.shares import Shares
 from strongroom.serving.roster import Refresh, ToControl
+from strongroom.serving.shares import Shares
 from strongroom.wiring.home import Home, open_home
 from strongroom.wiring.process import run, say, until_told
 from strongroom.wiring.recognise import keep_tokenizer

@@ -19,8 +19,8 @@ from strongroom.core.serving_errors import MarkWithheld, NoTerms
 from strongroom.custody.vault import Purpose
 from strongroom.ports.brokerage import FromEngine, MarkReleased, MarkWanted, WeightsReleased, WeightsWanted, Withheld
 from strongroom.ports.links import Link
-from strongroom.serving.admit import Book
 from strongroom.serving.accounts import ACCEPTED, SERVING, Account
+from strongroom.serving.admit import Book
 from strongroom.serving.books import day_of
 from strongroom.serving.leasing import Leasing
 from strongroom.serving.roster import (

@@ -80,6 +80,7 @@ def day_of(moment: dt.datetime) -> str:
     """Return the UTC day that a budget counts by, as ``2026-11-23``."""
     return moment.astimezone(dt.UTC).date().isoformat()
 
+
 def part(wanted: LeaseWanted, rest: int, *, among: int) -> int:
     """Return how much of the `rest` of a budget one of `among` gateways gets."""
     fair = rest // (_PART * max(1, among))

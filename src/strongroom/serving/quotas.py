@@ -57,7 +57,7 @@ class Limits(Record, frozen=True):
 
     def over(self, changes: Limits) -> Limits:
         """Return these limits with what `changes` sets; 0 there takes a limit away."""
-        kept = {kind: limit for kind, limit in self.each()} | {kind: limit for kind, limit in changes.each()}
+        kept = dict(self.each()) | dict(changes.each())
         return Limits(**{kind: limit for kind, limit in kept.items() if limit})
 
 

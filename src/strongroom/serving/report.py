@@ -57,7 +57,9 @@ def report(accounts: Accounts, books: Books, name: str, *, day: str) -> AccountR
         embeddings_today=books.spent(budget_id("embeddings", "account", name), day),
         created=account.created,
         keys=[
-            KeyReport(one.key.id, one.key.status, one.key.created, one.key.limits, one.accepted == wanted if wanted else None)
+            KeyReport(
+                one.key.id, one.key.status, one.key.created, one.key.limits, one.accepted == wanted if wanted else None
+            )
             for one in accounts.keys(name)
         ],
     )
