@@ -96,8 +96,7 @@ class Fleet:
         found: list[bytes] = []
 
         def client(number: int) -> None:
-            for _ in range(each):
-                found.append(self.ask(raw(number), patience=patience))
+            found.extend(self.ask(raw(number), patience=patience) for _ in range(each))
 
         threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
         for thread in threads:
@@ -155,4 +154,6 @@ def made_ready(fleet: Fleet) -> None:
 
 
 def ask(key: str, text: str, **more: Any) -> bytes:
-    return post({"model": "chat:v1", "messages": [{"role": "user", "content": text}]} | more, "Connection: close", key=key)
+    return post(
+        {"model": "chat:v1", "messages": [{"role": "user", "content": text}]} | more, "Connection: close", key=key
+    )

@@ -45,9 +45,7 @@ async def main(folder: Path) -> None:
     leasing = Leasing(books, Shares(folder / "shares.jsonl", time.monotonic))
     broker = Broker(serving, cast("Any", None), None, (), cast("Any", None), leasing)
     (folder / "control.sock").unlink(missing_ok=True)
-    await listen(
-        folder / "control.sock", Secret(bytes.fromhex(SECRET)), lambda _role: (ToControl, GatewayDesk(broker))
-    )
+    await listen(folder / "control.sock", Secret(bytes.fromhex(SECRET)), lambda _role: (ToControl, GatewayDesk(broker)))
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     while True:

@@ -51,7 +51,7 @@ def asking(scope: Scope, text: str, **more: Any) -> Any:
 
 
 def most_in_a_minute(lines: list[dict[str, Any]]) -> int:
-    times = sorted(datetime.fromisoformat(line["at"].replace("Z", "+00:00")).timestamp() for line in lines)
+    times = sorted(datetime.fromisoformat(line["at"]).timestamp() for line in lines)
     return max(sum(1 for at in times if start <= at < start + 60) for start in times)
 
 
@@ -100,7 +100,12 @@ def slice_of(limit: int, many: int) -> int:
 
 
 def whose(made: Fleet, scope: Scope) -> bool:
-    word = {"key": b"of the key", "account": b"of the account", "org": b"of the organisation", "total": b"whole service"}
+    word = {
+        "key": b"of the key",
+        "account": b"of the account",
+        "org": b"of the organisation",
+        "total": b"whole service",
+    }
     refused = [one for one in made.answers if b" 429 " in one[:14]]
     return bool(refused) and all(word[scope] in one for one in refused)
 

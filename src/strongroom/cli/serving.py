@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from strongroom.serving.disclosure.tiers import FIRST, TIERS
 from strongroom.serving.quotas import NONE, Limits
 from strongroom.serving.report import AccountReport, report
 from strongroom.wiring.applied import running
+from strongroom.wiring.prove import missing, prove
 from strongroom.wiring.serving import serving_of
 from strongroom.wiring.up import answers
 
@@ -200,6 +202,23 @@ def status(call: Call) -> None:
         state = "answers" if answering else "DOES NOT ANSWER NOW" if now.state == "ready" else "is starting"
         words = f"{now.url} {state}; since {moment(now.since)}, {', '.join(now.models)}, process {now.pid}"
         call.emit({"running": {**to_builtins(now), "answering": answering}}, words)
+
+
+@serving.command("prove-limits", epilog="Example: strongroom serving prove-limits")
+@common
+def prove_limits(call: Call) -> int:
+    """Drive every limit, route and field rule of this home at a gateway of its own; nobody is charged.
+
+    Ends with exit status 1 if one does not bite.
+    """
+    rooms = reading(call)
+    roster = rooms.roster(0, ())
+    found = [*asyncio.run(prove(roster)), *missing(roster, rooms.configured())]
+    inert = [one for one in found if not one.bites]
+    words = "\n".join(f"DOES NOT BITE: {one.name} ({one.why})" for one in inert)
+    bite = len(found) - len(inert)
+    call.emit({"limits": [to_builtins(one) for one in found]}, f"{words}\n{bite} of {len(found)} bite.".lstrip())
+    return 1 if inert else 0
 
 
 def _limits(one: Account) -> str:
