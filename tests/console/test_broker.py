@@ -43,7 +43,9 @@ def test_a_push_that_failed_is_tried_again_and_nothing_is_said_meanwhile(
     accounts = Accounts(
         Deeds(office.records, office.journal, office.desk, series=SERVING, home="home_test"), office.journal
     )
-    serving: Any = SimpleNamespace(roster=accounts.roster, home=SimpleNamespace(ledger=office.journal.ledger))
+    serving: Any = SimpleNamespace(
+        roster=accounts.roster, home=SimpleNamespace(ledger=office.journal.ledger, clock=office.journal.clock)
+    )
     leasing = Leasing(Books(office.records), Shares(tmp_path / "shares.jsonl", monotonic))
     broker = Broker(serving, office.owner, None, ("m",), cast("Any", None), leasing)
     desk, link = GatewayDesk(broker), Heard()

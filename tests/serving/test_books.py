@@ -103,7 +103,12 @@ def test_lines_are_summed_up_by_account(tmp_path: Path, office: Office) -> None:
     write(tmp_path, admitted("1"), settled("1"), refused, admitted("2", "zeta"))
     assert Summaries(tmp_path, office.journal, who="process:worker").bring_in() == 1
     [one] = entries(office)
-    assert msgspec.json.decode(str(one["accounts"])) == {"acme": [1, 3, 5, 20, 10], "zeta": [1, 0, 0, 0, 0]}
+    assert msgspec.json.decode(str(one["accounts"])) == {
+        "acme": [1, 3, 5, 20, 10, *[0] * 5],
+        "zeta": [1, *[0] * 9],
+    }
+    assert msgspec.json.decode(str(one["asked"])) == [[who, "k", "/v1/completions", "", 1] for who in ("acme", "zeta")]
+    assert msgspec.json.decode(str(one["turned_away"])) == [["acme", "", "", "rate_limit_exceeded", 3]]
     assert (one["lines"], one["from"], one["to"]) == (4, AT, AT)
 
 
@@ -132,7 +137,7 @@ def test_half_a_line_waits_for_its_end(tmp_path: Path, office: Office) -> None:
 
 def test_many_accounts_take_several_entries(tmp_path: Path, office: Office) -> None:
     write(tmp_path, *(admitted(str(n), f"account-with-a-rather-long-name-{n:06}") for n in range(1000)))
-    assert Summaries(tmp_path, office.journal, who="w").bring_in() == 3
+    assert Summaries(tmp_path, office.journal, who="w").bring_in() == 4
     assert sum(int(one["lines"]) for one in entries(office)) == 1000
 
 

@@ -10,7 +10,9 @@ import click
 from msgspec import to_builtins
 
 from strongroom.cli.frame import Call, Group, Json, common, moment, read_secret, readable, table
+from strongroom.cli.ledger import write_new
 from strongroom.cli.serving_limits import changed, limit_words, limited, needs_some, org, reading, total
+from strongroom.cli.serving_usage import exposure_words, usage
 from strongroom.core.errors import BadInput, TamperError
 from strongroom.serving.accounts import Account, Accounts
 from strongroom.serving.books import day_of
@@ -18,6 +20,7 @@ from strongroom.serving.disclosure.tiers import FIRST, TIERS
 from strongroom.serving.quotas import NONE, Limits
 from strongroom.serving.report import AccountReport, report
 from strongroom.wiring.applied import running
+from strongroom.wiring.exposure import exposed, look_back
 from strongroom.wiring.prove import missing, prove
 from strongroom.wiring.serving import serving_of
 from strongroom.wiring.up import answers
@@ -28,6 +31,7 @@ key = Group("key", help="API keys: shown once, kept as a hash, revoked at once."
 terms = Group("terms", help="Terms of use by version: a key is let in once it has accepted those in force.")
 for group in (account, key, org, total, terms):
     serving.add_command(group)
+serving.add_command(usage)
 
 _tier = click.option(
     "--tier",
@@ -56,11 +60,13 @@ def account_add(call: Call, limits: Limits, name: str, *, tier: str | None, org_
 @click.argument("name")
 @common
 def account_show(call: Call, name: str) -> None:
-    """Show NAME's limits, its keys, and what it used of today's tokens."""
+    """Show NAME's limits, its keys, what it used of today, and how far the weights are exposed to it."""
     rooms = reading(call)
     shown = report(rooms.accounts, rooms.books, name, day=day_of(call.home.clock.now()))
+    seen = exposed(rooms, look_back(rooms), name)
     document: dict[str, Json] = to_builtins(shown)
-    call.emit({"account": document}, _account_words(shown))
+    words = f"{_account_words(shown)}\n  exposure: {exposure_words(seen)}"
+    call.emit({"account": {**document, "exposure": to_builtins(seen)}}, words)
 
 
 @account.command("ls", epilog="Example: strongroom serving account ls")
@@ -187,6 +193,37 @@ def terms_accept(call: Call, *, key_file: str) -> None:
     accounts.accept(ident, current, by=f"account:{ident.account}")
     document: dict[str, Json] = {"id": ident.id, "account": ident.account, "version": current.version}
     changed(call, document | {"digest": current.digest}, f"Key {ident.id} has accepted version {current.version}.")
+
+
+@terms.command("proof", epilog="Example: strongroom serving terms proof 5f0c9e1d2b3a4c5d --out acme.proof")
+@click.argument("ident", metavar="KEYID")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Where the proof goes; it must not exist.")
+@common
+def terms_proof(call: Call, ident: str, *, out: Path | None) -> None:
+    """Prove which terms were accepted last with the key KEYID, when and by whom, to somebody without the home.
+
+    They check the proof with `ledger check`.
+    """
+    accounts = reading(call).accounts
+    entry, bundle = accounts.acceptance(accounts.key(ident))
+    proof = bundle.decode()
+    if out is not None:
+        write_new(out, proof)
+    event = entry.event
+    document: dict[str, Json] = {
+        "key": ident,
+        "account": accounts.key(ident).account,
+        "terms": str(event.detail.get("terms")),
+        "version": event.detail.get("version"),
+        "at": event.at,
+        "by": event.who,
+        "index": entry.index,
+        "proof": proof,
+        "vkey": call.home.ledger.vkey,
+    }
+    place = f" The proof is in {out}." if out else ""
+    words = f"Version {event.detail.get('version')} was accepted {moment(event.at)} by {event.who}.{place}"
+    call.emit(document, f"{words} The verifier key is\n{call.home.ledger.vkey}")
 
 
 @serving.command("status", epilog="Example: strongroom serving status")

@@ -6,8 +6,11 @@ time; ledger and records are written in line, for a millisecond each.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from strongroom.access.identity import Identity
 from strongroom.access.policy import Question
@@ -59,6 +62,7 @@ class Broker:
     leasing: Leasing
     version: int = 0
     looked: int = 0  # ledger entries up to here were looked at
+    salt: tuple[str, bytes] = ("", b"")  # the day, and what keys the hashes of addresses on it
     stale: bool = False  # and something in them is not in the last roster yet
     gateways: list[GatewayDesk] = field(default_factory=list["GatewayDesk"])
     waiting: list[tuple[int, Callable[[], None]]] = field(default_factory=list[tuple[int, Callable[[], None]]])
@@ -72,7 +76,7 @@ class Broker:
         for entry in self.serving.home.ledger.follow(self.looked, timeout=0):
             self.stale = self.stale or entry.event.action in _ROSTER_ACTIONS
             self.looked = entry.index + 1
-        if self.stale:
+        if self.stale or (self.version and self.salt[0] != day_of(self.serving.home.clock.now())):
             self.push()
             self.stale = False  # only now: a push that failed is tried again
         self.leasing.shares.sweep()
@@ -82,11 +86,18 @@ class Broker:
     def push(self) -> int:
         """Send everybody the roster as it is now; return its version."""
         self.version += 1
-        roster = self.serving.roster(self.version, self.names)
+        roster = replace(self.serving.roster(self.version, self.names), salt=self._salt_of_today())
         self.leasing.judge_by(Book(roster).budgets())
         for gateway in self.gateways:
             gateway.link.send(roster)
         return self.version
+
+    def _salt_of_today(self) -> bytes:
+        """Return what keys the hashes of addresses today: kept nowhere, so yesterday's say nothing any more."""
+        today = day_of(self.serving.home.clock.now())
+        if self.salt[0] != today:
+            self.salt = (today, secrets.token_bytes(16))
+        return self.salt[1]
 
     def when_applied(self, version: int, tell: Callable[[], None]) -> None:
         """Call `tell` once every connected gateway judges by roster `version`."""

@@ -147,6 +147,7 @@ class Exchange:
                 route=self._request.route,
                 model=self._wanted.model,
                 reserved=hold.tokens,
+                origin=self._request.origin,
                 org=self.caller.account.org,
                 money=self._money and min(self._money, hold.money),
             )

@@ -15,6 +15,7 @@ from strongroom.gateway.budgets import ENTRY, Budgets, Hold
 from strongroom.gateway.control import Control
 from strongroom.gateway.crowd import Crowd, Guest
 from strongroom.gateway.exchange import Exchange, Reply
+from strongroom.gateway.origins import Origins, Pending
 from strongroom.gateway.request import Request
 from strongroom.gateway.services import Stoppable, Work
 from strongroom.gateway.spool import Spool
@@ -66,19 +67,6 @@ class Client(Reply, Guest, Protocol):
         ...
 
 
-class _Pending:
-    """A request that waits for a lease to be let in by."""
-
-    __slots__ = ("left",)
-
-    def __init__(self) -> None:
-        self.left = False
-
-    def gone(self) -> None:
-        """The client has left."""
-        self.left = True
-
-
 class Front:
     """State that all connections share, and the routes."""
 
@@ -105,6 +93,7 @@ class Front:
         self._started = self.second
         self._book: Book | None = None
         self.prices: Prices = FREE
+        self._origins = Origins()
         self._open: dict[str, int] = {}
         self._crowd: Crowd[Client] = Crowd(self.bounds.connections)
         self.enter, self.known, self.leave = self._crowd.enter, self._crowd.known, self._crowd.leave
@@ -199,7 +188,7 @@ class Front:
         if request.paid or caller is None:
             self._route(request, client)
             return
-        pending = _Pending()
+        pending = Pending()
         client.attach(pending)
 
         def entered(found: Hold | Budget | None) -> None:
@@ -265,6 +254,7 @@ class Front:
             self.refuse(request, client, refusal=refusal or Refusal("bad_request"))
             return
         caller = book.callers[caller.key.digest]  # with the limits of now
+        request.origin = self._origins.of(client.peer, book.roster.salt)
         exchange = Exchange(self, request, caller=caller, wanted=wanted, reply=client)
         self._works.add(exchange)
         self._open[caller.account.name] = self._open.get(caller.account.name, 0) + 1

@@ -22,6 +22,7 @@ from strongroom.core.ids import check_name
 from strongroom.core.log import log
 from strongroom.core.secrets import Secret
 from strongroom.core.serving_errors import NoSuchAccount, NoSuchApiKey, NoTerms, UnknownApiKey
+from strongroom.ledger.events import Entry
 from strongroom.ledger.journal import Act, Journal
 from strongroom.serving.disclosure.tiers import FIRST, tier_of
 from strongroom.serving.quotas import NONE, Limits, check_limits
@@ -275,6 +276,19 @@ class Accounts:
             return
         act = Act(by, ACCEPTED, f"apikey:{key.id}")
         self._journal.record(act, "done", detail={"terms": terms.digest, "version": terms.version})
+
+    def acceptance(self, key: ApiKey) -> tuple[Entry, bytes]:
+        """Return the ledger's entry of the acceptance that was made with `key` last, and its proof bundle.
+
+        Raises:
+            NoTerms: none were accepted with it.
+
+        """
+        newest = self._journal.ledger.latest(ACCEPTED, f"apikey:{key.id}")
+        if newest is None:
+            remedy = "Its holder accepts them with POST /terms, or `strongroom serving terms accept`."
+            raise NoTerms("no terms were accepted with this key", where=f"apikey:{key.id}", remedy=remedy)
+        return newest, self._journal.ledger.prove(newest.index)
 
     def recognise(self, shown: Secret) -> ApiKey:
         """Return which live key somebody shows.

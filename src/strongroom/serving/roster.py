@@ -75,6 +75,7 @@ class Roster(_Message, frozen=True, kw_only=True):
     orgs: tuple[RosterOrg, ...] = ()
     total: Limits = NONE  # of everybody together
     prices: Prices = FREE
+    salt: bytes = b""  # keys the hashes of addresses in usage lines; another one each day
     veil: bytes = b""  # 32 bytes that key what softens answers: the same in every gateway and after every start
 
 

@@ -27,6 +27,7 @@ class Admitted(_Line, frozen=True, kw_only=True):
     org: str = ""  # the account's organisation
     money: int = 0  # billionths: what it may cost at most
     texts: int = 0  # to be embedded
+    origin: str = ""  # keyed hash of the client's address, under a key that lives a day at most
 
 
 class Settled(_Line, frozen=True, kw_only=True):
