@@ -54,7 +54,7 @@ def summed(service: Service, name: str) -> list[int]:
     """Return what the ledger says of an account: requests, refused, prompt, completion and marked tokens."""
     entries = service.shell("ledger", "tail", "-n", "500").json["entries"]
     rows = [json.loads(one["detail"]["accounts"]) for one in entries if one["action"] == "serving.usage"]
-    mine = [row[name] for row in rows if name in row]
+    mine = [row[name][:5] for row in rows if name in row]
     return [sum(column) for column in zip(*mine, strict=True)] if mine else []
 
 

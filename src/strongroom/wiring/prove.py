@@ -55,10 +55,10 @@ class Prover:
         self._prices = prices
         self._day = day_of(SystemClock().now())
 
-    async def limit(self, budget: Budget) -> Bite:
-        """Use a limit up, and look whether it bites."""
+    async def limit(self, budget: Budget, *, configured: bool) -> Bite:
+        """Use a limit up, and look whether it bites; one that is `configured` at the prices that are, too."""
         priced = self._prices if self._prices.answer or self._prices.prompt else None
-        if budget.kind == "money" and priced is None and not budget.id.endswith("/" + _temporary(budget.scope)):
+        if configured and budget.kind == "money" and priced is None:
             return Bite(budget.id, bites=False, why="serving.prompt_price and serving.answer_price are 0")
         key, prices = secrets.token_urlsafe(32), priced or Prices(prompt=1, answer=1)
         room = min(
@@ -128,8 +128,9 @@ async def prove(roster: Roster, *, module: str = _GATEWAY, told: Callable[[Bite]
     with tempfile.TemporaryDirectory(prefix="strongroom-") as folder:
         async with proof_gateway(Path(folder), module) as (control, port):
             prover = Prover(control, port, roster.prices)
-            for budget in ({one.id: one for one in _kinds()} | Book(roster).budgets()).values():
-                found.append(await prover.limit(budget))
+            configured = Book(roster).budgets()
+            for budget in ({one.id: one for one in _kinds()} | configured).values():
+                found.append(await prover.limit(budget, configured=budget.id in configured))
                 told(found[-1])
             for rule in routes_and_fields():
                 found.append(await prover.rule(rule))
