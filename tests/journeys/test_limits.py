@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from strongroom.wiring.exposure import look_back, raise_alarms
+from strongroom.wiring.home import open_home
+from strongroom.wiring.serving import serving_of
 from tests.journeys.serving import up
 from tests.journeys.test_up import served_home
 
@@ -15,7 +19,7 @@ from tests.journeys.test_up import served_home
 def test_limits_from_the_command_line_to_the_customer(tmp_path: Path) -> None:
     shell = served_home(tmp_path)
     with (shell.home / "strongroom.toml").open("a") as settings:
-        settings.write("\n[serving]\nprompt_price = 1\nanswer_price = 2\n")
+        settings.write("\n[serving]\nprompt_price = 1\nanswer_price = 2\negress_days_alarm = 1000000\n")
 
     def manage(*words: str) -> dict[str, object]:
         done = shell("serving", *words, who="carla")
@@ -63,6 +67,13 @@ def test_limits_from_the_command_line_to_the_customer(tmp_path: Path) -> None:
     shown = manage("account", "show", "poor")["account"]
     assert shown["org"] == "globex"  # type: ignore[index]
     assert shown["exposure"]["bytes_today"] > 0  # type: ignore[index]
+    with closing(open_home(shell.home)) as home:
+        rooms = serving_of(home)
+        raised = raise_alarms(rooms, look_back(rooms), who="process:worker")
+        assert raise_alarms(rooms, look_back(rooms), who="process:worker") == 0  # once a day
+    alarms = {one["object"] for one in manage("usage")["alarms"]}  # type: ignore[index,attr-defined,union-attr]
+    assert alarms >= {"serving", "account:acme", "account:poor"}
+    assert raised <= len(alarms)
     proved = shell("serving", "prove-limits", who="carla")
     assert proved.status == 0, json.dumps(proved.json)[:2000]
     assert {"streams/account/acme", "requests/total/"} <= {one["name"] for one in proved.json["limits"]}

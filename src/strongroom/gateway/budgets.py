@@ -25,6 +25,7 @@ Send = Callable[[LeaseWanted | LeaseReturned], bool]
 Uses = tuple[int, int, int, int, int]  # by kind, in the order of `quotas.KINDS`
 NOTHING: Final[Uses] = (0, 0, 0, 0, 0)
 ENTRY: Final[Uses] = (1, 0, 0, 0, 0)  # what letting in takes: one request of each minute
+_AT: Final = {kind: at for at, kind in enumerate(KINDS)}
 _TOKENS: Final = KINDS.index("tokens")
 _MONEY: Final = KINDS.index("money")
 _PARTIAL: Final = {_TOKENS, _MONEY}  # of these a rest will do: the answer then ends there
@@ -62,8 +63,12 @@ class Hold:
     def __init__(self, parts: list[tuple[_Till, int]]) -> None:
         """Stand for these amounts, which their purses hold."""
         self._parts = parts
-        self.tokens = min((amount for till, amount in parts if till.kind == _TOKENS), default=_UNBOUND)
-        self.money = min((amount for till, amount in parts if till.kind == _MONEY), default=_UNBOUND)
+        self.tokens = self.money = _UNBOUND
+        for till, amount in parts:
+            if till.kind == _TOKENS:
+                self.tokens = min(self.tokens, amount)
+            elif till.kind == _MONEY:
+                self.money = min(self.money, amount)
 
     def tightest(self, tokens: int) -> Budget | None:
         """Return which budget had less than was needed: of `tokens`, or else of money."""
@@ -141,12 +146,18 @@ class Budgets:
 
         Of tokens and money what is left of the day will do.
         """
-        needs = [
-            (self._till(budget, day if budget.kind in BY_DAY else ""), amount)
-            for budget in over
-            if (amount := uses[KINDS.index(budget.kind)])
-        ]
-        self._try(_Wait(needs, due=now + _PATIENCE, then=then), now)
+        needs = list[tuple[_Till, int]]()
+        ready = True
+        for budget in over:
+            amount = uses[_AT[budget.kind]]
+            if amount:
+                till = self._till(budget, day if budget.kind in BY_DAY else "")
+                ready = ready and not till.waiting and till.purse.free(now) >= amount
+                needs.append((till, amount))
+        if ready:
+            _hold(needs, now, then)
+        else:
+            self._try(_Wait(needs, due=now + _PATIENCE, then=then), now)
 
     def wait(self, budget: Budget, now: float) -> float:
         """Return in how many seconds there may be room again in a minute."""
@@ -255,10 +266,7 @@ class Budgets:
                     wait.then(till.budget)
                     return
             parts.append((till, amount))
-        for till, amount in parts:
-            till.purse.hold(amount, now)
-            till.since = now
-        wait.then(Hold(parts))
+        _hold(parts, now, wait.then)
 
     def _park(self, wait: _Wait, till: _Till, now: float) -> None:
         wait.parked = True
@@ -295,3 +303,11 @@ class Budgets:
         amount = till.purse.surplus(now)
         if amount and not self._send(LeaseReturned(budget=till.budget.id, day=till.day, amount=amount)):
             till.purse.lease(amount)
+
+
+def _hold(parts: list[tuple[_Till, int]], now: float, then: Then) -> None:
+    """Hold all of it, and say so."""
+    for till, amount in parts:
+        till.purse.hold(amount, now)
+        till.since = now
+    then(Hold(parts))
