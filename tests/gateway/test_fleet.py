@@ -159,10 +159,11 @@ def test_who_is_killed_makes_nobody_overshoot(tmp_path: Path, many: int) -> None
 
 def test_places_of_a_killed_gateway_are_free_again_and_no_others(tmp_path: Path) -> None:
     with fleet(tmp_path, roster("account", Limits(streams=4)), 2) as made:
-        hanging = [threading.Thread(target=made.ask, args=(ask(KEYS[0], "hang"),), daemon=True) for _ in range(12)]
-        for thread in hanging:
-            thread.start()
-        until(lambda: len(made.admitted()) == 4)
+        end = time.monotonic() + 20
+        while len(made.admitted()) < 4:  # a place that one gateway holds idle is given up when the other asks again
+            assert time.monotonic() < end
+            threading.Thread(target=made.ask, args=(ask(KEYS[0], "hang"),), daemon=True).start()
+            time.sleep(0.3)
         made.kill(made.control)
         made.start_control()
         time.sleep(0.5)
@@ -170,4 +171,4 @@ def test_places_of_a_killed_gateway_are_free_again_and_no_others(tmp_path: Path)
         busy = next(one for one in made.gateways if any((tmp_path / "spool").glob(f"usage-*-{one.pid}-*")))
         made.gateways.remove(busy)
         made.kill(busy)
-        until(lambda: outcome(made.ask(ask(KEYS[0], "say 1"))) == "200")
+        until(lambda: outcome(made.ask(ask(KEYS[0], "say 1"))) == "200", 20)
