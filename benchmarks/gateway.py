@@ -85,7 +85,7 @@ class Control:
         from strongroom.serving.roster import Leased, LeaseWanted
 
         if isinstance(message, LeaseWanted):
-            self._link.send(Leased(account=message.account, day=message.day, tokens=message.tokens))  # type: ignore[attr-defined]
+            self._link.send(Leased(budget=message.budget, day=message.day, amount=message.amount))  # type: ignore[attr-defined]
 
     def on_lost(self) -> None:
         """Nothing to do."""

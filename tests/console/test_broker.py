@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,7 +15,10 @@ from strongroom.console.broker import Broker, GatewayDesk
 from strongroom.core.errors import StoreUnavailable
 from strongroom.core.secrets import Secret
 from strongroom.serving.accounts import SERVING, Accounts
+from strongroom.serving.books import Books
+from strongroom.serving.leasing import Leasing
 from strongroom.serving.roster import Alive, Roster
+from strongroom.serving.shares import Shares
 from tests.access import conftest
 from tests.access.office import Office
 
@@ -34,13 +39,16 @@ class Heard:
 
 
 def test_a_push_that_failed_is_tried_again_and_nothing_is_said_meanwhile(
-    office: Office, monkeypatch: pytest.MonkeyPatch
+    office: Office, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     accounts = Accounts(
         Deeds(office.records, office.journal, office.desk, series=SERVING, home="home_test"), office.journal
     )
-    serving: Any = SimpleNamespace(accounts=accounts, home=SimpleNamespace(ledger=office.journal.ledger))
-    broker = Broker(serving, office.owner, None, ("m",), cast("Any", None), Secret(b"v" * 32))
+    serving: Any = SimpleNamespace(
+        roster=accounts.roster, home=SimpleNamespace(ledger=office.journal.ledger, clock=office.journal.clock)
+    )
+    leasing = Leasing(Books(office.records), Shares(tmp_path / "shares.jsonl", monotonic))
+    broker = Broker(serving, office.owner, None, ("m",), cast("Any", None), Secret(b"v" * 32), leasing)
     desk, link = GatewayDesk(broker), Heard()
     desk.link = link
     broker.gateways.append(desk)
@@ -49,7 +57,7 @@ def test_a_push_that_failed_is_tried_again_and_nothing_is_said_meanwhile(
 
     accounts.add(office.owner, "acme")
     with monkeypatch.context() as patch:
-        patch.setattr(Accounts, "roster", lambda *_: (_ for _ in ()).throw(StoreUnavailable("gone", where="records")))
+        patch.setattr(serving, "roster", lambda *_: (_ for _ in ()).throw(StoreUnavailable("gone", where="records")))
         for _ in range(3):
             with pytest.raises(StoreUnavailable):
                 broker.tick()

@@ -21,6 +21,8 @@ import msgspec
 from strongroom.backends.link_unix import listen
 from strongroom.core.secrets import Secret
 from strongroom.ports.links import Link
+from strongroom.serving.admit import Book
+from strongroom.serving.quotas import Limits, Prices
 from strongroom.serving.roster import (
     Alive,
     Applied,
@@ -30,6 +32,7 @@ from strongroom.serving.roster import (
     Roster,
     RosterAccount,
     RosterKey,
+    RosterOrg,
     TermsAccepted,
     TermsText,
     TermsWanted,
@@ -58,6 +61,9 @@ class Control:
         self.path = path
         self.accounts: list[RosterAccount] = [account()]
         self.keys: list[RosterKey] = [key()]
+        self.orgs: list[RosterOrg] = []
+        self.total = Limits()
+        self.prices = Prices()
         self.terms = ""
         self.veil = bytes(range(32))
         self.version = 0
@@ -94,12 +100,24 @@ class Control:
             until(lambda: self.version in self.applied)
 
     def left(self, name: str = "acme") -> int:
-        limit = next(one.tokens_per_day for one in self.accounts if one.name == name)
-        return limit - sum(tokens for (account, _), tokens in self.spent.items() if account == name)
+        """Return the tokens of an account's days that are neither used nor leased."""
+        return self._left(f"tokens/account/{name}")
+
+    def tokens(self) -> int:
+        """Return the tokens that were used or leased, of all accounts."""
+        return sum(amount for (budget, _), amount in self.spent.items() if budget.startswith("tokens/account/"))
+
+    def _left(self, budget: str) -> int:
+        found = Book(self._roster()).budgets().get(budget)
+        used = sum(amount for (name, _), amount in self.spent.items() if name == budget)
+        return (found.limit if found else 0) - used
 
     # ── Receiver ──
     def on_open(self, link: Link) -> None:
         self.link = link
+        for budget, day in list(self.spent):
+            if not day:
+                del self.spent[budget, day]
         self._push()
 
     def on_message(self, message: Any) -> None:
@@ -107,11 +125,11 @@ class Control:
         if isinstance(message, Applied):
             self.applied.append(message.version)
         elif isinstance(message, LeaseWanted) and not self.silent:
-            tokens = max(0, min(message.tokens, self.left(message.account)))
-            self._spend(message.account, message.day, tokens)
-            self._send(Leased(account=message.account, day=message.day, tokens=tokens))
+            amount = max(0, min(message.amount, self._left(message.budget)))
+            self._spend(message.budget, message.day, amount)
+            self._send(Leased(budget=message.budget, day=message.day, amount=amount))
         elif isinstance(message, LeaseReturned):
-            self._spend(message.account, message.day, -message.tokens)
+            self._spend(message.budget, message.day, -message.amount)
         elif isinstance(message, TermsWanted | TermsAccepted):
             self._send(TermsText(request=message.request, digest=self.terms, version=1, text="Be kind."))
 
@@ -126,15 +144,19 @@ class Control:
             self.link.send(message)
 
     def _push(self) -> None:
-        self._send(
-            Roster(
-                version=self.version,
-                accounts=tuple(self.accounts),
-                keys=tuple(self.keys),
-                terms=self.terms,
-                models=(MODEL,),
-                veil=self.veil,
-            )
+        self._send(self._roster())
+
+    def _roster(self) -> Roster:
+        return Roster(
+            version=self.version,
+            accounts=tuple(self.accounts),
+            keys=tuple(self.keys),
+            terms=self.terms,
+            models=(MODEL,),
+            orgs=tuple(self.orgs),
+            total=self.total,
+            prices=self.prices,
+            veil=self.veil,
         )
 
     async def _open(self) -> None:

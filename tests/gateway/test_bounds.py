@@ -81,7 +81,7 @@ def _context(gateway: Gateway, _: Control) -> object:
 
 def _slice(gateway: Gateway, control: Control) -> object:
     gateway.talk(post(chat("say 1"), CLOSE))
-    return next(one.tokens for one in control.messages if isinstance(one, LeaseWanted))
+    return next(one.amount for one in control.messages if isinstance(one, LeaseWanted) and one.day)
 
 
 def _roster(gateway: Gateway, control: Control) -> object:

@@ -82,7 +82,7 @@ def test_an_engine_behind_a_link_lives_dies_and_comes_back(tmp_path: Path) -> No
             until(lambda: healthy(gateway))
             assert b"w0 w1 w2 " in gateway.talk(raw)
     settled = [line for line in gateway.lines() if line["type"] == "Settled"]
-    assert sum(control.spent.values()) == sum(one["prompt_tokens"] + one["completion_tokens"] for one in settled)
+    assert control.tokens() == sum(one["prompt_tokens"] + one["completion_tokens"] for one in settled)
 
 
 def test_a_stock_server(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_stock_server(tmp_path: Path) -> None:
             assert events[-1].usage is not None
             assert events[-1].usage.prompt_tokens == whole.usage.prompt_tokens
         settled = gateway.settled(2)
-    assert sum(control.spent.values()) == sum(one["prompt_tokens"] + one["completion_tokens"] for one in settled)
+    assert control.tokens() == sum(one["prompt_tokens"] + one["completion_tokens"] for one in settled)
 
 
 def test_a_server_of_another_make_never_overshoots_a_day_that_is_nearly_over(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_server_of_another_make_never_overshoots_a_day_that_is_nearly_over(tmp
         assert code(answers[-1]) == "tokens_per_day_exceeded"
         settled = [line for line in gateway.lines() if line["type"] == "Settled"]
         assert sum(one["prompt_tokens"] + one["completion_tokens"] for one in settled) <= 450
-    assert sum(control.spent.values()) <= 450
+    assert control.tokens() <= 450
 
 
 def test_a_server_that_is_not_there(tmp_path: Path) -> None:

@@ -13,11 +13,12 @@ from strongroom.core.secrets import Secret
 from strongroom.core.serving_errors import NoSuchAccount, NoSuchApiKey, NoTerms, UnknownApiKey
 from strongroom.ledger.journal import Act
 from strongroom.serving.accounts import SERVING, Account, Accounts, ApiKey, hashed
+from strongroom.serving.quotas import Limits
 from tests.access.office import Office
 
 
 def make(accounts: Accounts, office: Office, name: str = "acme") -> tuple[Account, ApiKey, Secret]:
-    account = accounts.add(office.owner, name, rpm=7, tokens_per_day=900)
+    account = accounts.add(office.owner, name, limits=Limits(requests=7, tokens=900))
     key, shown = accounts.add_key(office.owner, name)
     return account, key, shown
 
@@ -69,7 +70,7 @@ def test_a_key_with_anothers_id_is_unknown(accounts: Accounts, office: Office) -
 
 def test_limits_change_and_a_closed_account_is_inactive(accounts: Accounts, office: Office) -> None:
     make(accounts, office)
-    assert accounts.change(office.owner, "acme", rpm=9, tokens_per_day=None).tokens_per_day == 900
+    assert accounts.change(office.owner, "acme", limits=Limits(requests=9)).tokens_per_day == 900
     assert accounts.find("acme").rpm == 9
     accounts.close(office.owner, "acme")
     assert not accounts.roster(1, ()).accounts[0].active
@@ -81,9 +82,9 @@ def test_bad_names_and_limits_are_refused(accounts: Accounts, office: Office) ->
     for name in ("", "a b", "../x", "ä"):
         with pytest.raises(BadName):
             accounts.add(office.owner, name)
-    for limits in ({"rpm": 0}, {"tokens_per_day": -1}, {"rpm": 2**41}):
+    for limits in (Limits(requests=0), Limits(tokens=-1), Limits(requests=2**41)):
         with pytest.raises(BadInput):
-            accounts.add(office.owner, "ok", **limits)
+            accounts.add(office.owner, "ok", limits=limits)
     with pytest.raises(NoSuchAccount):
         accounts.add_key(office.owner, "nobody")
     with pytest.raises(NoSuchApiKey):
@@ -201,14 +202,14 @@ def test_a_closed_account_gets_no_key_and_no_limits(accounts: Accounts, office: 
     with pytest.raises(BadInput, match="closed"):
         accounts.add_key(office.owner, "acme")
     with pytest.raises(BadInput, match="closed"):
-        accounts.change(office.owner, "acme", rpm=1, tokens_per_day=None)
+        accounts.change(office.owner, "acme", limits=Limits(requests=1))
 
 
-@pytest.mark.parametrize("limits", [{"rpm": -5}, {"rpm": 0}, {"tokens_per_day": 2**41}])
+@pytest.mark.parametrize("limits", [Limits(requests=-5), Limits(requests=0), Limits(tokens=2**41)])
 def test_limits_are_not_changed_to_what_is_none(accounts: Accounts, office: Office, limits: dict[str, int]) -> None:
     make(accounts, office)
     with pytest.raises(BadInput):
-        accounts.change(office.owner, "acme", **({"rpm": None, "tokens_per_day": None} | limits))
+        accounts.change(office.owner, "acme", limits=limits)
 
 
 def test_whoever_deletes_a_persons_record_brings_no_revoked_key_back(accounts: Accounts, office: Office) -> None:

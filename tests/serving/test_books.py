@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from strongroom.core.errors import RecordAltered
 from strongroom.serving.books import Books, day_of
+from strongroom.serving.roster import LeaseWanted
 from strongroom.serving.spool import USED, Summaries, read_batch, used_today
 from strongroom.serving.usage import Admitted, Line, Refused, Settled
 from tests.access.office import Office
@@ -28,38 +29,43 @@ def books(office: Office) -> Books:
     return Books(office.records)
 
 
+def lease(books: Books, budget: str, day: str, amount: int, *, limit: int) -> int:
+    wanted = LeaseWanted(budget=budget, day=day, least=amount, amount=amount)
+    return books.lease(wanted, limit=limit)
+
+
 # ── budgets ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_a_lease_is_what_is_left_and_no_more(books: Books) -> None:
-    assert books.lease("acme", DAY, 60, limit=100) == 60
-    assert books.lease("acme", DAY, 60, limit=100) == 40
-    assert books.lease("acme", DAY, 60, limit=100) == 0
+    assert lease(books, "acme", DAY, 60, limit=100) == 60
+    assert lease(books, "acme", DAY, 60, limit=100) == 40
+    assert lease(books, "acme", DAY, 60, limit=100) == 0
     books.give_back("acme", DAY, 30)
     assert books.spent("acme", DAY) == 70
-    assert books.lease("acme", DAY, 60, limit=50) == 0  # the limit was lowered meanwhile
+    assert lease(books, "acme", DAY, 60, limit=50) == 0  # the limit was lowered meanwhile
 
 
 def test_days_and_accounts_are_apart(books: Books) -> None:
-    books.lease("acme", DAY, 100, limit=100)
-    assert books.lease("acme", "2026-11-24", 100, limit=100) == 100
-    assert books.lease("other", DAY, 100, limit=100) == 100
+    lease(books, "acme", DAY, 100, limit=100)
+    assert lease(books, "acme", "2026-11-24", 100, limit=100) == 100
+    assert lease(books, "other", DAY, 100, limit=100) == 100
 
 
 def test_nothing_is_given_back_twice(books: Books) -> None:
-    books.lease("acme", DAY, 10, limit=100)
+    lease(books, "acme", DAY, 10, limit=100)
     books.give_back("acme", DAY, 50)
     assert books.spent("acme", DAY) == 0
 
 
 def test_many_at_once_lease_the_limit_exactly(office: Office) -> None:
     with ThreadPoolExecutor(8) as pool:
-        leased = list(pool.map(lambda _: Books(office.records).lease("acme", DAY, 7, limit=100), range(40)))
+        leased = list(pool.map(lambda _: lease(Books(office.records), "acme", DAY, 7, limit=100), range(40)))
     assert sum(leased) == 100
 
 
 def test_books_are_brought_in_line_and_old_days_go(books: Books) -> None:
-    books.lease("acme", "2026-11-22", 10, limit=100)
-    books.lease("acme", DAY, 90, limit=100)
-    books.lease("gone", DAY, 90, limit=100)
+    lease(books, "acme", "2026-11-22", 10, limit=100)
+    lease(books, "acme", DAY, 90, limit=100)
+    lease(books, "gone", DAY, 90, limit=100)
     books.reconcile(DAY, {"acme": 12})
     assert [books.spent(name, DAY) for name in ("acme", "gone")] == [12, 0]
     assert books.spent("acme", "2026-11-22") == 0
@@ -97,7 +103,12 @@ def test_lines_are_summed_up_by_account(tmp_path: Path, office: Office) -> None:
     write(tmp_path, admitted("1"), settled("1"), refused, admitted("2", "zeta"))
     assert Summaries(tmp_path, office.journal, who="process:worker").bring_in() == 1
     [one] = entries(office)
-    assert msgspec.json.decode(str(one["accounts"])) == {"acme": [1, 3, 5, 20, 10], "zeta": [1, 0, 0, 0, 0]}
+    assert msgspec.json.decode(str(one["accounts"])) == {
+        "acme": [1, 3, 5, 20, 10, *[0] * 5],
+        "zeta": [1, *[0] * 9],
+    }
+    assert msgspec.json.decode(str(one["asked"])) == [[who, "k", "/v1/completions", "", 1] for who in ("acme", "zeta")]
+    assert msgspec.json.decode(str(one["turned_away"])) == [["acme", "", "", "rate_limit_exceeded", 3]]
     assert (one["lines"], one["from"], one["to"]) == (4, AT, AT)
 
 
@@ -126,7 +137,7 @@ def test_half_a_line_waits_for_its_end(tmp_path: Path, office: Office) -> None:
 
 def test_many_accounts_take_several_entries(tmp_path: Path, office: Office) -> None:
     write(tmp_path, *(admitted(str(n), f"account-with-a-rather-long-name-{n:06}") for n in range(1000)))
-    assert Summaries(tmp_path, office.journal, who="w").bring_in() == 3
+    assert Summaries(tmp_path, office.journal, who="w").bring_in() == 4
     assert sum(int(one["lines"]) for one in entries(office)) == 1000
 
 
@@ -165,7 +176,10 @@ def test_today_counts_what_settled_and_reserves_what_never_did(tmp_path: Path) -
     yesterday = Admitted(id="0", at=other, account="acme", key="k", route="/", model="m", reserved=999)
     write(tmp_path, yesterday, admitted("1"), settled("1"), admitted("2", reserved=70), admitted("3", "zeta"))
     write(tmp_path, settled("3", "zeta", 1, 2), name="usage-2.jsonl")
-    assert used_today(tmp_path, DAY) == {"acme": 25 + 70, "zeta": 3}
+    used = used_today(tmp_path, DAY)
+    assert {name: used[f"tokens/account/{name}"] for name in ("acme", "zeta")} == {"acme": 25 + 70, "zeta": 3}
+    assert used["tokens/key/k"] == used["tokens/total/"] == 25 + 70 + 3
+    assert len(used) == 4  # money, embeddings, organisations: nothing was used of these
 
 
 @settings(max_examples=50, deadline=None)

@@ -8,9 +8,11 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strongroom.gateway.budgets import Budgets, Hold
+from strongroom.gateway.budgets import ENTRY, NOTHING, Budgets, Hold
 from strongroom.serving.admit import Book, may_ask
+from strongroom.serving.books import part
 from strongroom.serving.limits import Purse, Window, until_midnight
+from strongroom.serving.quotas import Budget, Limits, budgets_of
 from strongroom.serving.roster import Leased, LeaseReturned, LeaseWanted, Roster, RosterAccount, RosterKey
 from strongroom.serving.wire_errors import Refusal
 
@@ -48,105 +50,171 @@ def test_a_window_stays_small() -> None:
 
 @given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 50), st.booleans()), max_size=60), st.integers(0, 500))
 def test_a_purse_never_gives_out_more_than_it_has(steps: list[tuple[int, int, bool]], leased: int) -> None:
-    purse = Purse("a", "d")
+    purse = Purse()
     purse.lease(leased)
     held: list[int] = []
     used = 0
     for tokens, use, end in steps:
-        if purse.hold(tokens):
+        if tokens <= purse.free():
+            purse.hold(tokens)
             held.append(tokens)
         if end and held:
             one = held.pop()
-            one = purse.trim(one, max(use, 1))
-            purse.settle(one, min(use, one))
-            used += min(use, one)
+            kept = min(one, max(use, 1))
+            purse.settle(one - kept, 0)
+            purse.settle(kept, min(use, kept))
+            used += min(use, kept)
         assert used + sum(held) <= leased
-        assert purse.free == leased - used - sum(held)
+        assert purse.free() == leased - used - sum(held)
     assert purse.surplus() == leased - used - sum(held)
-    assert purse.free == 0
+    assert purse.free() == 0
 
 
 _acts = st.lists(
     st.tuples(
-        st.sampled_from(["ask", "end", "answer", "tick", "lost", "renew"]), st.integers(1, 400), st.floats(0, 40)
+        st.sampled_from(["ask", "enter", "end", "answer", "tick", "lost", "renew"]),
+        st.integers(1, 400),
+        st.floats(0, 40),
     ),
     max_size=80,
 )
+DAY = "2026-11-23"
 
 
-class _Day:
-    """One account's day: control's side and the requests' side."""
+class _Service:
+    """Control's side and the requests' side of one gateway's budgets of every kind, at two scopes."""
 
-    def __init__(self, tokens: int, size: int) -> None:
-        self.left, self.used, self.now = tokens, 0, 0.0
+    def __init__(self, most: int, size: int) -> None:
+        limits = Limits(requests=most // 40 + 1, streams=most // 100 + 1, tokens=most, money=2 * most)
+        over = budgets_of("key", "k", limits.over(Limits(tokens=most // 2 + 1))) + budgets_of("account", "a", limits)
+        self.over = {one.id: one for one in over}
+        self.left = {one.id: one.limit for one in over}  # what control has, of each budget
+        self.used = dict.fromkeys(self.over, 0)
+        self.entries: list[float] = []
         self.asked: list[LeaseWanted] = []
         self.holds: list[Hold] = []
+        self.now = 0.0
         self.budgets = Budgets(self._send, slice_tokens=size)
 
     def _send(self, message: LeaseWanted | LeaseReturned) -> bool:
         if isinstance(message, LeaseWanted):
             self.asked.append(message)
         else:
-            self.left += message.tokens
+            self.left[message.budget] += message.amount
         return True
 
-    def _then(self, found: Hold | str) -> None:
+    def _then(self, found: Hold | Budget | None) -> None:
         if isinstance(found, Hold):
             self.holds.append(found)
 
     def ask(self, number: int) -> None:
-        self.budgets.reserve("a", "2026-11-23", tokens=number, now=self.now, then=self._then)
+        over = tuple(one for one in self.over.values() if one.kind != "requests")
+        self.budgets.reserve(over, DAY, uses=(0, 1, number, 2 * number, 0), now=self.now, then=self._then)
+
+    def enter(self, _: int) -> None:
+        minute = tuple(one for one in self.over.values() if one.kind == "requests")
+        entered = self.budgets.enter(minute, self.now)
+        if entered is True:
+            self.entries.append(self.now)
+        elif entered is False:
+
+            def then(found: Hold | Budget | None) -> None:
+                if isinstance(found, Hold):
+                    self.entries.append(self.now)
+
+            self.budgets.reserve(minute, "", uses=ENTRY, now=self.now, then=then)
 
     def end(self, number: int) -> None:
         if self.holds:
             hold = self.holds.pop(number % len(self.holds))
-            self.used += min(number, hold.tokens)
-            hold.settle(min(number, hold.tokens))
+            tokens = min(number, hold.tokens, hold.money // 2)
+            for name, budget in self.over.items():
+                self.used[name] += {"tokens": tokens, "money": 2 * tokens}.get(budget.kind, 0)
+            hold.settle((0, 0, tokens, 2 * tokens, 0))
 
     def answer(self, _: int) -> None:
         if self.asked:
-            tokens = min(self.asked.pop(0).tokens, self.left)
-            self.left -= tokens
-            self.budgets.leased(Leased(account="a", day="2026-11-23", tokens=tokens), self.now)
+            wanted = self.asked.pop(0)
+            amount = part(wanted, self.left[wanted.budget], among=2)
+            self.left[wanted.budget] -= amount
+            self.budgets.leased(Leased(budget=wanted.budget, day=wanted.day, amount=amount), self.now)
 
     def tick(self, _: int) -> None:
-        self.budgets.tick("2026-11-23", self.now)
+        self.budgets.tick(DAY, self.now)
 
     def lost(self, _: int) -> None:
         self.asked.clear()
         self.budgets.lost()
 
-    def renew(self, _: int) -> None:
-        self.budgets.renew({"a"})
+    def renew(self, number: int) -> None:
+        """Lower and raise a limit: what is leased under the old one goes back."""
+        lowered = {
+            name: Budget(one.id, one.kind, one.scope, max(1, one.limit - number)) for name, one in self.over.items()
+        }
+        self.budgets.renew(lowered, self.now)
+        self.budgets.renew(self.over, self.now)
+
+    def check(self) -> None:
+        held = {"streams": len(self.holds), "tokens": 0, "money": 0}
+        for hold in self.holds:
+            held["tokens"] += hold.tokens
+            held["money"] += hold.money
+        for name, budget in self.over.items():
+            if budget.kind == "requests":
+                assert sum(1 for at in self.entries if self.now - at < 60) + max(0, self.left[name]) <= budget.limit
+            elif name.startswith(("streams", "tokens/key", "money/key")):
+                assert self.used[name] + held[budget.kind] + self.left[name] <= budget.limit
+            else:
+                assert self.used[name] + self.left[name] <= budget.limit
 
 
 @given(_acts, st.integers(0, 2000), st.integers(1, 300))
-def test_an_account_never_uses_more_than_its_day(acts: list[tuple[str, int, float]], tokens: int, size: int) -> None:
-    day = _Day(tokens, size)
+def test_nobody_ever_uses_more_than_a_limit(acts: list[tuple[str, int, float]], most: int, size: int) -> None:
+    service = _Service(most, size)
     for act, number, step in acts:
-        day.now += step
-        getattr(day, act)(number)
-        assert day.used + sum(hold.tokens for hold in day.holds) + day.left <= tokens
-    for hold in day.holds:
-        hold.settle(0)
-    day.budgets.close()
-    assert day.used + day.left <= tokens
+        service.now += step
+        getattr(service, act)(number)
+        service.check()
+    for hold in service.holds:
+        hold.settle(NOTHING)
+    service.holds.clear()
+    service.budgets.close(service.now)
+    service.check()
 
 
 def test_what_is_left_of_yesterday_goes_back() -> None:
     sent: list[LeaseWanted | LeaseReturned] = []
     budgets = Budgets(lambda message: sent.append(message) is None, slice_tokens=100)
-    holds: list[Hold | str] = []
-    budgets.reserve("a", "2026-11-23", tokens=10, now=0, then=holds.append)
-    budgets.leased(Leased(account="a", day="2026-11-23", tokens=100), 0)
+    holds: list[Hold | Budget | None] = []
+    over, name = tuple(budgets_of("account", "a", Limits(tokens=1000))), "tokens/account/a"
+    budgets.reserve(over, DAY, uses=(0, 0, 10, 0, 0), now=0, then=holds.append)
+    budgets.leased(Leased(budget=name, day=DAY, amount=100), 0)
     budgets.tick("2026-11-24", 1)
-    assert sent[-1] == LeaseReturned(account="a", day="2026-11-23", tokens=90)
+    assert sent[-1] == LeaseReturned(budget=name, day=DAY, amount=90)
     assert isinstance(holds[0], Hold)
-    holds[0].settle(4)
+    holds[0].settle((0, 0, 4, 0, 0))
     budgets.tick("2026-11-24", 2)
-    assert sent[-1] == LeaseReturned(account="a", day="2026-11-23", tokens=6)
-    budgets.leased(Leased(account="a", day="2026-11-23", tokens=7), 3)  # nobody waits for it any more
-    assert sent[-1] == LeaseReturned(account="a", day="2026-11-23", tokens=7)
+    assert sent[-1] == LeaseReturned(budget=name, day=DAY, amount=6)
+    budgets.leased(Leased(budget=name, day=DAY, amount=7), 3)  # nobody waits for it any more
+    assert sent[-1] == LeaseReturned(budget=name, day=DAY, amount=7)
+
+
+def test_a_lowered_limit_leaves_nothing_of_the_old_one_to_use() -> None:
+    sent: list[LeaseWanted | LeaseReturned] = []
+    budgets = Budgets(lambda message: sent.append(message) is None, slice_tokens=100)
+    [wide], [narrow] = (budgets_of("account", "a", Limits(requests=most)) for most in (100, 10))
+    found: list[Hold | Budget | None] = []
+    budgets.reserve((wide,), "", uses=ENTRY, now=0, then=found.append)
+    budgets.leased(Leased(budget=wide.id, amount=40), 0)
+    for _ in range(19):
+        assert budgets.enter((wide,), 0) is True
+    budgets.renew({narrow.id: narrow}, 1)
+    assert sent[-1] == LeaseReturned(budget=wide.id, amount=20)
+    assert budgets.enter((narrow,), 1) is False  # control is asked, which knows of the 20 that still count
+    assert budgets.held() == {wide.id: 20}
+    budgets.tick(DAY, 62)
+    assert sent[-1] == LeaseReturned(budget=wide.id, amount=20)
+    assert budgets.held() == {}
 
 
 def test_midnight() -> None:

@@ -83,7 +83,7 @@ class Deeds:
         if not chain:
             return None
         try:
-            return decode(self._stored(chain[-1]), kind, where=subject)
+            return _document(self._stored(chain[-1]), kind, where=subject)
         except BadInput:
             raise RecordAltered("the document is none", where=subject) from None
 
@@ -96,7 +96,7 @@ class Deeds:
         """
         for entry in self.history(subject):
             try:
-                document = decode(self._stored(entry), kind, where=subject)
+                document = _document(self._stored(entry), kind, where=subject)
             except BadInput:
                 continue
             yield entry, document
@@ -148,3 +148,8 @@ class Deeds:
 def deed_bytes(subject: str, named: str, *, home: str, after: int) -> bytes:
     """Return what the signer of a deed signs: the digest `named`, in its place after the ledger entry `after`."""
     return b"strongroom deed v1\n" + encode({"after": after, "digest": named, "home": home, "subject": subject})
+
+
+def _document(stored: bytes, kind: type[D], *, where: str) -> D:
+    """Return what a document says: its bytes are those that were signed, some before a member was added to its kind."""
+    return decode(stored, kind, where=where, canonical=False)

@@ -70,7 +70,7 @@ def prove(call: Call, index: int, *, out: Path | None) -> None:
     call.ask("ledger.read")
     bundle = call.home.ledger.prove(index).decode()
     if out is not None:
-        _write(out, bundle)
+        write_new(out, bundle)
     document: dict[str, Json] = {"index": index, "bundle": bundle, "vkey": call.home.ledger.vkey}
     call.emit(document, bundle if out is None else f"Written to {out}. The verifier key is\n{call.home.ledger.vkey}")
 
@@ -141,7 +141,13 @@ def show_entries(entries: list[Entry], out: Console) -> None:
     out.print(table(*columns, rows=rows))
 
 
-def _write(path: Path, text: str) -> None:
+def write_new(path: Path, text: str) -> None:
+    """Write a proof bundle into a file that is not there yet.
+
+    Raises:
+        BadInput: it is, or it can't be written.
+
+    """
     try:
         with path.open("x", encoding="utf-8") as stream:
             stream.write(text)

@@ -20,6 +20,22 @@ from strongroom.wiring.open_engine import open_routes
 from strongroom.wiring.up import Plan, Running, preparing
 
 PORT = 8420
+_GATEWAYS = "strongroom.gateways"
+
+
+def _keep(context: click.Context, _param: click.Parameter, value: int) -> None:
+    context.meta[_GATEWAYS] = value
+
+
+_gateways = click.option(
+    "--gateways",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    expose_value=False,
+    callback=_keep,
+    help="Gateway processes behind that port.",
+)
 
 
 @click.command("up", epilog="Example: strongroom up --model chat:v1 --as carla")
@@ -27,23 +43,27 @@ PORT = 8420
 @click.option("--engine", metavar="URL", help="Ask an OpenAI-compatible server instead. Its text carries no mark.")
 @click.option("--engine-key-file", metavar="FILE", help="A file with that server's key.")
 @click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="0 is any.")
+@_gateways
 @common
 def up(call: Call, *, model: str | None, engine: str | None, engine_key_file: str | None, port: int) -> None:
     """Serve until interrupted; prints the gateway's URL when a model is ready. Whoever starts it answers for it."""
     home, settings = call.home, call.home.settings.serving
     who = call.identity()
     home.desk.require(who, Question("serving.run"))
+    gateways: int = click.get_current_context().meta[_GATEWAYS]
     if engine is None:
         title = _meant(call, model)
         _may_open(home, who, title)
-        plan = Plan(model=str(title), names=(str(title),), engine="", host=settings.host, port=port)
+        plan = Plan(model=str(title), names=(str(title),), engine="", host=settings.host, port=port, gateways=gateways)
     else:
         _check(engine, settings.foreign_engine)
         secret = None if engine_key_file is None else read_secret(engine_key_file, "engine's key", "--engine-key-file")
         offered = models_of(engine, secret)  # asked for in any case: so one that is not there is noticed now
         names = (model,) if model else offered
         _look_for_open_doors(call, engine, names[0])
-        plan = Plan(model="", names=names, engine=engine, engine_key=secret, host=settings.host, port=port)
+        plan = Plan(
+            model="", names=names, engine=engine, engine_key=secret, host=settings.host, port=port, gateways=gateways
+        )
 
     def ready(running: Running) -> None:
         document: dict[str, Json] = to_builtins(running)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import uvicorn
@@ -24,11 +25,13 @@ from strongroom.ledger.journal import Act
 from strongroom.ports.brokerage import FromEngine
 from strongroom.ports.links import Accept, Listen, Listening, Receiver
 from strongroom.ports.processes import ControlReady, ControlSetup
+from strongroom.serving.leasing import Leasing
 from strongroom.serving.roster import Refresh, ToControl
+from strongroom.serving.shares import Shares
 from strongroom.wiring.home import Home, open_home
 from strongroom.wiring.process import run, say, until_told
 from strongroom.wiring.recognise import keep_tokenizer
-from strongroom.wiring.serving import serving_of, veil_of
+from strongroom.wiring.serving import RUN, SHARES, serving_of, veil_of
 from strongroom.wiring.table import load
 
 _TICK = 1.0  # seconds
@@ -50,7 +53,8 @@ def _broker(home: Home, setup: ControlSetup) -> Broker:
     serving.spool.mkdir(mode=0o700, exist_ok=True)
     if model is not None:
         keep_tokenizer(home, operator, model, master=master)
-    return Broker(serving, operator, model, setup.names, serving.register(master), veil_of(master))
+    leasing = Leasing(serving.books, Shares(home.path / RUN / SHARES, monotonic))
+    return Broker(serving, operator, model, setup.names, serving.register(master), veil_of(master), leasing)
 
 
 async def _serve(broker: Broker, setup: ControlSetup) -> None:

@@ -23,9 +23,11 @@ from starlette.routing import Route
 from strongroom.console.broker import Broker
 from strongroom.core.errors import BadInput, InputTooLarge, StrongroomError
 from strongroom.core.log import log
-from strongroom.serving.accounts import RPM, TOKENS_PER_DAY, Account, ApiKey, Terms
+from strongroom.serving.accounts import Account, ApiKey, Terms
 from strongroom.serving.books import day_of
 from strongroom.serving.disclosure.tiers import FIRST
+from strongroom.serving.organisations import Organisation
+from strongroom.serving.quotas import Limits
 from strongroom.serving.report import AccountReport, report
 
 _PATIENCE: Final = 5.0  # seconds
@@ -39,21 +41,46 @@ class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """What a client sends."""
 
 
-class NewAccount(_Body, frozen=True, kw_only=True):
-    """An account to make."""
-
-    name: str
-    rpm: int = RPM
-    tokens_per_day: int = TOKENS_PER_DAY
-    tier: str = FIRST
-
-
-class Limits(_Body, frozen=True, kw_only=True):
-    """Limits to change; what is left out stays."""
+class LimitChange(_Body, frozen=True, kw_only=True):
+    """Limits to set: what is left out stays, and 0 takes one away. Money is in billionths."""
 
     rpm: int | None = None
     tokens_per_day: int | None = None
+    streams: int | None = None
+    money_per_day: int | None = None
+    embeddings_per_day: int | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """The same, as the rooms have them."""
+        return Limits(
+            requests=self.rpm,
+            tokens=self.tokens_per_day,
+            streams=self.streams,
+            money=self.money_per_day,
+            embeddings=self.embeddings_per_day,
+        )
+
+
+class NewAccount(LimitChange, frozen=True, kw_only=True):
+    """An account to make."""
+
+    name: str
+    tier: str = FIRST
+    org: str = ""
+
+
+class AccountChange(LimitChange, frozen=True, kw_only=True):
+    """Limits, tier and organisation to change; what is left out stays."""
+
     tier: str | None = None
+    org: str | None = None
+
+
+class NewOrganisation(LimitChange, frozen=True, kw_only=True):
+    """An organisation to make."""
+
+    name: str
 
 
 class NewTerms(_Body, frozen=True, kw_only=True):
@@ -167,8 +194,10 @@ class Api:
 
     def add_account(self, _request: Request, body: NewAccount) -> Account:
         """Make an account."""
-        accounts, who = self.broker.serving.accounts, self.broker.operator
-        return accounts.add(who, body.name, rpm=body.rpm, tokens_per_day=body.tokens_per_day, tier=body.tier)
+        rooms, who = self.broker.serving, self.broker.operator
+        if body.org:
+            rooms.organisations.find(body.org)
+        return rooms.accounts.add(who, body.name, limits=body.limits, tier=body.tier, org=body.org)
 
     def show_account(self, request: Request, _body: None) -> AccountReport:
         """Show an account: limits, keys, and what it used today."""
@@ -176,10 +205,12 @@ class Api:
         today = day_of(serving.home.clock.now())
         return report(serving.accounts, serving.books, request.path_params["name"], day=today)
 
-    def change_account(self, request: Request, body: Limits) -> Account:
-        """Change an account's limits."""
-        accounts, who, name = self.broker.serving.accounts, self.broker.operator, request.path_params["name"]
-        return accounts.change(who, name, rpm=body.rpm, tokens_per_day=body.tokens_per_day, tier=body.tier)
+    def change_account(self, request: Request, body: AccountChange) -> Account:
+        """Change an account's limits, tier or organisation."""
+        rooms, who, name = self.broker.serving, self.broker.operator, request.path_params["name"]
+        if body.org:
+            rooms.organisations.find(body.org)
+        return rooms.accounts.change(who, name, limits=body.limits, tier=body.tier, org=body.org)
 
     def close_account(self, request: Request, _body: None) -> Account:
         """Close an account for ever."""
@@ -193,6 +224,32 @@ class Api:
     def revoke_key(self, request: Request, _body: None) -> ApiKey:
         """Revoke a key for ever: its streams are cut."""
         return self.broker.serving.accounts.revoke_key(self.broker.operator, request.path_params["id"])
+
+    def limit_key(self, request: Request, body: LimitChange) -> ApiKey:
+        """Change a key's limits."""
+        return self.broker.serving.accounts.limit_key(self.broker.operator, request.path_params["id"], body.limits)
+
+    def organisations(self, _request: Request, _body: None) -> list[Organisation]:
+        """List the organisations."""
+        found = self.broker.serving.organisations
+        return [found.find(name) for name in found.names()]
+
+    def add_organisation(self, _request: Request, body: NewOrganisation) -> Organisation:
+        """Make an organisation."""
+        return self.broker.serving.organisations.add(self.broker.operator, body.name, limits=body.limits)
+
+    def change_organisation(self, request: Request, body: LimitChange) -> Organisation:
+        """Change an organisation's limits."""
+        found, who = self.broker.serving.organisations, self.broker.operator
+        return found.change(who, request.path_params["name"], body.limits)
+
+    def total(self, _request: Request, _body: None) -> Limits:
+        """Show the limits of everybody together."""
+        return self.broker.serving.organisations.total()
+
+    def change_total(self, _request: Request, body: LimitChange) -> Limits:
+        """Change the limits of everybody together."""
+        return self.broker.serving.organisations.change_total(self.broker.operator, body.limits)
 
     def terms(self, _request: Request, _body: None) -> Terms:
         """Show the terms in force."""
@@ -209,10 +266,16 @@ ROWS: Final = (
     Row("GET", "/api/accounts", Api.accounts, AccountNames, NoBody),
     Row("POST", "/api/accounts", Api.add_account, Account, NewAccount, _CREATED),
     Row("GET", "/api/accounts/{name}", Api.show_account, AccountReport, NoBody),
-    Row("PATCH", "/api/accounts/{name}", Api.change_account, Account, Limits),
+    Row("PATCH", "/api/accounts/{name}", Api.change_account, Account, AccountChange),
     Row("DELETE", "/api/accounts/{name}", Api.close_account, Account, NoBody),
     Row("POST", "/api/accounts/{name}/keys", Api.add_key, NewKey, NoBody, _CREATED),
+    Row("PATCH", "/api/keys/{id}", Api.limit_key, ApiKey, LimitChange),
     Row("DELETE", "/api/keys/{id}", Api.revoke_key, ApiKey, NoBody),
+    Row("GET", "/api/orgs", Api.organisations, list[Organisation], NoBody),
+    Row("POST", "/api/orgs", Api.add_organisation, Organisation, NewOrganisation, _CREATED),
+    Row("PATCH", "/api/orgs/{name}", Api.change_organisation, Organisation, LimitChange),
+    Row("GET", "/api/total", Api.total, Limits, NoBody),
+    Row("PATCH", "/api/total", Api.change_total, Limits, LimitChange),
     Row("GET", "/api/terms", Api.terms, Terms, NoBody),
     Row("POST", "/api/terms", Api.publish_terms, Terms, NewTerms, _CREATED),
 )

@@ -6,6 +6,7 @@ time; ledger and records are written in line, for a millisecond each.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -23,7 +24,9 @@ from strongroom.custody.vault import Purpose
 from strongroom.ports.brokerage import FromEngine, MarkReleased, MarkWanted, WeightsReleased, WeightsWanted, Withheld
 from strongroom.ports.links import Link
 from strongroom.serving.accounts import ACCEPTED, SERVING, Account
+from strongroom.serving.admit import Book
 from strongroom.serving.books import day_of
+from strongroom.serving.leasing import Leasing
 from strongroom.serving.roster import (
     Alive,
     Applied,
@@ -31,6 +34,7 @@ from strongroom.serving.roster import (
     Leased,
     LeaseReturned,
     LeaseWanted,
+    Recall,
     Refresh,
     Refreshed,
     TermsAccepted,
@@ -57,8 +61,10 @@ class Broker:
     names: tuple[str, ...]
     register: Register
     veil: Secret  # keys what softens answers; every gateway is told it
+    leasing: Leasing
     version: int = 0
     looked: int = 0  # ledger entries up to here were looked at
+    salt: tuple[str, bytes] = ("", b"")  # the day, and what keys the hashes of addresses on it
     stale: bool = False  # and something in them is not in the last roster yet
     gateways: list[GatewayDesk] = field(default_factory=list["GatewayDesk"])
     waiting: list[tuple[int, Callable[[], None]]] = field(default_factory=list[tuple[int, Callable[[], None]]])
@@ -72,19 +78,30 @@ class Broker:
         for entry in self.serving.home.ledger.follow(self.looked, timeout=0):
             self.stale = self.stale or entry.event.action in _ROSTER_ACTIONS
             self.looked = entry.index + 1
-        if self.stale:
+        if self.stale or (self.version and self.salt[0] != day_of(self.serving.home.clock.now())):
             self.push()
             self.stale = False  # only now: a push that failed is tried again
+        self.leasing.shares.sweep()
         for gateway in self.gateways:
             gateway.link.send(Alive())
 
     def push(self) -> int:
         """Send everybody the roster as it is now; return its version."""
         self.version += 1
-        roster = replace(self.serving.accounts.roster(self.version, self.names), veil=self.veil.reveal())
+        roster = replace(
+            self.serving.roster(self.version, self.names), veil=self.veil.reveal(), salt=self._salt_of_today()
+        )
+        self.leasing.judge_by(Book(roster).budgets())
         for gateway in self.gateways:
             gateway.link.send(roster)
         return self.version
+
+    def _salt_of_today(self) -> bytes:
+        """Return what keys the hashes of addresses today: kept nowhere, so yesterday's say nothing any more."""
+        today = day_of(self.serving.home.clock.now())
+        if self.salt[0] != today:
+            self.salt = (today, secrets.token_bytes(16))
+        return self.salt[1]
 
     def when_applied(self, version: int, tell: Callable[[], None]) -> None:
         """Call `tell` once every connected gateway judges by roster `version`."""
@@ -120,9 +137,10 @@ class GatewayDesk(_Desk):
     """The receiver of a gateway's link."""
 
     applied = 0  # the roster that it judges by
+    name = ""
 
     def on_lost(self) -> None:
-        """Nobody waits for it any more. What it had leased stays spent until the next one starts fresh."""
+        """Nobody waits for it any more. What it had leased stays used until it is back, or its process is gone."""
         if self in self._broker.gateways:
             self._broker.gateways.remove(self)
         self._broker.settle()
@@ -144,16 +162,17 @@ class GatewayDesk(_Desk):
             case LeaseWanted():
                 self._lease(message)
             case LeaseReturned():
-                self._broker.serving.books.give_back(message.account, message.day, message.tokens)
+                self._broker.leasing.give_back(self.name, message)
             case TermsWanted() | TermsAccepted():
                 self._terms(message)
 
     def _welcome(self, hello: Hello) -> None:
-        serving = self._broker.serving
-        if hello.fresh and not self._broker.gateways:
-            self._reconcile(serving)
-        self._broker.gateways.append(self)
-        self._broker.push()
+        broker, self.name = self._broker, hello.gateway
+        broker.leasing.shares.join(hello.gateway, hello.pid, hello.held)
+        if hello.fresh and not broker.gateways and broker.leasing.shares.alive() <= {hello.gateway}:
+            self._reconcile(broker.serving)
+        broker.gateways.append(self)
+        broker.push()
 
     def _reconcile(self, serving: Serving) -> None:
         """Count today anew from the usage lines; where they can't be read, what was leased stays spent."""
@@ -165,15 +184,13 @@ class GatewayDesk(_Desk):
             log.error("usage lines not counted", code=code)
 
     def _lease(self, wanted: LeaseWanted) -> None:
-        """Lease what is left, or nothing where anything is wrong: a budget that can't be kept is closed (rule 10)."""
-        serving, tokens = self._broker.serving, 0
-        try:
-            account = serving.accounts.find(wanted.account)
-            if account.status == "active":
-                tokens = serving.books.lease(wanted.account, wanted.day, wanted.tokens, limit=account.tokens_per_day)
-        except StrongroomError as error:
-            log.error("no lease", code=error.code, where=error.where)
-        self.link.send(Leased(account=wanted.account, day=wanted.day, tokens=tokens))
+        """Lease what is left; where that is too little, have the other gateways give back what they don't use."""
+        others = [one for one in self._broker.gateways if one is not self]
+        amount = self._broker.leasing.lease(self.name, wanted, among=len(others) + 1)
+        self.link.send(Leased(budget=wanted.budget, day=wanted.day, amount=amount))
+        if amount < wanted.least:
+            for other in others:
+                other.link.send(Recall(budget=wanted.budget, day=wanted.day))
 
     def _terms(self, message: TermsWanted | TermsAccepted) -> None:
         """Show the terms in force, after noting the acceptance of exactly those."""

@@ -18,7 +18,8 @@
     │   └── ProofInvalid · RecordAltered
     ├── NotFoundError                   exit 5   no such thing
     │   ├── NoHome · NoSuchCheckpoint · NoSuchRequest · NoSuchEntry · WitnessUnaware
-    │   └── NoSuchAccount · NoSuchApiKey · NoTerms · NothingMarked · NoTokenizer · NoSuchRecipient · NoSuchCopy
+    │   └── NoSuchAccount · NoSuchOrganisation · NoSuchApiKey · NoTerms · NothingMarked · NoTokenizer
+    │       · NoSuchRecipient · NoSuchCopy
     ├── ConflictError                   exit 6   the thing is there already, or is busy
     │   ├── AlreadyExists · AlreadyClaimed · Busy · HomeVersion · AlreadyUp
     ├── StorageError                    exit 7   the disk or the server said no

@@ -36,6 +36,12 @@ class NoSuchAccount(NotFoundError, code="serving.no_such_account"):
     remedy = "`strongroom serving account add NAME` makes one."
 
 
+class NoSuchOrganisation(NotFoundError, code="serving.no_such_organisation"):
+    """No organisation of that name."""
+
+    remedy = "`strongroom serving org add NAME` makes one; `serving org ls` lists them."
+
+
 class NoSuchApiKey(NotFoundError, code="serving.no_such_api_key"):
     """No API key of that id."""
 

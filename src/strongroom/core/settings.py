@@ -47,6 +47,12 @@ class ServingSettings(_Section, frozen=True):
     foreign_engine: Literal["serve", "refuse"] = "serve"  # an engine by --engine URL can't mark: serve unmarked, or not
     open_engine: Literal["serve", "refuse"] = "refuse"  # an engine by --engine URL that answers without a key
     usage_seconds: int = 5  # how often the worker brings usage into the ledger
+    prompt_price: int = 0  # of a token of a prompt, in billionths of your currency; limits of money count by these
+    answer_price: int = 0  # of a token of an answer
+    egress_days_alarm: int = 365  # alarm if the weights could leave through answers within so many days; 0: never
+    token_bits: int = 18  # of a token at most: log2 of the vocabulary, rounded up
+    rank_alarm: float = 0.5  # alarm where so much of the hidden size may be known; needs hidden_size
+    hidden_size: int = 0  # of the model that is served; 0: not known
 
 
 class LineageSettings(_Section, frozen=True):
@@ -80,6 +86,12 @@ _BOUNDS = {
     ("access", "approval_hours"): (1, 7 * 24),
     ("access", "sole_owner_delay_hours"): (24, 365 * 24),
     ("serving", "usage_seconds"): (1, 3600),
+    ("serving", "prompt_price"): (0, 10**9),
+    ("serving", "answer_price"): (0, 10**9),
+    ("serving", "egress_days_alarm"): (0, 10**6),
+    ("serving", "token_bits"): (1, 64),
+    ("serving", "rank_alarm"): (0, 1),
+    ("serving", "hidden_size"): (0, 10**6),
     ("lineage", "recipients"): (2, 1_000_000),
     ("lineage", "colluders"): (1, 12),
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import secrets
 from pathlib import Path
 from typing import Protocol
 
@@ -10,7 +12,7 @@ import msgspec
 
 from strongroom.core.secrets import Secret
 from strongroom.ports.links import End, Keep, Link
-from strongroom.serving.roster import Alive, Hello, Leased, Roster, TermsText, ToGateway
+from strongroom.serving.roster import Alive, Hello, Leased, Recall, Roster, TermsText, ToGateway
 
 
 class Listener(Protocol):
@@ -21,7 +23,15 @@ class Listener(Protocol):
         ...
 
     def on_leased(self, leased: Leased) -> None:
-        """Tokens, or none."""
+        """So much of a budget, or nothing."""
+        ...
+
+    def on_recall(self, recall: Recall) -> None:
+        """Another gateway is short."""
+        ...
+
+    def held(self) -> dict[str, int]:
+        """Return what is held of budgets that are not of a day."""
         ...
 
     def on_terms(self, terms: TermsText) -> None:
@@ -43,6 +53,7 @@ class Control:
         self._link: Link | None = None
         self._listener: Listener | None = None
         self._fresh = True
+        self._name = secrets.token_hex(8)
         self._heard = 0.0  # loop time at which control last showed that it lives
 
     async def keep(self, listener: Listener) -> None:
@@ -66,7 +77,8 @@ class Control:
         """Take the link; control sends the roster by itself."""
         self._link = link
         self._hear()
-        link.send(Hello(fresh=self._fresh))
+        held = {} if self._listener is None else self._listener.held()
+        link.send(Hello(fresh=self._fresh, gateway=self._name, pid=os.getpid(), held=held))
         self._fresh = False
 
     def on_message(self, message: ToGateway) -> None:
@@ -78,6 +90,8 @@ class Control:
             listener.on_leased(message)
         elif isinstance(message, Roster):
             listener.on_roster(message)
+        elif isinstance(message, Recall):
+            listener.on_recall(message)
         elif not isinstance(message, Alive):
             listener.on_terms(message)
 

@@ -8,12 +8,13 @@ from typing import Final, Protocol
 
 import msgspec
 
-from strongroom.gateway.budgets import Hold
+from strongroom.gateway.budgets import NOTHING, Hold
 from strongroom.gateway.exchange import Reply
 from strongroom.gateway.request import Request
 from strongroom.gateway.services import Services
 from strongroom.ports.completions import Answer, Embed, Embedded, Failed
 from strongroom.serving.admit import Caller
+from strongroom.serving.quotas import Budget
 from strongroom.serving.usage import Admitted, Settled
 from strongroom.serving.wire import Vectors
 from strongroom.serving.wire_bodies import REASONS
@@ -33,7 +34,7 @@ class _Softening(Protocol):
 class Embedding:
     """A request in work."""
 
-    __slots__ = ("_asked", "_hold", "_over", "_reply", "_request", "_services", "_wanted", "caller")
+    __slots__ = ("_asked", "_hold", "_over", "_reply", "_request", "_served", "_services", "_wanted", "caller")
 
     def __init__(self, services: Services, request: Request, *, caller: Caller, wanted: Vectors, reply: Reply) -> None:
         """Prepare; `begin` begins."""
@@ -44,13 +45,15 @@ class Embedding:
         self.caller = caller
         self._hold: Hold | None = None
         self._asked = self._over = False
+        self._served = 0  # bytes of vectors that the client got
 
     def begin(self) -> None:
-        """Have the tokens held, then ask the engine."""
+        """Have tokens, money and texts held, then ask the engine."""
+        wanted = self._wanted
         self._services.budgets.reserve(
-            self.caller.account.name,
+            self.caller.held,
             self._services.stamp()[:10],
-            tokens=self._wanted.room,
+            uses=(0, 1, wanted.room, self._services.prices.cost(wanted.room, 0), len(wanted.texts)),
             now=self._services.loop.time(),
             then=self._held,
         )
@@ -80,35 +83,51 @@ class Embedding:
             self._fail(refuse("engine_failed"))
 
     # ── admission ────────────────────────────────────────────────────────────────────────────────────────────────────
-    def _held(self, hold: Hold | str) -> None:
-        if isinstance(hold, str):
+    def _held(self, hold: Hold | Budget | None) -> None:
+        if not isinstance(hold, Hold):
             if not self._over:
-                self._refuse(self._services.refusal(hold))
+                self._refuse(self._services.short(hold))
             return
         self._hold = hold
         if self._over:
-            hold.settle(0)
-        elif hold.tokens < self._wanted.room and not self._services.exact:
-            hold.settle(0)  # a server of another make knows of no budget: it would read more than is left
-            self._refuse(self._services.refusal("tokens_per_day_exceeded"))
-        elif not self._admitted(hold):
-            hold.settle(0)
-            self._refuse(refuse("usage_unavailable"))
+            hold.settle(NOTHING)
+        elif self._too_little(hold):
+            short = hold.tightest(self._wanted.room)
+            hold.settle(NOTHING)
+            self._refuse(self._services.short(short))
         else:
-            self._asked = True
-            self._services.engine.ask(self._embed(hold.tokens), self)
+            self._services.spool.admit(self._line(hold), self._admitted)
 
-    def _admitted(self, hold: Hold) -> bool:
-        return self._services.spool.write(
-            Admitted(
-                id=self._request.id,
-                at=self._services.stamp(),
-                account=self.caller.account.name,
-                key=self.caller.key.id,
-                route=self._request.route,
-                model=self._wanted.model,
-                reserved=hold.tokens,
-            )
+    def _too_little(self, hold: Hold) -> bool:
+        """Whether a rest is left that will not do: money of all engines, tokens of one that knows of no budget."""
+        cost = self._services.prices.cost(self._wanted.room, 0)
+        return hold.money < cost or (hold.tokens < self._wanted.room and not self._services.exact)
+
+    def _admitted(self, written: bool) -> None:  # noqa: FBT001 - what the spool tells
+        """The line that lets it in is written, or can't be: then nothing may be served."""
+        hold = self._hold
+        if self._over or hold is None:
+            return
+        if not written:
+            hold.settle(NOTHING)
+            self._refuse(refuse("usage_unavailable"))
+            return
+        self._asked = True
+        self._services.engine.ask(self._embed(min(hold.tokens, self._wanted.room)), self)
+
+    def _line(self, hold: Hold) -> Admitted:
+        return Admitted(
+            id=self._request.id,
+            at=self._services.stamp(),
+            account=self.caller.account.name,
+            key=self.caller.key.id,
+            route=self._request.route,
+            model=self._wanted.model,
+            reserved=min(hold.tokens, self._wanted.room),
+            origin=self._request.origin,
+            org=self.caller.account.org,
+            money=self._services.prices.cost(self._wanted.room, 0),
+            texts=len(self._wanted.texts),
         )
 
     def _embed(self, budget: int) -> Embed:
@@ -129,6 +148,7 @@ class Embedding:
             self._fail(Refusal("invalid_value", "dimensions", detail=detail), tokens=tokens)
             return
         self._services.discloses.sets.embedded(self.caller.account.name, self._services.stamp()[:10], width=width)
+        self._served = sum(map(len, served))
         self._settle(_OK, "stop", tokens=tokens)
         self._reply.answer(_OK, self._document(served, tokens))
 
@@ -162,16 +182,22 @@ class Embedding:
         self._close()
         if self._hold is None:
             return
-        self._hold.settle(tokens)
+        account, now = self.caller.account.name, self._services.stamp()
+        money, texts = self._services.prices.cost(tokens, 0), len(self._wanted.texts) if tokens else 0
+        self._hold.settle((0, 0, tokens, money, texts))
         self._services.spool.settle(
             Settled(
                 id=self._request.id,
-                at=self._services.stamp(),
-                account=self.caller.account.name,
+                at=now,
+                account=account,
                 status=status,
                 finish=finish,
                 prompt_tokens=tokens,
                 completion_tokens=0,
+                money=money,
+                bytes=self._served,
+                texts=texts,
+                rank=self._services.discloses.sets.rank(account, now[:10]),
             )
         )
 

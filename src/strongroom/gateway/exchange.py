@@ -6,13 +6,15 @@ that were held and not used are free again, and one `Settled` line says what was
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Protocol
 
-from strongroom.gateway.budgets import Hold
+from strongroom.gateway.budgets import NOTHING, Hold, Uses
 from strongroom.gateway.request import Request
 from strongroom.gateway.services import Services
 from strongroom.ports.completions import Answer, Ask, Begun, Embedded, Ended, Failed, Finish, Piece, TokenLogprob
 from strongroom.serving.admit import Caller
+from strongroom.serving.quotas import Budget
 from strongroom.serving.shown import Shown
 from strongroom.serving.soften import seen
 from strongroom.serving.usage import Admitted, Settled
@@ -52,8 +54,9 @@ class Exchange:
     """A request in work."""
 
     __slots__ = (
-        "_asked", "_begun", "_completion", "_frames", "_hold", "_logprobs", "_marked", "_need", "_over", "_prompt",
-        "_reply", "_request", "_services", "_shown", "_streaming", "_text", "_wanted", "caller",
+        "_asked", "_begun", "_bytes", "_completion", "_frames", "_hold", "_logprobs", "_marked", "_money", "_most",
+        "_need", "_over", "_prices", "_prompt", "_reply", "_request", "_services", "_shown", "_streaming", "_text",
+        "_values", "_wanted", "caller",
     )  # fmt: skip
 
     def __init__(self, services: Services, request: Request, *, caller: Caller, wanted: Wanted, reply: Reply) -> None:
@@ -64,23 +67,26 @@ class Exchange:
         self._reply = reply
         self.caller = caller
         # an engine of ours refuses what is over the budget; of one of another make, the front has refused such prompts
-        self._need = min(wanted.room, services.bounds.context_tokens) + wanted.max_tokens
+        prompt = min(wanted.room, services.bounds.context_tokens)
+        self._need = prompt + wanted.max_tokens
+        self._prices = services.prices
+        self._money = self._prices.cost(prompt, wanted.max_tokens)
+        self._most = 0  # tokens of answer that what is held has room for
         self._hold: Hold | None = None
         self._frames = Frames(wanted, request=request.id, created=services.second)
         self._shown: Shown | None = None  # made when there is something beside plain text
         self._text: list[str] = []
         self._logprobs: list[TokenLogprob] = []
         self._prompt = self._completion = self._marked = 0
+        self._bytes = self._values = 0  # of text, and values of log probabilities, that the client got
         self._asked = self._begun = self._streaming = self._over = False
 
     def begin(self) -> None:
-        """Have the tokens held, then ask the engine."""
-        self._services.budgets.reserve(
-            self.caller.account.name,
-            self._services.stamp()[:10],
-            tokens=self._need,
-            now=self._services.loop.time(),
-            then=self._held,
+        """Have all held that it may use, then ask the engine."""
+        services = self._services
+        uses: Uses = (0, 1, self._need, self._money, 0)
+        services.budgets.reserve(
+            self.caller.held, services.stamp()[:10], uses=uses, now=services.loop.time(), then=self._held
         )
 
     def gone(self) -> None:
@@ -96,18 +102,19 @@ class Exchange:
             self._fail(refusal)
 
     # ── admission ────────────────────────────────────────────────────────────────────────────────────────────────────
-    def _held(self, hold: Hold | str) -> None:
-        if isinstance(hold, str):
+    def _held(self, hold: Hold | Budget | None) -> None:
+        if not isinstance(hold, Hold):
             if not self._over:
-                self._refuse(self._services.refusal(hold))
+                self._refuse(self._services.short(hold))
             return
         self._hold = hold
-        room = self._room(hold.tokens)
+        room = self._room(hold)
         if self._over:
-            hold.settle(0)
+            hold.settle(NOTHING)
         elif room < 1:
-            hold.settle(0)
-            self._refuse(self._services.refusal("tokens_per_day_exceeded"))
+            short = hold.tightest(self._need)
+            hold.settle(NOTHING)
+            self._refuse(self._services.short(short))
         else:
             self._services.spool.admit(self._line(hold), self._admitted)
 
@@ -117,21 +124,29 @@ class Exchange:
         if self._over or hold is None:
             return
         if not written:
-            hold.settle(0)
+            hold.settle(NOTHING)
             self._refuse(refuse("usage_unavailable"))
             return
         self._asked = True
-        self._services.engine.ask(self._ask(hold.tokens, self._room(hold.tokens)), self)
+        self._most = self._affordable(hold, 0)
+        self._services.engine.ask(self._ask(hold, self._room(hold)), self)
 
-    def _room(self, budget: int) -> int:
+    def _room(self, hold: Hold) -> int:
         """Return how many tokens may be written.
 
         An engine of another make does not know of budgets: where less than was wanted is left of the day, the prompt
         is taken to be as long as it can be.
         """
-        if self._services.exact or budget >= self._need:
+        if self._services.exact or (hold.tokens >= self._need and hold.money >= self._money):
             return self._wanted.max_tokens
-        return min(self._wanted.max_tokens, budget - self._wanted.room)
+        return min(self._wanted.max_tokens, self._affordable(hold, self._wanted.room))
+
+    def _affordable(self, hold: Hold, prompt: int) -> int:
+        """Return how long the answer to a prompt of so many tokens may be."""
+        tokens, prices = hold.tokens - prompt, self._prices
+        if not prices.answer:
+            return tokens if prompt * prices.prompt <= hold.money else 0
+        return min(tokens, (hold.money - prompt * prices.prompt) // prices.answer)
 
     def _line(self, hold: Hold) -> Admitted:
         return Admitted(
@@ -142,11 +157,14 @@ class Exchange:
             route=self._request.route,
             model=self._wanted.model,
             reserved=hold.tokens,
+            origin=self._request.origin,
+            org=self.caller.account.org,
+            money=self._money and min(self._money, hold.money),
         )
 
-    def _ask(self, budget: int, room: int) -> Ask:
+    def _ask(self, hold: Hold, room: int) -> Ask:
         wanted, account, exact = self._wanted, self.caller.account.name, self._services.exact
-        seed = wanted.seed
+        seed, price = wanted.seed, self._prices.prompt
         if seed is not None:
             seed = self._services.discloses.seed(seed, account, bits=63 if exact else 31)  # llama.cpp's has 32
         return Ask(
@@ -156,7 +174,8 @@ class Exchange:
             prompt=wanted.prompt,
             turns=wanted.turns,
             max_tokens=room,
-            budget=budget,
+            # what an answer costs is counted here, piece by piece; a prompt that costs too much is not read at all
+            budget=min(hold.tokens, hold.money // price) if price else hold.tokens,
             temperature=wanted.temperature,
             top_p=wanted.top_p,
             seed=seed,
@@ -193,16 +212,19 @@ class Exchange:
     def _on_begun(self, begun: Begun, hold: Hold) -> None:
         self._begun = True
         self._prompt = begun.prompt_tokens
-        if begun.prompt_tokens >= hold.tokens:
+        self._most = self._affordable(hold, begun.prompt_tokens)
+        if self._most < 1:
             # an engine that does not look at budgets has read a prompt that leaves no room for a token
             self._cancel()
             self._fail(self._too_long())
             return
         if begun.prompt_tokens:
-            hold.trim(begun.prompt_tokens + self._wanted.max_tokens)
+            most = self._wanted.max_tokens
+            hold.trim(tokens=begun.prompt_tokens + most, money=self._prices.cost(begun.prompt_tokens, most))
 
     def _on_piece(self, piece: Piece, hold: Hold) -> None:
-        if self._prompt + self._completion + piece.tokens > hold.tokens:
+        del hold
+        if self._completion + piece.tokens > self._most:
             # our own engines end there themselves; this is for those that do not
             self._cancel()
             self._finish("length")
@@ -221,8 +243,10 @@ class Exchange:
             self._logprobs += piece.logprobs
             return
         if piece.reasoning:
+            self._count(piece.reasoning, ())
             self._send(self._frames.thought(piece.reasoning))
         if piece.text or piece.logprobs:
+            self._count(piece.text, piece.logprobs)
             self._send(self._frames.piece(piece.text, piece.logprobs))
 
     def _send(self, event: bytes) -> None:
@@ -232,6 +256,12 @@ class Exchange:
             self._streaming = True
             self._reply.open_stream(self._frames.opening() + event)
 
+    def _count(self, text: str, logprobs: Sequence[TokenLogprob]) -> None:
+        """Count what the client learns: bytes of text, and values of log probabilities."""
+        self._bytes += len(text) if text.isascii() else len(text.encode())
+        for one in logprobs:
+            self._values += 1 + len(one.top)
+
     def _on_failed(self, failed: Failed) -> None:
         if failed.code == "prompt_too_long":
             self._fail(self._too_long())
@@ -240,20 +270,29 @@ class Exchange:
 
     def _too_long(self) -> Refusal:
         """Return whose fault it is: the prompt's, or that of a budget which had less left than was wanted."""
-        cut = self._hold is not None and self._hold.tokens < min(self._need, self._prompt + self._wanted.max_tokens)
-        short = self._hold is not None and not self._begun and self._hold.tokens < self._need
-        return self._services.refusal("tokens_per_day_exceeded" if cut or short else "prompt_too_long")
+        hold = self._hold
+        if hold is None:
+            return self._services.refusal("prompt_too_long")
+        wanted = self._wanted.max_tokens
+        need = min(self._need, self._prompt + wanted) if self._begun else self._need
+        money = min(self._money, self._prices.cost(self._prompt, wanted)) if self._begun else self._money
+        if hold.tokens >= need and hold.money >= money:
+            return self._services.refusal("prompt_too_long")
+        return self._services.short(hold.tightest(need))
 
     # ── ends ─────────────────────────────────────────────────────────────────────────────────────────────────────────
     def _finish(self, finish: Finish) -> None:
         totals = Totals(self._prompt, self._completion) if self._shown is None else self._last_shown(self._shown)
-        self._settle(_OK, finish)
+        text, told = "", self._logprobs
         if not self._wanted.stream:
             text = said = "".join(self._text)
             if self._shown is not None:
                 text = self._shown.whole(said)
             # where a thought is cut off the whole text, nobody can say which tokens were its own
             told = self._logprobs if text == said else []
+            self._count(text, told)
+        self._settle(_OK, finish)
+        if not self._wanted.stream:
             shown = None if self._wanted.top_logprobs is None else told
             self._reply.answer(_OK, self._frames.whole(text, shown, finish=finish, totals=totals))
             return
@@ -289,18 +328,24 @@ class Exchange:
         if self._begun and not self._prompt:
             # another make of engine says only at its end how long the prompt was: what never came is taken at its most
             self._prompt = min(self._wanted.room, self._hold.tokens)
-        self._hold.settle(self._prompt + self._completion)
+        cost = self._prices.cost(self._prompt, self._completion)
+        account, now = self.caller.account.name, self._services.stamp()
+        self._hold.settle((0, 0, self._prompt + self._completion, cost, 0))
         self._services.spool.settle(
             Settled(
                 id=self._request.id,
-                at=self._services.stamp(),
-                account=self.caller.account.name,
+                at=now,
+                account=account,
                 status=status,
                 finish=finish,
                 prompt_tokens=self._prompt,
                 completion_tokens=self._completion,
                 marked_tokens=self._marked,
                 streamed=self._wanted.stream,
+                money=cost,
+                bytes=self._bytes,
+                logprobs=self._values,
+                rank=self._services.discloses.sets.rank(account, now[:10]) if self._values else 0,
             )
         )
 

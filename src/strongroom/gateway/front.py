@@ -13,12 +13,13 @@ import msgspec
 
 from strongroom.core.clock import Clock, stamp
 from strongroom.gateway import heads
-from strongroom.gateway.budgets import Budgets
+from strongroom.gateway.budgets import ENTRY, Budgets, Hold
 from strongroom.gateway.control import Control
 from strongroom.gateway.crowd import Crowd, Guest
 from strongroom.gateway.discloses import Discloses
 from strongroom.gateway.embedding import Embedding
 from strongroom.gateway.exchange import Exchange, Reply
+from strongroom.gateway.origins import Origins, Pending
 from strongroom.gateway.request import Request
 from strongroom.gateway.services import Stoppable, Work
 from strongroom.gateway.spool import Spool
@@ -28,8 +29,9 @@ from strongroom.ports.processes import GatewaySetup
 from strongroom.serving.admit import Book, Caller, may_ask
 from strongroom.serving.disclosure import gate
 from strongroom.serving.disclosure.fields import path_rule
-from strongroom.serving.limits import Window, until_midnight
-from strongroom.serving.roster import Applied, Leased, Roster, TermsText
+from strongroom.serving.limits import until_midnight
+from strongroom.serving.quotas import BY_DAY, CODES, FREE, WHOSE, Budget, Prices
+from strongroom.serving.roster import Applied, Leased, Recall, Roster, TermsText
 from strongroom.serving.usage import Refused
 from strongroom.serving.wire import Vectors, Wanted, read_acceptance, read_chat, read_embed, read_text
 from strongroom.serving.wire_answers import model_card, model_list
@@ -101,7 +103,8 @@ class Front:
         self._models = setup.models
         self._started = self.second
         self._book: Book | None = None
-        self._windows: dict[str, Window] = {}
+        self.prices: Prices = FREE
+        self._origins = Origins()
         self._open: dict[str, int] = {}
         self._crowd: Crowd[Client] = Crowd(self.bounds.connections)
         self.enter, self.known, self.leave = self._crowd.enter, self._crowd.known, self._crowd.leave
@@ -163,16 +166,23 @@ class Front:
         return refusal
 
     def _count_request(self, request: Request, caller: Caller) -> Refusal | None:
-        account = caller.account
-        window = self._windows.get(account.name)
-        if window is None:
-            window = self._windows[account.name] = Window()
+        entered = self.budgets.enter(caller.minute, self.loop.time())
+        request.paid = entered is True
+        return None if isinstance(entered, bool) else self._refused_entry(request, caller, entered)
+
+    def _refused_entry(self, request: Request, caller: Caller, budget: Budget) -> Refusal:
         now = self.loop.time()
-        admitted = window.admit(account.rpm, now)
-        left = window.remaining(account.rpm)
-        wait = 0.0 if left else window.wait(account.rpm, now)
+        wait = self.budgets.wait(budget, now)
+        own = wait if budget.scope == "account" else 0.0
+        request.limits = heads.limit_fields(caller.account.rpm, 0, reset=own, tokens=caller.account.tokens_per_day)
+        return Refusal("rate_limit_exceeded", retry_after=wait, detail=WHOSE[budget.scope])
+
+    def _say_limits(self, request: Request, caller: Caller) -> None:
+        """Note what the answer's head says of the account's minute."""
+        account, now, own = caller.account, self.loop.time(), caller.minute[0]
+        left = self.budgets.room(own, now)
+        wait = 0.0 if left else self.budgets.wait(own, now)
         request.limits = heads.limit_fields(account.rpm, left, reset=wait, tokens=account.tokens_per_day)
-        return None if admitted else refuse("rate_limit_exceeded", retry_after=wait)
 
     def _current_book(self) -> Book | None:
         return None if self.control.silence() > self.bounds.roster_seconds else self._book
@@ -182,9 +192,42 @@ class Front:
         wait = until_midnight(self.clock.now()) if code == "tokens_per_day_exceeded" else None
         return refuse(code, retry_after=wait)
 
+    def short(self, budget: Budget | None) -> Refusal:
+        """Return the refusal where a budget has too little; None: control can't be asked."""
+        if budget is None:
+            return refuse("control_unavailable")
+        wait = until_midnight(self.clock.now()) if budget.kind in BY_DAY else 1.0
+        return Refusal(CODES[budget.kind], retry_after=wait, detail=WHOSE[budget.scope])
+
     # ── routes ───────────────────────────────────────────────────────────────────────────────────────────────────────
     def handle(self, request: Request, client: Client) -> None:
-        """Do what an admitted request asks for."""
+        """Do what a request asks for, once it is let in: that may take a lease."""
+        caller = request.caller
+        if request.paid or caller is None:
+            self._route(request, client)
+            return
+        pending = Pending()
+        client.attach(pending)
+
+        def entered(found: Hold | Budget | None) -> None:
+            if not pending.left:
+                self._entered(request, client, found=found)
+
+        self.budgets.reserve(caller.minute, "", uses=ENTRY, now=self.loop.time(), then=entered)
+
+    def _entered(self, request: Request, client: Client, *, found: Hold | Budget | None) -> None:
+        caller = request.caller
+        assert caller is not None  # noqa: S101 - who has none pays nothing
+        if isinstance(found, Budget) and found.kind == "requests":
+            self.refuse(request, client, refusal=self._refused_entry(request, caller, found))
+        elif isinstance(found, Hold):
+            self._route(request, client)
+        else:
+            self.refuse(request, client, refusal=self.short(found))
+
+    def _route(self, request: Request, client: Client) -> None:
+        if request.caller is not None:
+            self._say_limits(request, request.caller)
         route = self._routes.get((request.method, request.target))
         if request.caller is None:
             self._health(client)
@@ -232,6 +275,8 @@ class Front:
         if isinstance(wanted, Refusal) or refusal is not None:
             self.refuse(request, client, refusal=refusal or Refusal("bad_request"))
             return
+        caller = book.callers[caller.key.digest]  # with the limits of now
+        request.origin = self._origins.of(client.peer, book.roster.salt)
         exchange = (
             Exchange(self, request, caller=caller, wanted=wanted, reply=client)
             if isinstance(wanted, Wanted)
@@ -320,15 +365,22 @@ class Front:
         for work in list(self._works):
             if (refusal := book.still(work.caller)) is not None:
                 work.stop(refusal)
+        self.prices = roster.prices
         if before is not None:
-            old, new = before.accounts, book.accounts
-            self.budgets.renew({name for name in old if name not in new or old[name] != new[name]})
-        self._windows = {name: window for name, window in self._windows.items() if name in book.accounts}
+            self.budgets.renew(book.budgets(), self.loop.time())
         self.control.send(Applied(version=roster.version))
 
     def on_leased(self, leased: Leased) -> None:
         """Go on with those who waited."""
         self.budgets.leased(leased, self.loop.time())
+
+    def on_recall(self, recall: Recall) -> None:
+        """Give back what lies idle: another gateway is short of it."""
+        self.budgets.recalled(recall.budget, recall.day, self.loop.time())
+
+    def held(self) -> dict[str, int]:
+        """Return what this gateway holds of budgets that are not of a day, for a control that was started anew."""
+        return self.budgets.held()
 
     def on_terms(self, terms: TermsText) -> None:
         """Pass the terms on."""
@@ -350,7 +402,6 @@ class Front:
         self.budgets.tick(moment.date().isoformat(), now)
         self.terms.tick(now)
         self.spool.tick()
-        self._windows = {name: window for name, window in self._windows.items() if not window.idle(now)}
 
     async def stop(self) -> None:
         """Let open requests come to their end, for a while; then end them, return the leases, close the books."""
@@ -362,7 +413,7 @@ class Front:
                 await asyncio.wait_for(self._quiet.wait(), self.bounds.stop_seconds)
         for work in list(self._works):
             work.stop(refuse("stopping"))
-        self.budgets.close()
+        self.budgets.close(self.loop.time())
         self.spool.tick()
         self.spool.close()
         await asyncio.sleep(0.05)  # for the last bytes to clients and to control

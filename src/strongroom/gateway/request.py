@@ -27,8 +27,8 @@ class Request:
     """One request while it is read and answered."""
 
     __slots__ = (
-        "arrived", "body", "caller", "fields", "id", "judged", "keep", "limits", "method", "refusal", "route", "seen",
-        "target", "twice", "version", "whole",
+        "arrived", "body", "caller", "fields", "id", "judged", "keep", "limits", "method", "origin", "paid", "refusal",
+        "route", "seen", "target", "twice", "version", "whole",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -48,6 +48,8 @@ class Request:
         self.refusal: Refusal | None = None
         self.route = ""
         self.caller: Caller | None = None
+        self.paid = False  # it is let in by every limit of requests a minute
+        self.origin = ""  # keyed hash of the client's address
         self.limits = b""  # x-ratelimit-* for the answer
 
 

@@ -64,7 +64,10 @@ async def _listening(front: Front, setup: GatewaySetup) -> asyncio.Server:
     """
     try:
         loop = asyncio.get_running_loop()
-        return await loop.create_server(lambda: Connection(front), setup.host, setup.port, backlog=_BACKLOG)
+        # None leaves the system's way alone
+        return await loop.create_server(
+            lambda: Connection(front), setup.host, setup.port, backlog=_BACKLOG, reuse_port=setup.shared or None
+        )
     except OSError as error:
         where = f"{setup.host}:{setup.port}"
         raise StoreUnavailable(f"the gateway can not listen ({error.strerror})", where=where, remedy=_PORT) from None

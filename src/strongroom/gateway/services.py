@@ -12,6 +12,7 @@ from strongroom.gateway.spool import Spool
 from strongroom.ports.completions import Completions
 from strongroom.ports.processes import Bounds
 from strongroom.serving.admit import Caller
+from strongroom.serving.quotas import Budget, Prices
 from strongroom.serving.wire_errors import Refusal
 
 
@@ -36,7 +37,8 @@ class Stoppable(Work, Protocol):
 class Services(Protocol):
     """The front, as an exchange sees it.
 
-    `exact`: the engine itself ends at `Ask.budget`, for it counts the prompt; `second`: the time, in whole seconds.
+    `exact`: the engine itself ends at `Ask.budget`, for it counts the prompt; `second`: the time, in whole seconds;
+    `prices`: what tokens cost now.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -47,6 +49,7 @@ class Services(Protocol):
     discloses: Discloses
     exact: bool
     second: int
+    prices: Prices
 
     def stamp(self) -> str:
         """Return the time as the books have it."""
@@ -54,6 +57,10 @@ class Services(Protocol):
 
     def refusal(self, code: str) -> Refusal:
         """Return the refusal of a code, with the time to come back."""
+        ...
+
+    def short(self, budget: Budget | None) -> Refusal:
+        """Return the refusal where a budget has too little; None: control can't be asked."""
         ...
 
     def refused(self, request: Request, refusal: Refusal) -> None:

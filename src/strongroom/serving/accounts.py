@@ -22,16 +22,18 @@ from strongroom.core.ids import check_name
 from strongroom.core.log import log
 from strongroom.core.secrets import Secret
 from strongroom.core.serving_errors import NoSuchAccount, NoSuchApiKey, NoTerms, UnknownApiKey
+from strongroom.ledger.events import Entry
 from strongroom.ledger.journal import Act, Journal
 from strongroom.serving.disclosure.tiers import FIRST, tier_of
+from strongroom.serving.quotas import NONE, Limits, check_limits
 from strongroom.serving.roster import Roster, RosterAccount, RosterKey
 
 RPM: Final = 60  # what a new account gets unless more is said: enough to try, too little to extract
 TOKENS_PER_DAY: Final = 200_000
+FIRST_LIMITS: Final = Limits(requests=RPM, tokens=TOKENS_PER_DAY)
 ACCEPTED: Final = "serving.accepted"
 SERVING: Final = Series("serving.entered", "serving.manage")
 _UNREADABLE: Final = "unreadable"  # the digest of terms that were altered: no key has accepted these
-_MOST_LIMIT: Final = 2**40
 _MOST_TERMS: Final = 256 * 1024  # bytes
 _PREFIX: Final = "sk-strongroom-"
 _ID: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
@@ -48,7 +50,14 @@ class Account(Record, frozen=True, kw_only=True):
     rpm: int
     tokens_per_day: int
     tier: str = FIRST  # what it may learn beside the text
+    org: str = ""  # the organisation whose limits it shares
+    more: Limits = NONE  # limits of the kinds that have no member here
     created: str
+
+    @property
+    def limits(self) -> Limits:
+        """All of its limits."""
+        return replace(self.more, requests=self.rpm, tokens=self.tokens_per_day)
 
 
 class ApiKey(Record, frozen=True, kw_only=True):
@@ -59,6 +68,7 @@ class ApiKey(Record, frozen=True, kw_only=True):
     account: str
     digest: str  # hexadecimal SHA-256 of the key as the customer sends it
     status: Literal["live", "revoked"] = "live"
+    limits: Limits = NONE
     created: str
 
 
@@ -94,22 +104,21 @@ class Accounts:
 
     # ── accounts ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def add(
-        self, who: Identity, name: str, *, rpm: int = RPM, tokens_per_day: int = TOKENS_PER_DAY, tier: str = FIRST
+        self, who: Identity, name: str, *, limits: Limits = FIRST_LIMITS, tier: str = FIRST, org: str = ""
     ) -> Account:
-        """Make an account.
+        """Make an account; what `limits` leaves open of requests and tokens is as for any new one.
 
         Raises:
             AlreadyExists: there is one of that name, or there was.
             BadInput: a limit that is no limit, or a tier that there is not.
 
         """
-        tier_of(tier)
         check_name(name, what="account")
-        _check(rpm, tokens_per_day)
+        check_limits(limits, where=f"account:{name}")
         if self._deeds.read(f"account:{name}", Account) is not None:
             remedy = "Choose another name: one that was used is never free again."
             raise AlreadyExists("there is an account of that name, or was", where=f"account:{name}", remedy=remedy)
-        account = Account(name=name, rpm=rpm, tokens_per_day=tokens_per_day, tier=tier, created=self._now())
+        account = _account(name, FIRST_LIMITS.over(limits), tier=tier_of(tier).name, org=org, created=self._now())
         self._deeds.enter(who, f"account:{name}", account, why="add an account")
         return account
 
@@ -126,22 +135,24 @@ class Accounts:
         return account
 
     def change(
-        self, who: Identity, name: str, *, rpm: int | None, tokens_per_day: int | None, tier: str | None = None
+        self, who: Identity, name: str, *, limits: Limits = NONE, tier: str | None = None, org: str | None = None
     ) -> Account:
-        """Change an account's limits and tier; a running gateway holds it to the new ones at once.
+        """Change an account's limits, tier and organisation; a running gateway holds it to the new ones at once.
+
+        What is None stays. A limit of 0 is taken away, but not those of requests and tokens, which every account has;
+        the organisation ``""`` is none.
 
         Raises:
             BadInput: a limit that is no limit, a tier that there is not, or the account is closed.
 
         """
         old = self._open(name)
+        check_limits(limits, where=f"account:{name}", zero=True)
         new = replace(
-            old,
-            rpm=old.rpm if rpm is None else rpm,
-            tokens_per_day=old.tokens_per_day if tokens_per_day is None else tokens_per_day,
+            _account(name, old.limits.over(limits), tier=old.tier, org=old.org, created=old.created),
             tier=old.tier if tier is None else tier_of(tier).name,
+            org=old.org if org is None else org,
         )
-        _check(new.rpm, new.tokens_per_day)
         self._deeds.enter(who, f"account:{name}", new, why="change limits")
         return new
 
@@ -170,14 +181,30 @@ class Accounts:
         return account
 
     # ── keys ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-    def add_key(self, who: Identity, account: str) -> tuple[ApiKey, Secret]:
+    def add_key(self, who: Identity, account: str, *, limits: Limits = NONE) -> tuple[ApiKey, Secret]:
         """Make a key for `account`; return it with the key itself, which is kept nowhere."""
+        check_limits(limits, where="key")
         self._open(account)
         ident = secrets.token_hex(8)
         shown = f"{_PREFIX}{ident}-{secrets.token_urlsafe(32)}"
-        key = ApiKey(id=ident, account=account, digest=hashed(shown), created=self._now())
+        key = ApiKey(id=ident, account=account, digest=hashed(shown), limits=limits, created=self._now())
         self._deeds.enter(who, f"apikey:{ident}", key, why=f"add a key for {account}")
         return key, Secret(shown.encode())
+
+    def limit_key(self, who: Identity, ident: str, limits: Limits) -> ApiKey:
+        """Set limits of a key; 0 takes one away, and what is not given stays.
+
+        Raises:
+            BadInput: a limit that is no limit, or the key is revoked.
+
+        """
+        check_limits(limits, where=f"apikey:{ident}", zero=True)
+        old = self.key(ident)
+        if old.status != "live":
+            raise BadInput("the key is revoked, for good", where=f"apikey:{ident}", remedy="Make another key.")
+        new = replace(old, limits=old.limits.over(limits))
+        self._deeds.enter(who, f"apikey:{ident}", new, why="change limits")
+        return new
 
     def revoke_key(self, who: Identity, ident: str) -> ApiKey:
         """Revoke a key for ever. Harmless when repeated."""
@@ -250,6 +277,19 @@ class Accounts:
         act = Act(by, ACCEPTED, f"apikey:{key.id}")
         self._journal.record(act, "done", detail={"terms": terms.digest, "version": terms.version})
 
+    def acceptance(self, key: ApiKey) -> tuple[Entry, bytes]:
+        """Return the ledger's entry of the acceptance that was made with `key` last, and its proof bundle.
+
+        Raises:
+            NoTerms: none were accepted with it.
+
+        """
+        newest = self._journal.ledger.latest(ACCEPTED, f"apikey:{key.id}")
+        if newest is None:
+            remedy = "Its holder accepts them with POST /terms, or `strongroom serving terms accept`."
+            raise NoTerms("no terms were accepted with this key", where=f"apikey:{key.id}", remedy=remedy)
+        return newest, self._journal.ledger.prove(newest.index)
+
     def recognise(self, shown: Secret) -> ApiKey:
         """Return which live key somebody shows.
 
@@ -288,7 +328,8 @@ class Accounts:
         except TamperError as error:
             log.error("account left out", code=error.code, where=subject)
             return None
-        return one and RosterAccount(one.name, one.status == "active", one.rpm, one.tokens_per_day, one.tier)
+        active = one is not None and one.status == "active"
+        return one and RosterAccount(one.name, active, one.rpm, one.tokens_per_day, one.tier, one.org, one.more)
 
     def _entry(self, subject: str, terms: str) -> RosterKey | None:
         try:
@@ -299,7 +340,7 @@ class Accounts:
         if key is None or key.status != "live":
             return None
         accepted = not terms or self._standing(key).accepted == terms
-        return RosterKey(key.id, bytes.fromhex(key.digest), key.account, accepted)
+        return RosterKey(key.id, bytes.fromhex(key.digest), key.account, accepted, key.limits)
 
     def _standing(self, key: ApiKey) -> Standing:
         newest = self._journal.ledger.latest(ACCEPTED, f"apikey:{key.id}")
@@ -309,10 +350,18 @@ class Accounts:
         return stamp(self._journal.now())
 
 
-def _check(rpm: int, tokens_per_day: int) -> None:
-    """Refuse limits that are none."""
-    if min(rpm, tokens_per_day) < 1 or max(rpm, tokens_per_day) > _MOST_LIMIT:
-        raise BadInput("limits are from 1 to 2^40", where="--rpm, --tokens-per-day")
+def _account(name: str, limits: Limits, *, tier: str, org: str, created: str) -> Account:
+    """Return an account, whose limits of requests and tokens are members of their own.
+
+    Raises:
+        BadInput: one of these two was taken away.
+
+    """
+    rpm, tokens = limits.requests, limits.tokens
+    if rpm is None or tokens is None:
+        raise BadInput("an account has limits of requests and of tokens", where=f"account:{name}")
+    more = replace(limits, requests=None, tokens=None)
+    return Account(name=name, rpm=rpm, tokens_per_day=tokens, tier=tier, org=org, more=more, created=created)
 
 
 def hashed(shown: str) -> str:

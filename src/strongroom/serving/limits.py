@@ -7,6 +7,7 @@ from collections import deque
 from typing import Final
 
 _MINUTE: Final = 60.0
+_SOON: Final = 1.0  # seconds: other gateways hold all of a limit, and may give some of it back
 _GRAIN: Final = 0.125  # seconds: admissions within one are counted together, as if all at its end
 
 
@@ -37,6 +38,11 @@ class Window:
         self._total += 1
         return True
 
+    def count(self, now: float) -> int:
+        """Return how many count at the time `now`."""
+        self._expire(now)
+        return self._total
+
     def remaining(self, limit: int) -> int:
         """Return how many more would be let in, as of the last `admit`."""
         return max(0, limit - self._total)
@@ -62,52 +68,94 @@ class Window:
 
 
 class Purse:
-    """The tokens that control has leased to this gateway for one account and one UTC day.
+    """What control has leased to this gateway of one budget: tokens, money or texts of a day, or places for requests.
 
     ``leased = used + held + free``: what a request may still use is held for it, so that however many run at once, they
     never use more than was leased. An engine that uses more than was held leaves a debt (free below zero), which the
     next requests pay.
     """
 
-    __slots__ = ("account", "day", "held", "leased", "used")
+    __slots__ = ("held", "leased", "used")
 
-    def __init__(self, account: str, day: str) -> None:
+    def __init__(self) -> None:
         """Begin with nothing."""
-        self.account = account
-        self.day = day
         self.leased = self.used = self.held = 0
 
-    @property
-    def free(self) -> int:
-        """Tokens that are neither used nor held."""
+    def free(self, now: float = 0.0) -> int:
+        """Return what is neither used nor held."""
+        del now
         return self.leased - self.used - self.held
 
-    def lease(self, tokens: int) -> None:
+    def lease(self, amount: int) -> None:
         """Take what control has granted."""
-        self.leased += tokens
+        self.leased += amount
 
-    def hold(self, tokens: int) -> bool:
-        """Hold so many for a request, if they are free."""
-        if tokens > self.free:
-            return False
-        self.held += tokens
-        return True
-
-    def trim(self, held: int, wanted: int) -> int:
-        """Let go of what a request turns out not to need; return what it still holds."""
-        self.held -= max(0, held - wanted)
-        return min(held, wanted)
+    def hold(self, amount: int, now: float = 0.0) -> None:
+        """Hold so much for a request: no more than is free."""
+        del now
+        self.held += amount
 
     def settle(self, held: int, used: int) -> None:
-        """End a request that held so many and used so many."""
+        """End a request that held so much and used so much, or let go of a part of what it holds."""
         self.held -= held
         self.used += used
 
-    def surplus(self) -> int:
+    def surplus(self, now: float = 0.0) -> int:
         """Take out everything that is free, to be given back."""
-        free = max(0, self.free)
+        free = max(0, self.free(now))
         self.leased -= free
         return free
+
+    def busy(self, now: float) -> bool:
+        """Whether a request holds something."""
+        del now
+        return self.held > 0
+
+
+class Minute:
+    """What control has leased to this gateway of one limit of requests a minute: a part of the limit.
+
+    All gateways' parts together are never over the limit, and each lets in no more than its part in any 60 s: so all
+    together let in no more than the limit, with nobody's clock compared with another's. A part is free to go back only
+    as far as nobody was let in on it for 60 s.
+    """
+
+    __slots__ = ("leased", "window")
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.leased = 0
+        self.window = Window()
+
+    def free(self, now: float) -> int:
+        """Return how many more may be let in now."""
+        return self.leased - self.window.count(now)
+
+    def lease(self, amount: int) -> None:
+        """Take what control has granted."""
+        self.leased += amount
+
+    def hold(self, amount: int, now: float) -> None:
+        """Let a request in."""
+        del amount
+        self.window.admit(self.leased, now)
+
+    def settle(self, held: int, used: int) -> None:
+        """Do nothing: that somebody was let in stays so for a minute."""
+
+    def surplus(self, now: float) -> int:
+        """Take out everything that is free, to be given back."""
+        free = max(0, self.free(now))
+        self.leased -= free
+        return free
+
+    def busy(self, now: float) -> bool:
+        """Whether anybody was let in within the last minute."""
+        return self.window.count(now) > 0
+
+    def wait(self, now: float) -> float:
+        """Return in how many seconds to come back."""
+        return self.window.wait(self.leased, now) if self.leased else _SOON
 
 
 def until_midnight(moment: dt.datetime) -> float:

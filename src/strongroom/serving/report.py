@@ -6,6 +6,7 @@ import msgspec
 
 from strongroom.serving.accounts import Accounts
 from strongroom.serving.books import Books
+from strongroom.serving.quotas import Limits, budget_id
 
 
 class KeyReport(msgspec.Struct, frozen=True):
@@ -14,6 +15,7 @@ class KeyReport(msgspec.Struct, frozen=True):
     id: str
     status: str
     created: str
+    limits: Limits
     terms_accepted: bool | None  # those in force; None: there are none
 
 
@@ -26,6 +28,10 @@ class AccountReport(msgspec.Struct, frozen=True):
     rpm: int
     tokens_per_day: int
     tokens_today: int
+    org: str
+    limits: Limits
+    money_today: int  # billionths
+    embeddings_today: int
     created: str
     keys: list[KeyReport]
 
@@ -44,10 +50,16 @@ def report(accounts: Accounts, books: Books, name: str, *, day: str) -> AccountR
         tier=account.tier,
         rpm=account.rpm,
         tokens_per_day=account.tokens_per_day,
-        tokens_today=books.spent(name, day),
+        tokens_today=books.spent(budget_id("tokens", "account", name), day),
+        org=account.org,
+        limits=account.limits,
+        money_today=books.spent(budget_id("money", "account", name), day),
+        embeddings_today=books.spent(budget_id("embeddings", "account", name), day),
         created=account.created,
         keys=[
-            KeyReport(one.key.id, one.key.status, one.key.created, one.accepted == wanted if wanted else None)
+            KeyReport(
+                one.key.id, one.key.status, one.key.created, one.key.limits, one.accepted == wanted if wanted else None
+            )
             for one in accounts.keys(name)
         ],
     )

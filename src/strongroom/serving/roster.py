@@ -1,15 +1,17 @@
 """What a gateway knows of accounts, keys, terms and budgets, and how it asks control for more.
 
 A gateway holds no home: control pushes the whole roster at every change and waits for it to be confirmed, so that a key
-that is revoked is dead when the command returns. Token budgets are leased in slices: what is leased counts as spent
-until it is given back, so no failure lets an account overshoot, and a lost gateway costs it one slice at most.
+that is revoked is dead when the command returns. Budgets of all kinds are leased in slices: what is leased counts as
+used until it is given back, so no failure lets anybody overshoot, and a lost gateway costs one slice at most.
 """
 
 from __future__ import annotations
 
 import msgspec
+from msgspec.structs import replace
 
 from strongroom.serving.disclosure.tiers import FIRST
+from strongroom.serving.quotas import FREE, NONE, Limits, Prices
 
 
 class RosterAccount(msgspec.Struct, frozen=True):
@@ -20,6 +22,20 @@ class RosterAccount(msgspec.Struct, frozen=True):
     rpm: int  # requests a minute
     tokens_per_day: int  # prompt and completion tokens a UTC day
     tier: str = FIRST  # what it may learn beside the text
+    org: str = ""  # the organisation that it belongs to
+    more: Limits = NONE  # limits of the kinds that have no member here
+
+    @property
+    def limits(self) -> Limits:
+        """All of its limits."""
+        return replace(self.more, requests=self.rpm, tokens=self.tokens_per_day)
+
+
+class RosterOrg(msgspec.Struct, frozen=True):
+    """An organisation, whose accounts share its limits."""
+
+    name: str
+    limits: Limits
 
 
 class RosterKey(msgspec.Struct, frozen=True):
@@ -29,6 +45,7 @@ class RosterKey(msgspec.Struct, frozen=True):
     digest: bytes  # SHA-256 of the whole key
     account: str
     accepted: bool  # the terms in force were accepted with this key (true where none are published)
+    limits: Limits = NONE
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -36,9 +53,15 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Hello(_Message, frozen=True, kw_only=True):
-    """Gateway to control, first of all. `fresh`: it holds no lease and has no request open, so it was just started."""
+    """Gateway to control, first of all. `fresh`: it holds no lease and has no request open, so it was just started.
+
+    `held`: what it holds of budgets that are not of a day, by budget, for a control that was started anew.
+    """
 
     fresh: bool
+    gateway: str = ""  # drawn when its process began
+    pid: int = 0
+    held: dict[str, int] = {}
 
 
 class Roster(_Message, frozen=True, kw_only=True):
@@ -49,6 +72,10 @@ class Roster(_Message, frozen=True, kw_only=True):
     keys: tuple[RosterKey, ...]
     terms: str  # digest of the terms in force; empty: none are published
     models: tuple[str, ...]
+    orgs: tuple[RosterOrg, ...] = ()
+    total: Limits = NONE  # of everybody together
+    prices: Prices = FREE
+    salt: bytes = b""  # keys the hashes of addresses in usage lines; another one each day
     veil: bytes = b""  # 32 bytes that key what softens answers: the same in every gateway and after every start
 
 
@@ -63,27 +90,35 @@ class Applied(_Message, frozen=True, kw_only=True):
 
 
 class LeaseWanted(_Message, frozen=True, kw_only=True):
-    """Gateway to control: `account` needs `tokens` at least for the UTC `day` (2026-11-23)."""
+    """Gateway to control: `least` is needed of a budget, and `amount` would be welcome. `day`: 2026-11-23, or empty."""
 
-    account: str
-    day: str
-    tokens: int
+    budget: str
+    day: str = ""
+    least: int
+    amount: int
 
 
 class Leased(_Message, frozen=True, kw_only=True):
-    """Control to gateway: so many tokens (0: none are left), durably spent until returned. Answers in order asked."""
+    """Control to gateway: so much (0: nothing is left), durably used until returned. Answers in order asked."""
 
-    account: str
-    day: str
-    tokens: int
+    budget: str
+    day: str = ""
+    amount: int
 
 
 class LeaseReturned(_Message, frozen=True, kw_only=True):
-    """Gateway to control: these tokens of a slice were not used."""
+    """Gateway to control: so much of a lease was not used, or is free again."""
 
-    account: str
-    day: str
-    tokens: int
+    budget: str
+    day: str = ""
+    amount: int
+
+
+class Recall(_Message, frozen=True, kw_only=True):
+    """Control to gateway: another is short of this budget; give back what lies idle."""
+
+    budget: str
+    day: str = ""
 
 
 class TermsWanted(_Message, frozen=True, kw_only=True):
@@ -110,7 +145,7 @@ class TermsAccepted(_Message, frozen=True, kw_only=True):
     digest: str
 
 
-ToGateway = Roster | Alive | Leased | TermsText
+ToGateway = Roster | Alive | Leased | Recall | TermsText
 ToControl = Hello | Applied | LeaseWanted | LeaseReturned | TermsWanted | TermsAccepted
 
 

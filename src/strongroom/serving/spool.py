@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -18,11 +18,15 @@ import msgspec
 from strongroom.core.errors import AlreadyClaimed, RecordAltered
 from strongroom.core.log import log
 from strongroom.ledger.journal import Act, Detail, Journal
+from strongroom.serving.quotas import Kind, Scope, budget_id
 from strongroom.serving.usage import Admitted, Line, Refused, Settled
 
 USED: Final = "serving.usage"
 _MOST: Final = 1 << 20  # bytes of lines in one summary
-_MOST_ACCOUNTS: Final = 400  # in one summary: an entry holds 65,535 bytes
+_FULL: Final = 48_000  # bytes of one summary, about: an entry holds 65,535
+_ROW: Final = 60  # bytes of an account's numbers, about
+_CELLS: Final = 24  # bytes beside the words of a row
+Row = tuple[str, str, str, str]
 _DECODER: Final = msgspec.json.Decoder(Line)
 
 
@@ -35,10 +39,39 @@ class Tally:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     marked_tokens: int = 0
+    bytes: int = 0
+    logprobs: int = 0
+    money: int = 0
+    texts: int = 0
+    rank: int = 0  # the highest
 
     def row(self) -> list[int]:
         """Return the numbers in the order of docs/formats/usage-1.md."""
-        return [self.requests, self.refused, self.prompt_tokens, self.completion_tokens, self.marked_tokens]
+        return list(astuple(self))
+
+    def add(self, line: Line) -> None:
+        """Count a line."""
+        match line:
+            case Admitted():
+                self.requests += 1
+            case Refused():
+                self.refused += line.count
+            case Settled():
+                self.prompt_tokens += line.prompt_tokens
+                self.completion_tokens += line.completion_tokens
+                self.marked_tokens += line.marked_tokens
+                self.bytes += line.bytes
+                self.logprobs += line.logprobs
+                self.money += line.money
+                self.texts += line.texts
+                self.rank = max(self.rank, line.rank)
+
+    def join(self, other: Tally) -> None:
+        """Add what another one counted."""
+        rank = max(self.rank, other.rank)
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.rank = rank
 
 
 @dataclass(slots=True)
@@ -53,20 +86,25 @@ class Batch:
     last: str = ""
     lines: int = 0
     accounts: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    asked: Counter[Row] = field(default_factory=Counter[Row])  # account, key, route, from where
+    turned: Counter[Row] = field(default_factory=Counter[Row])  # account, key, route, refused by which code
+    size: int = 0  # bytes that all this takes in an entry, about
 
     def add(self, line: Line) -> None:
         """Count a line."""
         self.first, self.last, self.lines = self.first or line.at, line.at, self.lines + 1
-        tally = self.accounts[line.account]
-        match line:
-            case Admitted():
-                tally.requests += 1
-            case Refused():
-                tally.refused += line.count
-            case Settled():
-                tally.prompt_tokens += line.prompt_tokens
-                tally.completion_tokens += line.completion_tokens
-                tally.marked_tokens += line.marked_tokens
+        if line.account not in self.accounts:
+            self.size += len(line.account) + _ROW
+        self.accounts[line.account].add(line)
+        if isinstance(line, Admitted):
+            self._count(self.asked, (line.account, line.key, line.route, line.origin), 1)
+        elif isinstance(line, Refused):
+            self._count(self.turned, (line.account, line.key, line.route, line.code), line.count)
+
+    def _count(self, counter: Counter[Row], row: Row, number: int) -> None:
+        if row not in counter:
+            self.size += sum(map(len, row)) + _CELLS
+        counter[row] += number
 
     def detail(self) -> Detail:
         """Return what the ledger says of the batch; accounts as JSON, the empty name for unknown keys."""
@@ -80,7 +118,13 @@ class Batch:
             "to": self.last,
             "lines": self.lines,
             "accounts": msgspec.json.encode(rows).decode(),
+            "asked": _listed(self.asked),
+            "turned_away": _listed(self.turned),
         }
+
+
+def _listed(counter: Counter[Row]) -> str:
+    return msgspec.json.encode([[*row, number] for row, number in sorted(counter.items())]).decode()
 
 
 class Summaries:
@@ -178,7 +222,7 @@ def read_batch(file: Path, start: int) -> Batch | None:
         raw = stream.read(_MOST)
     batch, end = Batch(file.name, start), start
     for line in raw.splitlines(keepends=True):
-        if not line.endswith(b"\n") or len(batch.accounts) >= _MOST_ACCOUNTS:
+        if not line.endswith(b"\n") or batch.size >= _FULL:
             break
         batch.add(_parse(line, where=f"{file.name} at byte {end}"))
         end += len(line)
@@ -188,22 +232,46 @@ def read_batch(file: Path, start: int) -> Batch | None:
     return batch
 
 
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """What a request used, or may have used, and of whose."""
+
+    scopes: tuple[tuple[Scope, str], ...]
+    tokens: int
+    money: int
+    texts: int
+
+    def add_to(self, used: dict[str, int]) -> None:
+        """Add it to what was used of every budget that may be over it."""
+        amounts: dict[Kind, int] = {"tokens": self.tokens, "money": self.money, "embeddings": self.texts}
+        for kind, amount in amounts.items():
+            for scope, name in self.scopes if amount else ():
+                budget = budget_id(kind, scope, name)
+                used[budget] = used.get(budget, 0) + amount
+
+
 def used_today(folder: Path, day: str) -> dict[str, int]:
-    """Return the tokens that each account used on a UTC `day`; an admitted request that never settled counts whole."""
-    open_requests: dict[str, tuple[str, int]] = {}
-    used: defaultdict[str, int] = defaultdict(int)
+    """Return what was used of each budget on a UTC `day`; an admitted request that never settled counts whole."""
+    open_requests: dict[str, _Use] = {}
+    used: dict[str, int] = {}
     for line in _lines(file for file in spool_files(folder) if _may_hold(file, day)):
         match line:
             case Admitted() if line.at.startswith(day):
-                open_requests[line.id] = (line.account, line.reserved)
+                open_requests[line.id] = _Use(_scopes(line), line.reserved, line.money, line.texts)
             case Settled() if line.id in open_requests:
-                del open_requests[line.id]
-                used[line.account] += line.prompt_tokens + line.completion_tokens
+                scopes = open_requests.pop(line.id).scopes
+                tokens = line.prompt_tokens + line.completion_tokens
+                _Use(scopes, tokens, line.money, line.texts).add_to(used)
             case _:
                 pass
-    for account, reserved in open_requests.values():
-        used[account] += reserved
-    return dict(used)
+    for use in open_requests.values():
+        use.add_to(used)
+    return used
+
+
+def _scopes(line: Admitted) -> tuple[tuple[Scope, str], ...]:
+    own: tuple[tuple[Scope, str], ...] = (("key", line.key), ("account", line.account), ("total", ""))
+    return (*own, ("org", line.org)) if line.org else own
 
 
 def _may_hold(file: Path, day: str) -> bool:

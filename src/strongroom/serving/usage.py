@@ -24,6 +24,10 @@ class Admitted(_Line, frozen=True, kw_only=True):
     route: str
     model: str
     reserved: int  # tokens: what it may use at most
+    org: str = ""  # the account's organisation
+    money: int = 0  # billionths: what it may cost at most
+    texts: int = 0  # to be embedded
+    origin: str = ""  # keyed hash of the client's address, under a key that lives a day at most
 
 
 class Settled(_Line, frozen=True, kw_only=True):
@@ -36,6 +40,11 @@ class Settled(_Line, frozen=True, kw_only=True):
     completion_tokens: int
     marked_tokens: int = 0
     streamed: bool = False
+    money: int = 0  # billionths
+    bytes: int = 0  # of text that the client got, or of vectors
+    logprobs: int = 0  # values that the client got
+    texts: int = 0  # embedded
+    rank: int = 0  # of the hidden size, what the account may have learnt so far at most
 
 
 class Refused(_Line, frozen=True, kw_only=True):

@@ -79,8 +79,10 @@ KINDS: Final[Mapping[str, Kind]] = {
     "not_served": Kind(501, _SERVER, "Nothing here serves that.", retry=False),
     # how much
     "rate_limit_exceeded": Kind(429, _RATE, "There were too many requests within a minute."),
-    "too_many_open_requests": Kind(429, _RATE, "The account has too many requests open at once."),
-    "tokens_per_day_exceeded": Kind(429, _RATE, "The account has too few tokens left for this UTC day.", retry=False),
+    "too_many_open_requests": Kind(429, _RATE, "Too many requests are open at once."),
+    "tokens_per_day_exceeded": Kind(429, _RATE, "Too few tokens are left for this UTC day.", retry=False),
+    "money_per_day_exceeded": Kind(429, _RATE, "Too little money is left for this UTC day.", retry=False),
+    "embeddings_per_day_exceeded": Kind(429, _RATE, "Too few embeddings are left for this UTC day.", retry=False),
     "busy": Kind(429, _RATE, "The model's queue is full."),
     # the house
     "engine_unavailable": Kind(503, _SERVER, "The model can't be reached now."),

@@ -18,10 +18,14 @@ from strongroom.core.secrets import Secret
 from strongroom.custody.housekeys import HOUSE_KEYS, MARK_MASTER, HouseKeys
 from strongroom.serving.accounts import SERVING, Accounts
 from strongroom.serving.books import Books
+from strongroom.serving.organisations import Organisations
+from strongroom.serving.quotas import Limits, Prices
+from strongroom.serving.roster import Roster
 from strongroom.watermark.register import Register
 from strongroom.wiring.home import Home
 
 SPOOL: Final = "usage"  # in the home: the gateways' usage lines
+SHARES: Final = "shares.jsonl"  # in the run folder: what gateways hold of limits that are not of a day
 RUN: Final = "run"  # in the home: what a running `up` says of itself
 
 
@@ -45,6 +49,26 @@ class Serving:
     accounts: Accounts
     books: Books
     housekeys: HouseKeys
+    organisations: Organisations
+
+    def roster(self, version: int, models: tuple[str, ...]) -> Roster:
+        """Return what gateways judge by, as of now."""
+        settings = self.home.settings.serving
+        prices = Prices(prompt=settings.prompt_price, answer=settings.answer_price)
+        return self.organisations.complete(self.accounts.roster(version, models), prices)
+
+    def configured(self) -> dict[str, dict[str, Limits]]:
+        """Return which limits stand over each live key, as the deeds have them: by key, and by scope and name."""
+        found: dict[str, dict[str, Limits]] = {}
+        total = {"total/": self.organisations.total()}
+        standings = self.accounts.keys()
+        for key in [one.key for one in standings]:
+            account = self.accounts.find(key.account)
+            if key.status == "live" and account.status == "active":
+                own = {f"key/{key.id}": key.limits, f"account/{account.name}": account.limits}
+                org = {f"org/{account.org}": self.organisations.find(account.org).limits} if account.org else {}
+                found[key.id] = total | own | org
+        return found
 
     @property
     def spool(self) -> Path:
@@ -68,6 +92,7 @@ def serving_of(home: Home) -> Serving:
         accounts=Accounts(deeds, home.journal),
         books=Books(home.records),
         housekeys=HouseKeys(home.desk, home.journal, home.vault.registry),
+        organisations=Organisations(deeds, home.clock),
     )
 
 

@@ -59,6 +59,7 @@ class Plan:
     engine_key: Secret | None = None
     host: str
     port: int
+    gateways: int = 1  # processes behind one port
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,8 +132,9 @@ class Up:
         control = Child("control", "strongroom.console", self._control, changed=self.announce)
         engine = Child("engine", "strongroom.wiring.engine_process", self._engine, changed=self.announce)
         worker = Child("worker", "strongroom.wiring.worker_process", self._worker, changed=self.announce)
-        gateway = Child("gateway", "strongroom.gateway", self._gateway, changed=self.announce)
-        return [control, worker, gateway] if self.plan.engine else [control, engine, worker, gateway]
+        names = ["gateway", *(f"gateway-{number}" for number in range(2, self.plan.gateways + 1))]
+        gateways = [Child(name, "strongroom.gateway", self._gateway, changed=self.announce) for name in names]
+        return [control, worker, *gateways] if self.plan.engine else [control, engine, worker, *gateways]
 
     async def _keep(self, children: list[Child], on_ready: Callable[[Running], None]) -> None:
         """Start the children in order, then watch them all."""
@@ -158,14 +160,18 @@ class Up:
         """Remember the ports, so that whoever takes a process's place takes its port."""
         if name == "control":
             self.ports["api"] = msgspec.json.decode(line, type=ControlReady).api_port
-        if name == "gateway":
+        if name.startswith("gateway"):
             self.ports["gateway"] = msgspec.json.decode(line, type=GatewayReady).port
 
     async def _answering(self) -> None:
-        """Wait until the gateway says that a model is behind it."""
+        """Wait until the gateways say that a model is behind them; the system chooses which of them is asked."""
+        left = wanted = 1 if self.plan.gateways == 1 else 4 * self.plan.gateways
         async with asyncio.timeout(_PATIENCE):
-            while not await asyncio.to_thread(_healthy, self.plan.host, self.ports["gateway"]):  # noqa: ASYNC110 - another process
-                await asyncio.sleep(_POLL)
+            while left:
+                healthy = await asyncio.to_thread(_healthy, self.plan.host, self.ports["gateway"])
+                left = left - 1 if healthy else wanted
+                if not healthy:
+                    await asyncio.sleep(_POLL)
 
     def announce(self) -> Running:
         """Leave word in the home of what runs, and return it."""
@@ -223,6 +229,7 @@ class Up:
         return GatewaySetup(
             host=self.plan.host,
             port=self.ports["gateway"] or self.plan.port,
+            shared=self.plan.gateways > 1,
             control=str(self.sockets / "gateway"),
             secret=self.gateway_secret,
             engine=self.plan.engine or f"unix:{self.sockets / 'engine'}",

@@ -1,0 +1,29 @@
+"""The gateway with one limit planted that reads as configured and does not bite. STRONGROOM_TEST_INERT says which."""
+
+import os
+import sys
+from typing import Any
+
+from strongroom.gateway import budgets, exchange, front
+from strongroom.gateway.__main__ import main
+from strongroom.ports.processes import GatewaySetup
+from strongroom.serving import admit
+from strongroom.wiring.process import run
+
+inert = os.environ["STRONGROOM_TEST_INERT"]
+if "/" in inert:  # a kind at a scope, left out when a key's budgets are gathered
+    kind, scope = inert.split("/")
+    real = admit.budgets_of
+
+    def without(of: Any, name: str, limits: Any) -> Any:
+        return [one for one in real(of, name, limits) if (one.kind, of) != (kind, scope)]
+
+    admit.budgets_of = without
+elif inert == "cut":  # a stream is let in, and never cut
+    exchange.Exchange._affordable = lambda *_: 1 << 40  # type: ignore[method-assign]
+elif inert == "settle":  # what was used is never counted
+    budgets.Hold.settle = lambda self, _: [till.purse.settle(held, 0) for till, held in self._parts] and None  # type: ignore[method-assign,assignment,func-returns-value]
+elif inert == "route":  # a key is asked for by one route less
+    judge = front.Front._judge_caller
+    front.Front._judge_caller = lambda self, request: None if request.target == b"/v1/models" else judge(self, request)  # type: ignore[method-assign]
+sys.exit(run(GatewaySetup, main))
