@@ -47,7 +47,7 @@ class Fleet:
             "engine": "unix:/nowhere",
             "spool": str(self.folder / "spool"),
             "port": self.port,
-            "shared": True,
+            "gateways": 4,
             "log": "error",
             "bounds": {"open_requests": 1000},
         }

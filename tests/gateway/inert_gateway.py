@@ -25,5 +25,7 @@ elif inert == "settle":  # what was used is never counted
     budgets.Hold.settle = lambda self, _: [till.purse.settle(held, 0) for till, held in self._parts] and None  # type: ignore[method-assign,assignment,func-returns-value]
 elif inert == "route":  # a key is asked for by one route less
     judge = front.Front._judge_caller
-    front.Front._judge_caller = lambda self, request: None if request.target == b"/v1/models" else judge(self, request)  # type: ignore[method-assign]
+    front.Front._judge_caller = lambda self, request, path: (  # type: ignore[method-assign]
+        None if path == b"/v1/models" else judge(self, request, path)
+    )
 sys.exit(run(GatewaySetup, main))

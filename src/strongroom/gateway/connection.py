@@ -18,8 +18,9 @@ import httptools
 
 from strongroom.core.log import log
 from strongroom.gateway import heads
-from strongroom.gateway.front import Front, Work
+from strongroom.gateway.front import Front
 from strongroom.gateway.request import KNOWN, Request, check_head
+from strongroom.gateway.services import Work
 from strongroom.serving.wire_errors import Refusal, document, refuse
 
 _QUEUE: Final = 8  # requests that may wait on a connection behind the one that is answered

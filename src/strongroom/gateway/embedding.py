@@ -9,9 +9,8 @@ from typing import Final, Protocol
 import msgspec
 
 from strongroom.gateway.budgets import NOTHING, Hold
-from strongroom.gateway.exchange import Reply
 from strongroom.gateway.request import Request
-from strongroom.gateway.services import Services
+from strongroom.gateway.services import Reply, Services
 from strongroom.ports.completions import Answer, Embed, Embedded, Failed
 from strongroom.serving.admit import Caller
 from strongroom.serving.quotas import Budget

@@ -7,11 +7,11 @@ that were held and not used are free again, and one `Settled` line says what was
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from strongroom.gateway.budgets import NOTHING, Hold, Uses
 from strongroom.gateway.request import Request
-from strongroom.gateway.services import Services
+from strongroom.gateway.services import Reply, Services
 from strongroom.ports.completions import Answer, Ask, Begun, Embedded, Ended, Failed, Finish, Piece, TokenLogprob
 from strongroom.serving.admit import Caller
 from strongroom.serving.quotas import Budget
@@ -24,30 +24,6 @@ from strongroom.serving.wire_errors import OF_ENGINE, Refusal, refuse
 
 _LEFT: Final = 499  # the client went away: no answer was sent, so this is for the books only
 _OK: Final = 200
-
-
-class Reply(Protocol):
-    """Where an answer goes: a connection."""
-
-    def answer(self, status: int, body: bytes, *, fields: bytes = b"") -> None:
-        """Send a whole answer."""
-        ...
-
-    def open_stream(self, data: bytes) -> None:
-        """Begin to send events."""
-        ...
-
-    def stream(self, data: bytes) -> None:
-        """Send more."""
-        ...
-
-    def end_stream(self, data: bytes, *, keep: bool = True) -> None:
-        """Send the last."""
-        ...
-
-    def refuse(self, refusal: Refusal, *, fields: bytes = b"") -> None:
-        """Send a refusal instead of an answer."""
-        ...
 
 
 class Exchange:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 from urllib.parse import unquote
 
 import msgspec
@@ -15,13 +15,13 @@ from strongroom.core.clock import Clock, stamp
 from strongroom.gateway import heads
 from strongroom.gateway.budgets import ENTRY, Budgets, Hold
 from strongroom.gateway.control import Control
-from strongroom.gateway.crowd import Crowd, Guest
+from strongroom.gateway.crowd import Crowd
 from strongroom.gateway.discloses import Discloses
 from strongroom.gateway.embedding import Embedding
-from strongroom.gateway.exchange import Exchange, Reply
+from strongroom.gateway.exchange import Exchange
 from strongroom.gateway.origins import Origins, Pending
 from strongroom.gateway.request import Request
-from strongroom.gateway.services import Stoppable, Work
+from strongroom.gateway.services import Client, Stoppable
 from strongroom.gateway.spool import Spool
 from strongroom.gateway.terms import Terms
 from strongroom.ports.completions import Completions
@@ -36,8 +36,6 @@ from strongroom.serving.usage import Refused
 from strongroom.serving.wire import Vectors, Wanted, read_acceptance, read_chat, read_embed, read_text
 from strongroom.serving.wire_answers import model_card, model_list
 from strongroom.serving.wire_errors import Refusal, refuse
-
-__all__ = ["Client", "Front", "Work"]
 
 _CHAT: Final = b"/v1/chat/completions"
 _TEXT: Final = b"/v1/completions"
@@ -57,26 +55,6 @@ _METHODS: Final = {
 }
 
 
-class Client(Reply, Guest, Protocol):
-    """A connection, as the front sees it."""
-
-    def attach(self, work: Work) -> None:
-        """Remember who is to be told when the client leaves."""
-        ...
-
-    def tick(self, now: float) -> None:
-        """See to the deadlines."""
-        ...
-
-    def idle(self) -> bool:
-        """Whether nothing is going on there."""
-        ...
-
-    def close(self) -> None:
-        """End it."""
-        ...
-
-
 class Front:
     """State that all connections share, and the routes."""
 
@@ -91,7 +69,7 @@ class Front:
         self.spool = spool
         self.clock = clock
         self.budgets = Budgets(control.send, slice_tokens=self.bounds.slice_tokens)
-        self.discloses = Discloses()
+        self.discloses = Discloses(gateways=setup.gateways)
         self.terms = Terms(control.send)
         self.exact = setup.engine.startswith("unix:")
         self.stopping = False

@@ -23,7 +23,7 @@ from strongroom.wiring.table import load
 _PORT: Final = "Name another port with --port, or end what listens there."
 _TICK: Final = 1.0
 _BACKLOG: Final = 1024
-_GARBAGE: Final = 20_000  # objects, until cycles are looked for: requests leave none behind
+_GARBAGE: Final = 100_000  # objects, until cycles are looked for: requests leave none behind
 _SEND_BUFFER: Final = 256 << 10
 
 
@@ -66,7 +66,7 @@ async def _listening(front: Front, setup: GatewaySetup) -> asyncio.Server:
         loop = asyncio.get_running_loop()
         # None leaves the system's way alone
         return await loop.create_server(
-            lambda: Connection(front), setup.host, setup.port, backlog=_BACKLOG, reuse_port=setup.shared or None
+            lambda: Connection(front), setup.host, setup.port, backlog=_BACKLOG, reuse_port=setup.gateways > 1 or None
         )
     except OSError as error:
         where = f"{setup.host}:{setup.port}"

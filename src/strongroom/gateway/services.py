@@ -1,4 +1,4 @@
-"""What a request in work needs of the front: typed here, so that neither imports the other."""
+"""What connections, the front and requests in work need of each other: typed here, so that none imports the other."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from typing import Protocol
 
 from strongroom.gateway.budgets import Budgets
+from strongroom.gateway.crowd import Guest
 from strongroom.gateway.discloses import Discloses
 from strongroom.gateway.request import Request
 from strongroom.gateway.spool import Spool
@@ -21,6 +22,50 @@ class Work(Protocol):
 
     def gone(self) -> None:
         """The client has left."""
+        ...
+
+
+class Reply(Protocol):
+    """Where an answer goes: a connection."""
+
+    def answer(self, status: int, body: bytes, *, fields: bytes = b"") -> None:
+        """Send a whole answer."""
+        ...
+
+    def open_stream(self, data: bytes) -> None:
+        """Begin to send events."""
+        ...
+
+    def stream(self, data: bytes) -> None:
+        """Send more."""
+        ...
+
+    def end_stream(self, data: bytes, *, keep: bool = True) -> None:
+        """Send the last."""
+        ...
+
+    def refuse(self, refusal: Refusal, *, fields: bytes = b"") -> None:
+        """Send a refusal instead of an answer."""
+        ...
+
+
+class Client(Reply, Guest, Protocol):
+    """A connection, as the front sees it."""
+
+    def attach(self, work: Work) -> None:
+        """Remember who is to be told when the client leaves."""
+        ...
+
+    def tick(self, now: float) -> None:
+        """See to the deadlines."""
+        ...
+
+    def idle(self) -> bool:
+        """Whether nothing is going on there."""
+        ...
+
+    def close(self) -> None:
+        """End it."""
         ...
 
 

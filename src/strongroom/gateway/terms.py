@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from strongroom.gateway.exchange import Reply
+from strongroom.gateway.services import Reply
 from strongroom.serving.limits import Window
 from strongroom.serving.roster import TermsAccepted, TermsText, TermsWanted
 from strongroom.serving.wire_errors import Refusal, refuse

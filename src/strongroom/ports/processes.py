@@ -95,7 +95,7 @@ class GatewaySetup(_Setup, frozen=True, kw_only=True):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 0
-    shared: bool = False  # others like it listen at the same port, and the system deals connections out
+    gateways: Annotated[int, Meta(ge=1, le=64)] = 1  # that listen at the same port: the system deals connections out
     control: str  # path of control's socket
     secret: _Hex  # of that link
     engine: str  # unix:/path, http://host:port or https://host

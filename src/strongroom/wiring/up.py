@@ -229,7 +229,7 @@ class Up:
         return GatewaySetup(
             host=self.plan.host,
             port=self.ports["gateway"] or self.plan.port,
-            shared=self.plan.gateways > 1,
+            gateways=self.plan.gateways,
             control=str(self.sockets / "gateway"),
             secret=self.gateway_secret,
             engine=self.plan.engine or f"unix:{self.sockets / 'engine'}",

@@ -63,9 +63,10 @@ class _Day:
 class BiasSets:
     """All accounts' days, in one process. What is not remembered any more is not let in: it fails closed."""
 
-    def __init__(self, *, most: int = MOST) -> None:
-        """Remember `most` sets of all accounts together."""
+    def __init__(self, *, most: int = MOST, gateways: int = 1) -> None:
+        """Remember `most` sets of all accounts together; be one of so many `gateways` that share what a tier allows."""
         self._most = most
+        self._gateways = gateways
         self._all = 0
         self._days: dict[str, _Day] = {}
 
@@ -75,7 +76,7 @@ class BiasSets:
         seen = day.sets.get(prompt, ())
         if bias in seen:
             return True
-        if len(seen) >= tier.bias_sets or not self._take(day, tier):
+        if len(seen) >= max(1, tier.bias_sets // self._gateways) or not self._take(day, tier):
             return False
         day.sets.setdefault(prompt, set()).add(bias)
         return True
@@ -108,8 +109,8 @@ class BiasSets:
         self._all = sum(map(len, self._days.values()))
 
     def _take(self, day: _Day, tier: Tier) -> bool:
-        """Take one more of the day's sets, if there is one: the place where a lease from control would go."""
-        if len(day) >= tier.bias_sets_a_day or self._all >= self._most:
+        """Take one more of the day's sets, if there is one in this gateway's share of them."""
+        if len(day) >= tier.bias_sets_a_day // self._gateways or self._all >= self._most:
             return False
         self._all += 1
         return True
