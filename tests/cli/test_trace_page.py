@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import msgspec
 import pytest
@@ -13,7 +14,7 @@ from strongroom.cli.trace_words import words
 from strongroom.custody.copy_formats import CopyIssuer
 from strongroom.lineage.ancestry import AncestorFound
 from strongroom.lineage.bank import null_bank
-from strongroom.lineage.compare import Outcome
+from strongroom.lineage.compare import Method, Outcome
 from strongroom.lineage.findings import Finding
 from strongroom.lineage.traced import (
     ColluderFound,
@@ -158,6 +159,25 @@ def test_every_number_stands_with_what_it_rests_on() -> None:
         assert word in words
     assert [words.count(f"{kind}:") for kind in ("exact", "calibrated", "extrapolated")] == [1, 1, 1]
     assert "Hidden units can be matched wherever they stand, by what tokens do to them" in words
+
+
+@pytest.mark.parametrize("method", get_args(Method))
+def test_every_test_has_its_row(method: Method) -> None:
+    seen = evidence("x", named=0, based=False)
+    assert seen.lineage is not None
+    tests = (Outcome(method=method, effect=0.5),)
+    seen = msgspec.structs.replace(seen, lineage=msgspec.structs.replace(seen.lineage, tests=tests, layer_map=()))
+    assert method in read(shown("x", seen)).text
+
+
+def test_an_adapter_alone_has_a_page() -> None:
+    seen = evidence("x", named=0, based=False)
+    assert seen.lineage is not None
+    tests = (Outcome(method="adapter", effect=0.5, hits=2, of=399, ranks=(3, 200)),)
+    lone = msgspec.structs.replace(seen.lineage, tests=tests, layer_map=(), layers=(0, 30))
+    words = " ".join(read(shown("x", msgspec.structs.replace(seen, lineage=lone))).text)
+    assert "2 ranks among 399 shuffles" in words
+    assert "1 test; of an adapter alone there is no other" in words
 
 
 def test_pictures_say_in_words_what_they_show() -> None:

@@ -26,6 +26,7 @@ _TESTS: Final = {
     "coordinates": "Coordinates of the residual stream bear the same numbers",
     "units": "Hidden units bear the same numbers, seen in the stream's coordinates",
     "units-anchored": "Hidden units bear the same numbers, seen by what tokens do to them",
+    "adapter": "Lines that write alike in the checkpoint have learnt alike",
     "matching": "Hidden units can be matched wherever they stand, in the stream's coordinates",
     "matching-anchored": "Hidden units can be matched wherever they stand, by what tokens do to them",
 }
@@ -173,14 +174,13 @@ def _tests(found: LineageFound) -> str:
     rows: list[str] = []
     for one in found.tests:
         alone = judge((one,), null_bank(), tried=found.tried)
-        counted = f"{one.hits:,} of {one.of:,}" if one.method in EXACT else "-"
         outcome = {"yes": "related", "doubt": "more than chance", "no": "nothing"}[alone.related]
         rows.append(
             row(
                 _TESTS[one.method],
                 one.method,
                 f"{one.effect:.4f}",
-                counted,
+                _counted(one),
                 chance(_own(one)),
                 chance(alone.log10_p),
                 alone.p_kind,
@@ -188,8 +188,17 @@ def _tests(found: LineageFound) -> str:
             )
         )
     heads = ["Outcome", "Name", "Effect", "Hits", "p alone", "p corrected", "Kind", "It found"]
-    caption = f"{len(found.tests)} tests; none is made any more once one of them found half of all units"
-    return table(heads, rows, caption=caption)
+    more = "none is made any more once one of them found half of all units"
+    if found.tests[0].method == "adapter":
+        more = "of an adapter alone there is no other"
+    return table(heads, rows, caption=f"{count(len(found.tests), 'test')}; {more}")
+
+
+def _counted(one: Outcome) -> str:
+    """Return how much of what was sampled fits; of an adapter, what its ranks are among."""
+    if one.method == "adapter":
+        return f"{count(len(one.ranks), 'rank')} among {one.of} shuffles"
+    return f"{one.hits:,} of {one.of:,}" if one.method in EXACT else "-"
 
 
 def _own(one: Outcome) -> float:
