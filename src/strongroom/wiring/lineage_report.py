@@ -296,6 +296,15 @@ def _notes(said: LineageReport, looked: Looked) -> tuple[str, ...]:
             "(--suspect, --against), and it is counted again."
         )
     told = said.figures.evidence
+    notes.append(
+        "How many checkpoints and copies there are, and which public bases, is the tracer's word: a base that was never "
+        "registered makes a match of a relative."
+    )
+    if said.figures.checkpoint is not None:
+        notes.append(
+            "That the checkpoint holds these weights is the tracer's word: the log says what was sealed when, encrypted, "
+            "and not what is in it. Have it opened (strongroom custody export) and compared."
+        )
     if told.ancestor is not None or told.derivation:
         notes.append(
             "The slopes on a public base and the steps of the derivation are the tracer's word: they were not taken "
