@@ -101,6 +101,12 @@ def better(seen: Evidence) -> Evidence:
     return msgspec.structs.replace(seen, recipient=msgspec.structs.replace(seen.recipient, log10_p=-80.0))
 
 
+def marked(seen: Evidence) -> Evidence:
+    """Return a trace in which the checkpoint's mark was read, and no copy's."""
+    recipient = RecipientFound(candidates=1, scores=(0.0,), tried=1, checkpoint_log10_p=-30.0)
+    return msgspec.structs.replace(seen, recipient=recipient)
+
+
 def related_by(method: str) -> Evidence:
     """Return a trace without a mark, that rests on `method`."""
     seen = evidence(method, named=0, based=method == "differences")
@@ -213,7 +219,9 @@ def test_each_p_value_says_what_it_is_corrected_for(seen: Evidence, corrected: s
         (evidence("x", named=3), "x was made from x, out of the copies of x, x, x."),
         (evidence("x", named=1), "x was made from x, out of the copy of x."),
         (evidence("x", named=0), "x and x both come from x; it was not made from ours."),
-        (evidence("x", named=0, based=False), "x was made from x."),
+        (evidence("x", named=0, based=False), "x was made from x, or both from one start."),
+        (related_by("differences"), "x was made from differences, or both from something later than differences."),
+        (marked(evidence("x", named=0)), "x was made from x; whose copy it was can't be told."),
         (msgspec.structs.replace(evidence("x", named=0), related="doubt"), "Whether x was made from"),
         (Evidence(checkpoint=None), "x was made from none of the registered checkpoints"),
         (unrelated(opened=3), "x was made from none of the registered checkpoints, as far as"),

@@ -72,7 +72,7 @@ def sentence(found: Replayed) -> str:
     if trace.opened < trace.registered:
         which = f"the {trace.opened} checkpoints that were opened, of {trace.registered:,}"
     said = {
-        "match": f"{file} was made from {trace.checkpoint}{_whose(trace.recipient)}.",
+        "match": f"{file} was made from {trace.checkpoint}{_whose(trace)}.",
         "no_match": f"{file} was made from none of {which}, as far as weights can tell.",
         "common_ancestor": f"{file} and {trace.checkpoint} both come from {base}; it was not made from ours.",
         "inconclusive": f"Whether {file} was made from a registered checkpoint can't be told.",
@@ -84,9 +84,14 @@ def _title(found: Replayed) -> str:
     return f"Where {found.said.file} comes from"
 
 
-def _whose(one: RecipientFound) -> str:
+def _whose(trace: Trace) -> str:
+    """Say whose copy a suspect is; without a mark, what else may have made it a match."""
+    one = trace.recipient
+    if not is_marked(one):
+        start = f"something later than {trace.ancestor.base}" if trace.ancestor else "one start"
+        return f", or both from {start}"
     if one.verdict != "match":
-        return "; whose copy it was can't be told" if is_marked(one) else ""
+        return "; whose copy it was can't be told"
     names = [each.name for each in one.colluders] or [str(one.name)]
     return f", out of the copy of {names[0]}" if len(names) == 1 else f", out of the copies of {', '.join(names)}"
 
