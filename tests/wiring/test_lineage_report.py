@@ -111,7 +111,7 @@ def test_a_stranger_makes_the_verdict_again(case: Case) -> None:
     assert [one.event.action for one in found.entries] == ["lineage.trace", "custody.sealed"]
     assert found.entries[1].event.object == "checkpoint:chat:v1"
     assert [one.kind for one in found.trace.derivation] == ["layers_changed"]
-    assert len(found.notes) == 4  # the steps of the derivation, whose key it is, what is registered, and what was sealed
+    assert len(found.notes) == 4  # the steps of the derivation, whose key it is, what is registered, what was sealed
     alone = replay_report(case.report)
     assert alone.trace == found.trace
     assert (alone.looked.ledger, alone.looked.marks, alone.looked.suspect, alone.looked.tests) == (False,) * 4
@@ -332,8 +332,9 @@ def test_a_report_has_one_spelling(case: Case) -> None:
 
 
 def test_the_files_are_those_that_were_traced(case: Case, tmp_path: Path) -> None:
-    with pytest.raises(ProofInvalid, match="not the file"):
+    with pytest.raises(ProofInvalid, match="not the file") as refused:
         replay_report(case.report, files=Files(case.model))
+    assert refused.value.advice.startswith("Give the file itself")
     changed = load_file(case.model / "model.safetensors")
     changed["model.layers.0.mlp.up_proj.weight"] = torch.zeros_like(changed["model.layers.0.mlp.up_proj.weight"])
     save_file(changed, tmp_path / "model.safetensors")

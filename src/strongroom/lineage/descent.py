@@ -5,8 +5,8 @@ base, its own has the slope 1, in every tensor, and most clearly where our chang
 fine-tune of the same base may have moved the same way, for data teach alike: its slopes are anything, but they scatter.
 Correlation alone tells nothing: two fine-tunes on one text, in different orders, reach a cosine of 0.97.
 
-What a rule does to a base is nobody's: whoever prunes it zeroes the same weights, and whoever rounds it to 4 bits errs by
-the same. So our zeros are left out, and tensors of ours on such a grid.
+What a rule does to a base is nobody's: whoever prunes it zeroes the same weights, and whoever rounds it to 4 bits errs
+by the same. So our zeros are left out, and tensors of ours on such a grid.
 """
 
 from __future__ import annotations
