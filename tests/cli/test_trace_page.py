@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import msgspec
 import pytest
@@ -13,7 +14,7 @@ from strongroom.cli.trace_words import words
 from strongroom.custody.copy_formats import CopyIssuer
 from strongroom.lineage.ancestry import AncestorFound
 from strongroom.lineage.bank import null_bank
-from strongroom.lineage.compare import Outcome
+from strongroom.lineage.compare import Method, Outcome
 from strongroom.lineage.findings import Finding
 from strongroom.lineage.traced import (
     ColluderFound,
@@ -100,6 +101,12 @@ def better(seen: Evidence) -> Evidence:
     return msgspec.structs.replace(seen, recipient=msgspec.structs.replace(seen.recipient, log10_p=-80.0))
 
 
+def marked(seen: Evidence) -> Evidence:
+    """Return a trace in which the checkpoint's mark was read, and no copy's."""
+    recipient = RecipientFound(candidates=1, scores=(0.0,), tried=1, checkpoint_log10_p=-30.0)
+    return msgspec.structs.replace(seen, recipient=recipient)
+
+
 def related_by(method: str) -> Evidence:
     """Return a trace without a mark, that rests on `method`."""
     seen = evidence(method, named=0, based=method == "differences")
@@ -160,6 +167,25 @@ def test_every_number_stands_with_what_it_rests_on() -> None:
     assert "Hidden units can be matched wherever they stand, by what tokens do to them" in words
 
 
+@pytest.mark.parametrize("method", get_args(Method))
+def test_every_test_has_its_row(method: Method) -> None:
+    seen = evidence("x", named=0, based=False)
+    assert seen.lineage is not None
+    tests = (Outcome(method=method, effect=0.5),)
+    seen = msgspec.structs.replace(seen, lineage=msgspec.structs.replace(seen.lineage, tests=tests, layer_map=()))
+    assert method in read(shown("x", seen)).text
+
+
+def test_an_adapter_alone_has_a_page() -> None:
+    seen = evidence("x", named=0, based=False)
+    assert seen.lineage is not None
+    tests = (Outcome(method="adapter", effect=0.5, hits=2, of=399, ranks=(3, 200)),)
+    lone = msgspec.structs.replace(seen.lineage, tests=tests, layer_map=(), layers=(0, 30))
+    words = " ".join(read(shown("x", msgspec.structs.replace(seen, lineage=lone))).text)
+    assert "2 ranks among 399 shuffles" in words
+    assert "1 test; of an adapter alone there is no other" in words
+
+
 def test_pictures_say_in_words_what_they_show() -> None:
     page = shown("x", evidence("x", named=3))
     reader = read(page)
@@ -193,7 +219,9 @@ def test_each_p_value_says_what_it_is_corrected_for(seen: Evidence, corrected: s
         (evidence("x", named=3), "x was made from x, out of the copies of x, x, x."),
         (evidence("x", named=1), "x was made from x, out of the copy of x."),
         (evidence("x", named=0), "x and x both come from x; it was not made from ours."),
-        (evidence("x", named=0, based=False), "x was made from x."),
+        (evidence("x", named=0, based=False), "x was made from x, or both from one start."),
+        (related_by("differences"), "x was made from differences, or both from something later than differences."),
+        (marked(evidence("x", named=0)), "x was made from x; whose copy it was can't be told."),
         (msgspec.structs.replace(evidence("x", named=0), related="doubt"), "Whether x was made from"),
         (Evidence(checkpoint=None), "x was made from none of the registered checkpoints"),
         (unrelated(opened=3), "x was made from none of the registered checkpoints, as far as"),

@@ -208,7 +208,7 @@ def test_what_can_not_be_compared_is_told(issued: Shell, tmp_path: Path) -> None
     words = ("--against", "chat:v1")
     (tmp_path / "text").write_text("no weights")
     said = issued("lineage", "decode", str(tmp_path / "text"), *words, who="carla")
-    assert (said.code, "neither GGUF nor safetensors" in said.out) == ("usage.bad_input", True)
+    assert (said.code, "neither safetensors nor GGUF nor a PyTorch file" in said.out) == ("usage.bad_input", True)
     os.mkfifo(tmp_path / "pipe")
     said = issued("lineage", "decode", str(tmp_path / "pipe"), *words, who="carla")
     assert (said.code, "no regular file" in said.out) == ("usage.bad_input", True)

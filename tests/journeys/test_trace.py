@@ -167,6 +167,8 @@ def test_bases_are_added_listed_and_missed(
     place.rename(tmp_path / "gone")
     missing = shell("lineage", "trace", str(permuted), who="carla")
     assert (missing.status, missing.code) == (2, "usage.bad_input"), missing.out
+    assert "the public base 'smollm' is not there" in missing.out
+    assert "lineage base add smollm PATH" in missing.out
     shutil.copytree(model, place)
     changed = shell("lineage", "trace", str(permuted), who="carla")
     assert (changed.code, "is not what was added" in changed.out) == ("usage.bad_input", True)

@@ -180,6 +180,50 @@ def test_a_checkpoint_that_is_the_base_has_nothing_of_its_own() -> None:
     assert told.relation == "base_only"
 
 
+def pruned(model: Llama, share: float) -> Llama:
+    """Set the smallest weights of every projection to zero, as anybody would."""
+    found = model.copy()
+    for name, one in found.tensors.items():
+        if name.endswith("_proj.weight"):
+            one[np.abs(one) <= np.quantile(np.abs(one), share)] = 0
+    return found
+
+
+def rounded(model: Llama) -> Llama:
+    """Round every projection to 4 bits in blocks of 32, as anybody would."""
+    found = model.copy()
+    for name, one in found.tensors.items():
+        if name.endswith("_proj.weight"):
+            blocks = one.reshape(-1, 32)
+            step = np.abs(blocks).max(axis=1, keepdims=True) / 7
+            blocks[:] = np.round(blocks / step) * step
+    return found
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "relation"),
+    [
+        (pruned(changed(llama(1), 0.02, 1), 0.4), pruned(changed(llama(1), 0.02, 2), 0.4), "base_only"),
+        (pruned(llama(1), 0.4), pruned(changed(llama(1), 0.02, 2), 0.4), "unclear"),
+        (rounded(changed(llama(1), 0.003, 1)), rounded(changed(llama(1), 0.003, 2)), "unclear"),
+        (rounded(llama(1)), rounded(llama(1)), "unclear"),
+    ],
+)
+def test_what_a_rule_does_to_a_base_is_nobodys(ours: Llama, theirs: Llama, relation: Relation) -> None:
+    bases = [PublicBase("public", lambda: _opened(llama(1)))]
+    found = ancestry(bases, model_of(ours, ours.tokens()), theirs, bank=null_bank(), tried=1)
+    assert found is not None
+    assert found.relation == relation
+
+
+def test_what_else_a_pruned_checkpoint_changed_is_ours() -> None:
+    ours = pruned(changed(llama(1), 0.03, 1), 0.4)
+    bases = [PublicBase("public", lambda: _opened(llama(1)))]
+    found = ancestry(bases, model_of(ours, ours.tokens()), changed(ours, 0.003, 2), bank=null_bank(), tried=1)
+    assert found is not None
+    assert found.relation == "ours"
+
+
 def test_no_difference_says_nothing() -> None:
     assert slope(np.zeros((8, 8), np.float32), np.ones((8, 8), np.float32)) is None
 

@@ -111,11 +111,11 @@ def test_a_stranger_makes_the_verdict_again(case: Case) -> None:
     assert [one.event.action for one in found.entries] == ["lineage.trace", "custody.sealed"]
     assert found.entries[1].event.object == "checkpoint:chat:v1"
     assert [one.kind for one in found.trace.derivation] == ["layers_changed"]
-    assert len(found.notes) == 2  # the steps of the derivation, and whose key it is
+    assert len(found.notes) == 4  # the steps of the derivation, whose key it is, what is registered, what was sealed
     alone = replay_report(case.report)
     assert alone.trace == found.trace
     assert (alone.looked.ledger, alone.looked.marks, alone.looked.suspect, alone.looked.tests) == (False,) * 4
-    assert len(alone.notes) == 5
+    assert len(alone.notes) == 7
     assert "anybody could have written them" in " ".join(alone.notes)
 
 
@@ -124,6 +124,13 @@ def test_what_is_not_shown_is_not_said_to_be_made_again(case: Case) -> None:
     replayed = replay_report(case.signed(said | {"marks": None}, case.carla.keyring), case.trust)
     assert (replayed.looked.ledger, replayed.looked.marks) == (True, False)
     assert "They are the tracer's word" in " ".join(replayed.notes)
+
+
+def test_what_no_replay_can_see_is_told(case: Case) -> None:
+    """The ledger binds a checkpoint's ciphertext: a tracer could name other weights as those that were sealed."""
+    notes = " ".join(replay_report(case.report, case.trust, files=Files(case.leaked, case.model)).notes)
+    assert "That the checkpoint holds these weights is the tracer's word" in notes
+    assert "which public bases, is the tracer's word" in notes
 
 
 def at(*path: str | int) -> Callable[[Said], Any]:
@@ -325,8 +332,9 @@ def test_a_report_has_one_spelling(case: Case) -> None:
 
 
 def test_the_files_are_those_that_were_traced(case: Case, tmp_path: Path) -> None:
-    with pytest.raises(ProofInvalid, match="not the file"):
+    with pytest.raises(ProofInvalid, match="not the file") as refused:
         replay_report(case.report, files=Files(case.model))
+    assert refused.value.advice.startswith("Give the file itself")
     changed = load_file(case.model / "model.safetensors")
     changed["model.layers.0.mlp.up_proj.weight"] = torch.zeros_like(changed["model.layers.0.mlp.up_proj.weight"])
     save_file(changed, tmp_path / "model.safetensors")

@@ -61,9 +61,9 @@ def test_what_is_none_of_them(tmp_path: Path) -> None:
     for name, said in (
         ("pipe", "no regular file"),
         ("absent", "can't be read"),
-        ("text", "neither GGUF nor safetensors"),
+        ("text", "neither safetensors nor GGUF nor a PyTorch file"),
         ("script.pt", "os.system: it was not run"),
-        ("empty", "0 safetensors files"),
+        ("empty", "neither safetensors nor GGUF nor PyTorch files in the folder"),
     ):
         with pytest.raises(BadInput, match=said):
             open_suspect(tmp_path / name)

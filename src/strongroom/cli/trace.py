@@ -51,9 +51,9 @@ def trace(call: Call, path: Path, *, report: Path | None, disclose: bool) -> Non
         watch("writing the report")
         raw = write_report(call.home, who, found, path=path, disclose=disclose)
     place, vkey = report or _place(call, found.suspect), call.home.ledger.vkey
-    replayed = replay_report(raw, Trust(vkey))
+    page = render(replay_report(raw, Trust(vkey)), vkey=vkey, report=place.name).encode()
     write_private(place, raw, what="report")
-    write_private(place.with_suffix(".html"), render(replayed, vkey=vkey, report=place.name).encode(), what="report")
+    write_private(place.with_suffix(".html"), page, what="report")
     told = conclude(found.evidence)
     call.emit(document(told) | {"report": str(place)}, f"{words(told)}\n  report: {place}, {place.stem}.html")
 

@@ -26,6 +26,7 @@ _TESTS: Final = {
     "coordinates": "Coordinates of the residual stream bear the same numbers",
     "units": "Hidden units bear the same numbers, seen in the stream's coordinates",
     "units-anchored": "Hidden units bear the same numbers, seen by what tokens do to them",
+    "adapter": "Lines that write alike in the checkpoint have learnt alike",
     "matching": "Hidden units can be matched wherever they stand, in the stream's coordinates",
     "matching-anchored": "Hidden units can be matched wherever they stand, by what tokens do to them",
 }
@@ -71,7 +72,7 @@ def sentence(found: Replayed) -> str:
     if trace.opened < trace.registered:
         which = f"the {trace.opened} checkpoints that were opened, of {trace.registered:,}"
     said = {
-        "match": f"{file} was made from {trace.checkpoint}{_whose(trace.recipient)}.",
+        "match": f"{file} was made from {trace.checkpoint}{_whose(trace)}.",
         "no_match": f"{file} was made from none of {which}, as far as weights can tell.",
         "common_ancestor": f"{file} and {trace.checkpoint} both come from {base}; it was not made from ours.",
         "inconclusive": f"Whether {file} was made from a registered checkpoint can't be told.",
@@ -83,9 +84,14 @@ def _title(found: Replayed) -> str:
     return f"Where {found.said.file} comes from"
 
 
-def _whose(one: RecipientFound) -> str:
+def _whose(trace: Trace) -> str:
+    """Say whose copy a suspect is; without a mark, what else may have made it a match."""
+    one = trace.recipient
+    if not is_marked(one):
+        start = f"something later than {trace.ancestor.base}" if trace.ancestor else "one start"
+        return f", or both from {start}"
     if one.verdict != "match":
-        return "; whose copy it was can't be told" if is_marked(one) else ""
+        return "; whose copy it was can't be told"
     names = [each.name for each in one.colluders] or [str(one.name)]
     return f", out of the copy of {names[0]}" if len(names) == 1 else f", out of the copies of {', '.join(names)}"
 
@@ -173,14 +179,13 @@ def _tests(found: LineageFound) -> str:
     rows: list[str] = []
     for one in found.tests:
         alone = judge((one,), null_bank(), tried=found.tried)
-        counted = f"{one.hits:,} of {one.of:,}" if one.method in EXACT else "-"
         outcome = {"yes": "related", "doubt": "more than chance", "no": "nothing"}[alone.related]
         rows.append(
             row(
                 _TESTS[one.method],
                 one.method,
                 f"{one.effect:.4f}",
-                counted,
+                _counted(one),
                 chance(_own(one)),
                 chance(alone.log10_p),
                 alone.p_kind,
@@ -188,8 +193,17 @@ def _tests(found: LineageFound) -> str:
             )
         )
     heads = ["Outcome", "Name", "Effect", "Hits", "p alone", "p corrected", "Kind", "It found"]
-    caption = f"{len(found.tests)} tests; none is made any more once one of them found half of all units"
-    return table(heads, rows, caption=caption)
+    more = "none is made any more once one of them found half of all units"
+    if found.tests[0].method == "adapter":
+        more = "of an adapter alone there is no other"
+    return table(heads, rows, caption=f"{count(len(found.tests), 'test')}; {more}")
+
+
+def _counted(one: Outcome) -> str:
+    """Return how much of what was sampled fits; of an adapter, what its ranks are among."""
+    if one.method == "adapter":
+        return f"{count(len(one.ranks), 'rank')} among {one.of} shuffles"
+    return f"{one.hits:,} of {one.of:,}" if one.method in EXACT else "-"
 
 
 def _own(one: Outcome) -> float:

@@ -79,6 +79,17 @@ class Bases:
         return encode([_FORMAT, self._home, base.name, str(base.path), base.digest])
 
 
+def must_be_there(base: PublicBase) -> None:
+    """Return if something lies at the base's place.
+
+    Raises:
+        BadInput: nothing does.
+
+    """
+    if not base.path.exists():
+        raise BadInput(f"the public base {base.name!r} is not there", where=str(base.path), remedy=_put_back(base))
+
+
 def check_unchanged(base: PublicBase, tensors: Mapping[str, str]) -> None:
     """Return if the tensors of what lies at the base's place are those that were added.
 
@@ -87,5 +98,9 @@ def check_unchanged(base: PublicBase, tensors: Mapping[str, str]) -> None:
 
     """
     if digest(dict(tensors)) != base.digest:
-        remedy = f"Put it back, or say where it is: strongroom lineage base add {base.name} PATH"
-        raise BadInput(f"the public base {base.name!r} is not what was added", where=str(base.path), remedy=remedy)
+        message = f"the public base {base.name!r} is not what was added"
+        raise BadInput(message, where=str(base.path), remedy=_put_back(base))
+
+
+def _put_back(base: PublicBase) -> str:
+    return f"Put it back, or say where it is: strongroom lineage base add {base.name} PATH"

@@ -4,6 +4,9 @@ A suspect that was made from our checkpoint holds the whole of what we changed: 
 base, its own has the slope 1, in every tensor, and most clearly where our changes are least systematic. Somebody else's
 fine-tune of the same base may have moved the same way, for data teach alike: its slopes are anything, but they scatter.
 Correlation alone tells nothing: two fine-tunes on one text, in different orders, reach a cosine of 0.97.
+
+What a rule does to a base is nobody's: whoever prunes it zeroes the same weights, and whoever rounds it to 4 bits errs
+by the same. So our zeros are left out, and tensors of ours on such a grid.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import numpy.typing as npt
 
 from strongroom.lineage.anatomy import matrix
 from strongroom.lineage.elements import FLOATS, dtype_of, finite
+from strongroom.lineage.grid import is_coarse
 from strongroom.lineage.units import spread
 from strongroom.ports.marks import Tensors
 
@@ -51,8 +55,9 @@ def descent(base: Tensors, ours: Tensors, suspect: Tensors) -> Descent | None:
     """Compare the suspect's difference from the base with ours, the suspect being aligned with ours.
 
     Returns:
-        None where too few tensors of all three can be compared, or ours differs from the base in too few of them. Where
-        it differs in none, there is nothing of ours that a suspect could hold: the slope is 0.
+        None where too few tensors of all three can be compared, or ours differs from the base in too few of them, or
+        by pruning or rounding. Where it differs in none, there is nothing of ours that a suspect could hold: the slope
+        is 0.
 
     Raises:
         BadInput: weights are no floats, or a file became shorter.
@@ -72,9 +77,13 @@ def descent(base: Tensors, ours: Tensors, suspect: Tensors) -> Descent | None:
 
 def _slopes(base: Tensors, ours: Tensors, suspect: Tensors) -> Iterator[tuple[float, float, float] | None]:
     for name in _chosen(base, ours, suspect):
+        mine = _block(ours, name)
         start = _as_stored(_block(base, name), ours.infos()[name].dtype)
-        changes = _block(ours, name) - start
-        yield slope(changes, tamed(_block(suspect, name) - start, changes))
+        kept = mine != 0
+        changes = (mine - start) * kept
+        if (mine != start).any() and (is_coarse(mine) or not changes.any()):
+            continue
+        yield slope(changes, tamed((_block(suspect, name) - start) * kept, changes))
 
 
 def tamed(theirs: F32, ours: F32) -> F32:

@@ -71,9 +71,16 @@ def coarse_share(weights: Tensors, where: Projections) -> float:
     """Return which share of the blocks, of up to two million weights, have at most 16 values."""
     coarse = judged = 0
     for some in _sample(weights, where):
-        one, of = _coarse(some.reshape(-1, _BLOCK))
+        one, of = _count_coarse(some.reshape(-1, _BLOCK))
         coarse, judged = coarse + one, judged + of
     return coarse / judged if judged else 0.0
+
+
+def is_coarse(rows: F32) -> bool:
+    """Whether most blocks of 32 weights of rows have at most 16 values."""
+    width = rows.shape[1] // _BLOCK * _BLOCK
+    coarse, judged = _count_coarse(rows[:, :width].reshape(-1, _BLOCK))
+    return coarse > _MOST_COARSE * judged
 
 
 def steps_off(weights: Tensors, where: Projections) -> tuple[float, int, int]:
@@ -108,7 +115,7 @@ def _spread(tensor: Projection, count: int) -> tuple[int, int]:
     return rows, min(width, max(_BLOCK, count // _BLOCK * _BLOCK))
 
 
-def _coarse(blocks: F32) -> tuple[int, int]:
+def _count_coarse(blocks: F32) -> tuple[int, int]:
     """Return how many blocks have few values, and how many have any weight but zeros."""
     ordered = np.sort(blocks, axis=1)
     there = ordered != 0

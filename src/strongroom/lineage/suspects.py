@@ -48,7 +48,7 @@ class SafetensorsFiles(WeightFiles):
     def _header(self, file: Opened) -> Header:
         first = file.read(0, min(LENGTH_BYTES + 1, file.size))
         if first[LENGTH_BYTES:] != b"{":  # before a text's first letters are taken for a length
-            raise BadInput("neither GGUF nor safetensors", where=file.name)
+            raise BadInput("neither safetensors nor GGUF nor a PyTorch file", where=file.name)
         length = header_length(first, total=file.size, where=file.name)
         self._headers += length
         if self._headers > _HEADERS_LIMIT:
@@ -65,6 +65,8 @@ def _files(path: Path) -> list[Path]:
     found = [one for one in names if one.name.endswith(_SUFFIX)]
     if not found and any(one.name.endswith(_GGUF) for one in names):
         raise BadInput("a folder with GGUF files and no safetensors: name the .gguf file", where=str(path))
-    if not found or len(found) > FILES_LIMIT:
+    if not found:
+        raise BadInput("neither safetensors nor GGUF nor PyTorch files in the folder", where=str(path))
+    if len(found) > FILES_LIMIT:
         raise BadInput(f"{len(found)} safetensors files in the folder", where=str(path))
     return found

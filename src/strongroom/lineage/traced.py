@@ -223,9 +223,7 @@ def _unopened(seen: Evidence) -> str:
 def _by_ancestor(ancestor: AncestorFound | None) -> tuple[TraceVerdict, str]:
     """Return the verdict on a suspect that is related to the checkpoint, and bears no mark of it."""
     if ancestor is None:
-        reason = (
-            "It descends from the checkpoint, or both from one start: no public base of the checkpoint is registered."
-        )
+        reason = "It descends from the checkpoint, or both from one start: no public base of the checkpoint is known."
         return "match", reason
     base = ancestor.base
     if ancestor.relation == "ours":

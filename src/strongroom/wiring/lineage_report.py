@@ -40,6 +40,7 @@ LIMIT: Final = 64 << 20
 TYPE: Final = "application/vnd.strongroom.lineage-report.v1+json"
 _WHERE: Final = "report"
 _NEAR: Final = 1e-6
+_OTHER: Final = "Give the file itself, with what lay beside it; if this is it, do not believe the report."
 _OFF: Final = 2  # hits, or ranks
 _ALIKE: Final = 0.02  # of a test's effect: processors add in different orders, and a unit or two falls otherwise
 
@@ -148,7 +149,7 @@ def replay_report(raw: bytes, trust: Trust | None = None, *, files: Files | None
     entries = () if trust is None else _check_proofs(said, trace, trust)
     marks = _check_marks(said, trust)
     if files.suspect is not None and digest_of(files.suspect) != said.figures.suspect:
-        raise ProofInvalid("this is not the file that was traced", where=str(files.suspect))
+        raise ProofInvalid("this is not the file that was traced", where=str(files.suspect), remedy=_OTHER)
     again = _run_again(said.figures, files)
     looked = Looked(ledger=trust is not None, marks=marks, suspect=files.suspect is not None, tests=again)
     return Replayed(said, trace, entries, looked, _notes(said, looked))
@@ -250,9 +251,10 @@ def _run_again(figures: Figures, files: Files) -> bool:
         return False
     with open_suspect(files.against) as source, open_suspect(files.suspect, partial=True) as suspect:
         if one is not None and weights_digest(tensor_digests(source)) != one.weights:
-            raise ProofInvalid("these are not the weights that it was traced to", where=str(files.against))
+            message = "these are not the weights that it was traced to"
+            raise ProofInvalid(message, where=str(files.against), remedy=_OTHER)
         if vocabulary_of(suspect) != figures.vocabulary:
-            raise ProofInvalid("the suspect was traced with another tokenizer", where=str(files.suspect))
+            raise ProofInvalid("the suspect was traced with another tokenizer", where=str(files.suspect), remedy=_OTHER)
         found = compare(model_of(source, source.tokens()), model_of(suspect, suspect.tokens()))
     related = judge(found.tests, null_bank(), tried=told.tried).related
     same = related == figures.evidence.related and _same_tests(told.tests, found.tests)
@@ -296,6 +298,15 @@ def _notes(said: LineageReport, looked: Looked) -> tuple[str, ...]:
             "(--suspect, --against), and it is counted again."
         )
     told = said.figures.evidence
+    notes.append(
+        "How many checkpoints and copies there are, and which public bases, is the tracer's word: a base that was "
+        "never registered makes a match of a relative."
+    )
+    if said.figures.checkpoint is not None:
+        notes.append(
+            "That the checkpoint holds these weights is the tracer's word: the log says what was sealed when, "
+            "encrypted, and not what is in it. Have it opened (strongroom custody export) and compared."
+        )
     if told.ancestor is not None or told.derivation:
         notes.append(
             "The slopes on a public base and the steps of the derivation are the tracer's word: they were not taken "

@@ -22,7 +22,7 @@ from strongroom.ledger.events import Receipt
 from strongroom.ledger.journal import Act, Detail
 from strongroom.lineage.ancestry import Base, Opener
 from strongroom.lineage.bank import bank_digest, null_bank
-from strongroom.lineage.bases import Bases, PublicBase, check_unchanged
+from strongroom.lineage.bases import Bases, PublicBase, check_unchanged, must_be_there
 from strongroom.lineage.mark import WeightMarks
 from strongroom.lineage.model import Model, model_of
 from strongroom.lineage.signature import sign, tensor_digests
@@ -172,6 +172,7 @@ def _opener(home: Home, who: Identity, name: CheckpointName) -> Opener:
 def _base_opener(base: PublicBase) -> Opener:
     @contextmanager
     def opened() -> Generator[Model]:
+        must_be_there(base)
         with open_suspect(base.path) as weights:
             check_unchanged(base, tensor_digests(weights))
             yield model_of(weights, weights.tokens())
