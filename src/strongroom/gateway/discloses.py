@@ -24,7 +24,10 @@ class Discloses:
     __slots__ = ("_vectors", "sets", "veil")
 
     def __init__(self, *, gateways: int = 1) -> None:
-        """Share what a day allows with the other `gateways`. Begin with a secret of this process's own, for as long as control has given none."""
+        """Share what a day allows with the other `gateways`.
+
+        The secret is this process's own for as long as control has given none.
+        """
         self.veil = secrets.token_bytes(_LEAST)
         self.sets = BiasSets(gateways=gateways)
         self._vectors: tuple[bytes, object] = (b"", None)  # what softens vectors, and by which veil
