@@ -11,9 +11,10 @@ import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final, Generic, TypeVar
+from typing import Annotated, Final, Generic, TypeVar
 
 import msgspec
+from msgspec import Meta
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -25,9 +26,9 @@ from strongroom.core.errors import BadInput, InputTooLarge, StrongroomError
 from strongroom.core.log import log
 from strongroom.serving.accounts import Account, ApiKey, Terms
 from strongroom.serving.books import day_of
-from strongroom.serving.disclosure.tiers import FIRST
+from strongroom.serving.disclosure.tiers import FIRST, TIERS
 from strongroom.serving.organisations import Organisation
-from strongroom.serving.quotas import Limits
+from strongroom.serving.quotas import MOST, MOST_MONEY, Limits
 from strongroom.serving.report import AccountReport, report
 
 _PATIENCE: Final = 5.0  # seconds
@@ -37,6 +38,13 @@ _MOST: Final = 512 * 1024  # bytes of a body
 _STATUS: Final = {2: 400, 3: 403, 4: 409, 5: 404, 6: 409, 7: 503, 8: 413, 9: 501}
 
 
+_Limit = Annotated[int, Meta(ge=0, le=MOST)]
+_Money = Annotated[int, Meta(ge=0, le=MOST_MONEY)]
+_Name = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+_Tier = Annotated[str, Meta(pattern=f"^({'|'.join(TIERS)})$")]
+_Org = Annotated[str, Meta(pattern="^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")]  # empty: none
+
+
 class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a client sends."""
 
@@ -44,11 +52,11 @@ class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class LimitChange(_Body, frozen=True, kw_only=True):
     """Limits to set: what is left out stays, and 0 takes one away. Money is in billionths."""
 
-    rpm: int | None = None
-    tokens_per_day: int | None = None
-    streams: int | None = None
-    money_per_day: int | None = None
-    embeddings_per_day: int | None = None
+    rpm: _Limit | None = None
+    tokens_per_day: _Limit | None = None
+    streams: _Limit | None = None
+    money_per_day: _Money | None = None
+    embeddings_per_day: _Limit | None = None
 
     @property
     def limits(self) -> Limits:
@@ -65,28 +73,28 @@ class LimitChange(_Body, frozen=True, kw_only=True):
 class NewAccount(LimitChange, frozen=True, kw_only=True):
     """An account to make."""
 
-    name: str
-    tier: str = FIRST
-    org: str = ""
+    name: _Name
+    tier: _Tier = FIRST
+    org: _Org = ""
 
 
 class AccountChange(LimitChange, frozen=True, kw_only=True):
     """Limits, tier and organisation to change; what is left out stays."""
 
-    tier: str | None = None
-    org: str | None = None
+    tier: _Tier | None = None
+    org: _Org | None = None
 
 
 class NewOrganisation(LimitChange, frozen=True, kw_only=True):
     """An organisation to make."""
 
-    name: str
+    name: _Name
 
 
 class NewTerms(_Body, frozen=True, kw_only=True):
     """Terms to publish."""
 
-    text: str
+    text: Annotated[str, Meta(min_length=1, pattern=r"\S")]
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -307,8 +315,12 @@ def _json(document: object, status: int) -> Response:
 
 async def _no_such_route(_request: Request, error: Exception) -> Response:
     """Answer what is no route, or no method of one, as JSON too."""
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    return _problem("api.no_such_route", "see /api/openapi.json for what there is", status)
+    known = isinstance(error, HTTPException)
+    answer = _problem(
+        "api.no_such_route", "see /api/openapi.json for what there is", error.status_code if known else 500
+    )
+    answer.headers.update(error.headers or {} if known else {})  # of a method that is none: those that are
+    return answer
 
 
 def _problem(code: str, message: str, status: int) -> Response:
