@@ -5,7 +5,9 @@ streaming one with 64 events, one a millisecond. nginx only passes bytes on; the
 judges the body, counts requests and tokens, writes usage lines, and makes the answer anew. Driven by wrk over loopback
 with 32 connections that stay open; one worker each; CPU is user plus system of the process tree.
 
-    python benchmarks/gateway.py [--rounds 3] [--seconds 2] [--json FILE]
+Then the gateway answers a million requests, and its resident memory is looked at ten times on the way.
+
+    python benchmarks/gateway.py [--rounds 3] [--seconds 2] [--many 1000000] [--json FILE]
 """
 
 from __future__ import annotations
@@ -230,15 +232,32 @@ def measure(rounds: int, seconds: float) -> dict[str, dict[str, dict[str, float]
     }
 
 
-def main(rounds: int = 3, seconds: float = 2) -> dict[str, object]:
+def flat(many: int) -> dict[str, float]:
+    """Let the gateway answer `many` requests; return its resident megabytes after so many of them."""
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        port, pid = stack.enter_context(gateway(folder, stack.enter_context(upstream(folder))))
+        script = folder / "json.lua"
+        script.write_text(LUA.format(key=KEY, body=json.dumps(CHAT, separators=(",", ":"))))
+        done, seen = 0.0, [(0, round(rss(pid), 1))]
+        while done < many:
+            done += 10 * drive(port, pid, script, seconds=10)["requests_s"]
+            seen.append((int(done), round(rss(pid), 1)))
+        step = max(1, len(seen) // 10)
+        return {f"{count:,} requests": megabytes for count, megabytes in (*seen[:-1:step], seen[-1])}
+
+
+def main(rounds: int = 3, seconds: float = 2, many: int = 1_000_000) -> dict[str, object]:
     """Measure everything and return the figures."""
     sys.path.insert(0, str(ROOT / "src"))
+    memory = flat(many) if many else {}
     found = measure(rounds, seconds)
     each = {kind: {door: row["cpu_s_per_1000"] for door, row in rows.items()} for kind, rows in found.items()}
     return {
         "gateway / nginx, CPU a JSON request": round(each["json"]["gateway"] / each["json"]["nginx"], 2),
         "gateway / nginx, CPU a streamed chunk": round(each["stream"]["gateway"] / each["stream"]["nginx"], 2),
         "us_per_chunk": {door: round(1e3 * value / EVENTS, 2) for door, value in each["stream"].items()},
+        "resident MB": memory,
         "figures": found,
     }
 
@@ -248,8 +267,9 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--many", type=int, default=1_000_000)
     words = parser.parse_args()
-    result = json.dumps(main(words.rounds, words.seconds), indent=1)
+    result = json.dumps(main(words.rounds, words.seconds, words.many), indent=1)
     print(result)
     if words.json:
         words.json.write_text(result + "\n")
