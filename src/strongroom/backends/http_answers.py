@@ -12,7 +12,7 @@ import msgspec
 
 from strongroom.backends.http_vectors import Vectors
 from strongroom.core.errors import InputTooLarge
-from strongroom.ports.completions import Answer, Ask, Begun, Embed, Ended, Failed, Finish, Piece, TokenLogprob
+from strongroom.ports.completions import Answer, Ask, Begun, Embed, Ended, Failed, Finish, Piece, TokenLogprob, Turn
 
 _LINE_LIMIT: Final = 1 << 20  # bytes of one event
 _BODY_LIMIT: Final = 32 << 20  # bytes of a whole answer
@@ -32,17 +32,12 @@ Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
 
 
 # ── what is sent ─────────────────────────────────────────────────────────────────────────────────────────────────────
-class _Message(msgspec.Struct, frozen=True):
-    role: str
-    content: str
-
-
 class _Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A request's body; what is at its default is left out, for servers refuse what they don't know."""
 
     model: str
     prompt: str | None = None
-    messages: tuple[_Message, ...] = ()
+    messages: tuple[Turn, ...] = ()
     max_tokens: int
     temperature: float | None = None
     top_p: float = 1.0
@@ -75,7 +70,7 @@ def body(ask: Ask | Embed, model: str) -> bytes:
         _Body(
             model=model,
             prompt=ask.prompt,
-            messages=tuple(_Message(turn.role, turn.content) for turn in ask.turns),
+            messages=ask.turns,
             max_tokens=min(ask.max_tokens, ask.budget),
             temperature=ask.temperature,
             top_p=ask.top_p,

@@ -165,12 +165,12 @@ class Budgets:
         return till.purse.wait(now) if till is not None and isinstance(till.purse, Minute) else _SOONER
 
     def room(self, budget: Budget, now: float) -> int:
-        """Return how many more requests this gateway may let in, with what control may lease it."""
+        """Return how many more requests this gateway may let in, with what control may lease it, as of the last one."""
         till = self._tills.get((budget.id, ""))
         if till is None or not isinstance(till.purse, Minute):
             return budget.limit
         most = till.purse.leased if till.exhausted(now) else budget.limit
-        return max(0, most - till.purse.window.count(now))
+        return max(0, most - till.purse.window.total)
 
     # ── control's messages ───────────────────────────────────────────────────────────────────────────────────────────
     def leased(self, answer: Leased, now: float) -> None:

@@ -19,7 +19,7 @@ import httptools
 from strongroom.core.log import log
 from strongroom.gateway import heads
 from strongroom.gateway.front import Front
-from strongroom.gateway.request import KNOWN, Request, check_head
+from strongroom.gateway.request import Request, check_head
 from strongroom.gateway.services import Work
 from strongroom.serving.wire_errors import Refusal, document, refuse
 
@@ -151,14 +151,8 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A field of its head; after the body, a trailer, which only a refused coding can bring."""
-        request = self._reading
-        if request is None:
-            return
-        request.seen += len(name) + len(value) + 4
-        name = name.lower()
-        if name in KNOWN:
-            request.twice = request.twice or name in request.fields
-            request.fields[name] = value
+        if self._reading is not None:
+            self._reading.head.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Its head is here: is it one that is read on?"""
@@ -169,8 +163,7 @@ class Connection(asyncio.Protocol):
         request.method = parser.get_method()
         request.version = parser.get_http_version()
         request.keep = parser.should_keep_alive()
-        seen = request.seen + len(request.target)
-        over = seen > self._front.bounds.header_bytes
+        over = request.take_head() + len(request.target) > self._front.bounds.header_bytes
         request.refusal = Refusal("headers_too_large") if over else check_head(request, self._front.bounds)
 
     def on_body(self, data: bytes) -> None:

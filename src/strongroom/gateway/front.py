@@ -267,7 +267,7 @@ class Front:
 
     def _refusal_now(self, wanted: Wanted | Vectors, caller: Caller, book: Book) -> Refusal | None:
         # the body may have come long after the head: a key that was revoked in between opens nothing
-        if (refusal := book.still(caller)) is not None:
+        if book.callers.get(caller.key.digest) is not caller and (refusal := book.still(caller)) is not None:
             return refusal
         if wanted.model not in book.models:
             return Refusal("model_not_found", "model")

@@ -27,8 +27,8 @@ class Request:
     """One request while it is read and answered."""
 
     __slots__ = (
-        "arrived", "body", "caller", "fields", "id", "judged", "keep", "limits", "method", "origin", "paid", "refusal",
-        "route", "seen", "target", "twice", "version", "whole",
+        "arrived", "body", "caller", "fields", "head", "id", "judged", "keep", "limits", "method", "origin", "paid",
+        "refusal", "route", "target", "twice", "version", "whole",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -40,7 +40,7 @@ class Request:
         self.keep = False
         self.fields: dict[bytes, bytes] = {}
         self.twice = False  # a field that decides came twice
-        self.seen = 0  # bytes of the head's fields
+        self.head: list[tuple[bytes, bytes]] = []  # its fields as they come; trailers after them are not looked at
         self.arrived = 0  # bytes that came while the head went on
         self.body: list[bytes] = []
         self.whole = False  # the body is here
@@ -51,6 +51,18 @@ class Request:
         self.paid = False  # it is let in by every limit of requests a minute
         self.origin = ""  # keyed hash of the client's address
         self.limits = b""  # x-ratelimit-* for the answer
+
+    def take_head(self) -> int:
+        """Keep the fields that count; return how many bytes all of them have."""
+        seen = 0
+        for name, value in self.head:
+            seen += len(name) + len(value) + 4
+            lower = name.lower()
+            if lower in KNOWN:
+                self.twice = self.twice or lower in self.fields
+                self.fields[lower] = value
+        self.head.clear()
+        return seen
 
 
 def check_head(request: Request, bounds: Bounds) -> Refusal | None:

@@ -18,38 +18,38 @@ class Window:
     grain late, never early.
     """
 
-    __slots__ = ("_grains", "_total")
+    __slots__ = ("_grains", "total")
 
     def __init__(self) -> None:
         """Begin with an empty minute."""
         self._grains: deque[list[int]] = deque()  # [grain, admissions]
-        self._total = 0
+        self.total = 0  # admissions that counted when it was last looked at
 
     def admit(self, limit: int, now: float) -> bool:
         """Count one more at the time `now` (seconds of a clock that never goes back), if `limit` has room for it."""
         grain = int(now / _GRAIN)
         self._expire(now)
-        if self._total >= limit:
+        if self.total >= limit:
             return False
         if self._grains and self._grains[-1][0] == grain:
             self._grains[-1][1] += 1
         else:
             self._grains.append([grain, 1])
-        self._total += 1
+        self.total += 1
         return True
 
     def count(self, now: float) -> int:
         """Return how many count at the time `now`."""
         self._expire(now)
-        return self._total
+        return self.total
 
     def remaining(self, limit: int) -> int:
         """Return how many more would be let in, as of the last `admit`."""
-        return max(0, limit - self._total)
+        return max(0, limit - self.total)
 
     def wait(self, limit: int, now: float) -> float:
         """Return in how many seconds there is room again, if nobody else comes."""
-        over = self._total - limit + 1
+        over = self.total - limit + 1
         for grain, count in self._grains:
             over -= count
             if over <= 0:
@@ -64,7 +64,7 @@ class Window:
     def _expire(self, now: float) -> None:
         grains = self._grains
         while grains and (grains[0][0] + 1) * _GRAIN + _MINUTE <= now:
-            self._total -= grains.popleft()[1]
+            self.total -= grains.popleft()[1]
 
 
 class Purse:

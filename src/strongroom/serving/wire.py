@@ -184,11 +184,12 @@ def _all_counted(body: msgspec.Struct, raw: bytes) -> bool:
     Every name is a quote and a colon, with or without space between. Where there is none with, and no more without
     than the body has values (two a message, one a bias), no name is left over that could have come twice.
     """
-    if b" :" in raw or b"\t:" in raw or b"\n:" in raw or b"\r:" in raw:
+    names = raw.count(b'":')
+    if names != raw.count(b":") and (b" :" in raw or b"\t:" in raw or b"\n:" in raw or b"\r:" in raw):
         return False
     values = msgspec.structs.astuple(body)
     inner = 2 * len(body.messages) + len(body.logit_bias or ()) if isinstance(body, ChatBody) else 0
-    return raw.count(b'":') == len(values) - values.count(None) + inner
+    return names == len(values) - values.count(None) + inner
 
 
 def _explained(text: str) -> Refusal:
