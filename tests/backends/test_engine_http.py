@@ -7,6 +7,7 @@ import datetime as dt
 import ipaddress
 import json
 import ssl
+import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from strongroom.backends.engine_http import HttpCompletions, Patience
 from strongroom.core.errors import BadSettings
 from strongroom.core.secrets import Secret
 from strongroom.ports.completions import TokenLogprob, Turn
-from tests.ports.asking import Asker, answer, ask, begin, until_ready
+from tests.ports.asking import Asker, answer, ask, begin, embed, until_ready
 
 QUICK = Patience(connect=2, first_byte=0.3, idle=0.3, probe=0.02)
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -260,6 +261,86 @@ def test_what_is_sent() -> None:
     assert two["messages"] == [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
     assert (two["stream"], two["stream_options"]) == (True, {"include_usage": True})
     assert (two["logprobs"], two["top_logprobs"], three["logprobs"]) == (True, 1, 2)
+
+
+def test_bias_is_sent_where_there_is_one() -> None:
+    upstream = Upstream(*[whole(ANSWER)] * 2)
+
+    async def check(client: HttpCompletions) -> None:
+        await answer(client, ask(1, streamed=False, logit_bias=((5, 1.5), (7, -2.0))))
+        await answer(client, ask(2, streamed=False))
+
+    against(upstream, check)
+    (_, one), (_, two) = upstream.requests
+    assert one["logit_bias"] == {"5": 1.5, "7": -2.0}
+    assert "logit_bias" not in two
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+def test_what_is_thought_apart_is_told_apart_and_counted(field: str) -> None:
+    deltas: list[Any] = [{"choices": [{"delta": {field: one}}]} for one in ("I ", "think")]
+    deltas += [{"choices": [{"delta": {"content": "hi"}, "finish_reason": "stop"}]}]
+    message = {"content": "hi", field: "I think"}
+    document = {"choices": [{"message": message, "finish_reason": "stop"}], "usage": {"completion_tokens": 3}}
+
+    async def check(client: HttpCompletions) -> None:
+        streamed = await answer(client, ask(1))
+        assert [(one.text, one.reasoning, one.tokens) for one in streamed.pieces] == [
+            ("", "I ", 1), ("", "think", 1), ("hi", "", 1)
+        ]  # fmt: skip
+        assert streamed.end.completion_tokens == 3
+        (piece,) = (await answer(client, ask(2, streamed=False))).pieces
+        assert (piece.text, piece.reasoning) == ("hi", "I think")
+
+    against(Upstream(events(*deltas, DONE), whole(document)), check)
+
+
+VECTORS = {
+    "data": [{"index": 1, "embedding": [0.5, -1]}, {"index": 0, "embedding": [1, 2]}],
+    "usage": {"prompt_tokens": 7},
+}
+ODD_VECTORS: dict[str, Any] = {
+    "one too few": VECTORS | {"data": VECTORS["data"][:1]},  # type: ignore[index]
+    "two widths": {"data": [{"index": 0, "embedding": [1]}, {"index": 1, "embedding": [1, 2]}]},
+    "twice the same": {"data": [{"index": 0, "embedding": [1]}] * 2},
+    "states of tokens": {"data": [{"index": at, "embedding": [[1.0], [2.0]]} for at in range(2)]},
+    "none": {"data": []},
+    "empty": {"data": [{"index": at, "embedding": []} for at in range(2)]},
+    "no document": [],
+}
+
+
+def test_vectors_come_in_order() -> None:
+    upstream = Upstream(whole(VECTORS))
+
+    async def check(client: HttpCompletions) -> None:
+        made = (await answer(client, embed("a", "b"))).embedded
+        assert (made.width, made.prompt_tokens) == (2, 7)
+        assert struct.unpack("<4f", made.vectors) == (1, 2, 0.5, -1)
+
+    against(upstream, check, model="theirs")
+    ((first, one),) = upstream.requests
+    assert first.startswith(b"POST /v1/embeddings ")
+    assert one == {"model": "theirs", "input": ["a", "b"]}
+
+
+@pytest.mark.parametrize("name", ODD_VECTORS)
+def test_vectors_that_can_not_be_read(name: str) -> None:
+    async def check(client: HttpCompletions) -> None:
+        assert (await answer(client, embed("a", "b"))).code == "failed"
+
+    against(Upstream(whole(ODD_VECTORS[name])), check)
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [("501 Not Implemented", "unsupported"), ("400 Bad Request", "bad_prompt"), ("500 No", "unavailable")],
+)
+def test_an_upstream_without_vectors(status: str, code: str) -> None:
+    async def check(client: HttpCompletions) -> None:
+        assert (await answer(client, embed("a"))).code == code
+
+    against(Upstream(whole({"error": {"message": "secret"}}, status)), check)
 
 
 def test_a_connection_that_was_closed_meanwhile_is_made_anew() -> None:

@@ -11,6 +11,7 @@ import pytest
 from strongroom.access.deeds import Deeds
 from strongroom.console.broker import Broker, GatewayDesk
 from strongroom.core.errors import StoreUnavailable
+from strongroom.core.secrets import Secret
 from strongroom.serving.accounts import SERVING, Accounts
 from strongroom.serving.roster import Alive, Roster
 from tests.access import conftest
@@ -39,7 +40,7 @@ def test_a_push_that_failed_is_tried_again_and_nothing_is_said_meanwhile(
         Deeds(office.records, office.journal, office.desk, series=SERVING, home="home_test"), office.journal
     )
     serving: Any = SimpleNamespace(accounts=accounts, home=SimpleNamespace(ledger=office.journal.ledger))
-    broker = Broker(serving, office.owner, None, ("m",), cast("Any", None))
+    broker = Broker(serving, office.owner, None, ("m",), cast("Any", None), Secret(b"v" * 32))
     desk, link = GatewayDesk(broker), Heard()
     desk.link = link
     broker.gateways.append(desk)
@@ -55,5 +56,6 @@ def test_a_push_that_failed_is_tried_again_and_nothing_is_said_meanwhile(
     assert link.sent == []
     broker.tick()
     assert [type(one) for one in link.sent] == [Roster, Alive]
+    assert link.sent[0].veil == b"v" * 32
     broker.tick()
     assert [type(one) for one in link.sent] == [Roster, Alive, Alive]

@@ -59,6 +59,7 @@ class Control:
         self.accounts: list[RosterAccount] = [account()]
         self.keys: list[RosterKey] = [key()]
         self.terms = ""
+        self.veil = bytes(range(32))
         self.version = 0
         self.spent: dict[tuple[str, str], int] = {}
         self.applied: list[int] = []
@@ -132,6 +133,7 @@ class Control:
                 keys=tuple(self.keys),
                 terms=self.terms,
                 models=(MODEL,),
+                veil=self.veil,
             )
         )
 

@@ -2,16 +2,20 @@
 
 The last turn's text, or the prompt, is a script: `say N` writes N tokens, `wild N` does so whatever the budget is,
 `slow N` one every 20 ms, `burst N` all in one turn, `fail CODE`, `die N` fails after N tokens, `hang` says nothing,
-`echo` repeats the whole prompt. A prompt has as many tokens as words.
+`echo` repeats the whole prompt, `write TEXT` writes TEXT three letters at a time, `thought TEXT` thinks
+it aloud; `bias` and `seed` write what came of them. A prompt has as many tokens as words. Vectors are 64 numbers made
+of the text.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import struct
+import zlib
 from typing import TYPE_CHECKING
 
-from strongroom.ports.completions import Ask, Begun, Ended, Failed, Piece, Sink, TokenLogprob
+from strongroom.ports.completions import Ask, Begun, Embed, Embedded, Ended, Failed, Piece, Sink, TokenLogprob
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,9 +33,9 @@ class Scripted:
     async def start(self) -> None:
         pass
 
-    def ask(self, ask: Ask, sink: Sink) -> None:
+    def ask(self, ask: Ask | Embed, sink: Sink) -> None:
         self.open[ask.id] = sink
-        self.loop.call_soon(self._run, ask)
+        self.loop.call_soon(self._embed if isinstance(ask, Embed) else self._run, ask)
 
     def cancel(self, request: str) -> None:
         self.open.pop(request, None)
@@ -50,6 +54,8 @@ class Scripted:
             self._last(ask.id, Failed(id=ask.id, code=words[0], message="as told"))
         elif verb == "echo":
             self._echo(ask, prompt)
+        elif verb in {"write", "bias", "thought", "seed"}:
+            self._recite(ask, prompt, verb=verb)
         elif prompt >= ask.budget and verb != "wild":
             self._last(ask.id, Failed(id=ask.id, code="prompt_too_long", message="no room"))
         elif verb != "hang":
@@ -59,6 +65,31 @@ class Scripted:
         self._say(ask.id, Begun(id=ask.id, prompt_tokens=prompt, marked=False))
         self._say(ask.id, Piece(id=ask.id, text=_prompt(ask), tokens=prompt))
         self._end(ask, prompt, prompt, finish="stop")
+
+    def _recite(self, ask: Ask, prompt: int, *, verb: str) -> None:
+        said = {"bias": str(ask.logit_bias), "seed": str(ask.seed)}
+        text = said.get(verb) or _prompt(ask).partition(" ")[2]
+        pieces = [text[at : at + 3] for at in range(0, len(text), 3)]
+        self._say(ask.id, Begun(id=ask.id, prompt_tokens=prompt, marked=False))
+        for one in pieces:
+            shown = () if ask.top_logprobs is None else (TokenLogprob(one, tuple(one.encode()), -0.123456789),)
+            said, thought = ("", one) if verb == "thought" else (one, "")
+            piece = Piece(id=ask.id, text=said, tokens=1, logprobs=() if thought else shown, reasoning=thought)
+            self._say(ask.id, piece)
+        if verb == "thought":
+            self._say(ask.id, Piece(id=ask.id, text="answer", tokens=1))
+        self._end(ask, prompt, len(pieces) + (verb == "thought"), finish="stop")
+
+    def _embed(self, ask: Embed) -> None:
+        tokens = sum(len(text.split()) for text in ask.texts)
+        if ask.texts[0].startswith("fail"):
+            self._last(ask.id, Failed(id=ask.id, code=ask.texts[0].split()[1], message="as told"))
+        elif tokens > ask.budget:
+            self._last(ask.id, Failed(id=ask.id, code="prompt_too_long", message="no room"))
+        elif ask.texts[0] != "hang":
+            numbers = [[zlib.crc32(f"{at} {text}".encode()) / 2**31 - 1 for at in range(64)] for text in ask.texts]
+            raw = b"".join(struct.pack("<64f", *one) for one in numbers)
+            self._last(ask.id, Embedded(id=ask.id, width=64, vectors=raw, prompt_tokens=tokens))
 
     def _write(self, ask: Ask, verb: str, *, prompt: int, many: int) -> None:
         room = many if verb == "wild" else min(many, ask.max_tokens, ask.budget - prompt)
@@ -101,5 +132,6 @@ class Scripted:
 
 
 def _logprob(top: int) -> TokenLogprob:
-    likeliest = tuple((f"t{at}", (116, 48 + at), -float(at)) for at in range(top))
+    # two more than were asked for, as careless servers do
+    likeliest = tuple((f"t{at}", (116, 48 + at), -float(at) - 0.123456789) for at in range(top + 2))
     return TokenLogprob("w", (119,), float("-inf"), likeliest)

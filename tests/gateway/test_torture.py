@@ -52,7 +52,7 @@ REFUSED = {
     "TRACE": (b"TRACE /health HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n", 405),
     "DELETE": (head("DELETE", "/v1/models", "Connection: close"), 405),
     "unknown method": (b"BREW /health HTTP/1.1\r\nHost: g\r\n\r\n", 400),
-    "unknown path": (head("GET", "/v1/embeddings", "Connection: close"), 404),
+    "unknown path": (head("GET", "/v1/edits", "Connection: close"), 404),
     "a query": (head("GET", "/v1/models?x=1", "Connection: close"), 404),
     "dots": (head("GET", "/v1/../health", "Connection: close"), 404),
     "a body with GET": (head("GET", "/v1/models", "Content-Length: 2") + b"{}", 400),

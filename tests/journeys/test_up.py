@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -175,6 +176,43 @@ def test_each_process_comes_back_and_nothing_is_lost(service: Service) -> None:
     assert total[2] + total[3] == tokens
     assert service.shell("ledger", "verify").status == 0
     assert request(service.ready["url"], "/v1/models", None, service.keys["steady"], "GET").status == 200
+
+
+def test_what_an_account_may_learn_beside_the_text_is_its_tier_s(service: Service) -> None:
+    service.account("curious", "--tier", "trusted")
+    service.account("plain")
+    chat = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4, "temperature": 0}
+    shown = chat | {"logprobs": True, "top_logprobs": 20}
+
+    def learnt() -> Any:
+        return service.ask("curious", "/v1/chat/completions", **shown).document["choices"][0]["logprobs"]
+
+    first = learnt()
+    assert len(first["content"][0]["top_logprobs"]) == 20
+    came = service.ask("plain", "/v1/chat/completions", **shown)
+    assert (came.status, came.code) == (403, "not_in_tier")
+    forced = service.ask("plain", "/v1/chat/completions", **chat, logit_bias={"40": 100})
+    assert len(set(forced.document["choices"][0]["message"]["content"])) == 1
+    both = service.ask("plain", "/v1/chat/completions", **chat, logit_bias={"40": 100}, logprobs=True)
+    assert (both.status, both.code) == (403, "not_in_tier")
+    service.kill("control")
+    eventually(lambda: service.pids["control"] and service.api("GET", "/health").status == 200)
+    service.kill("gateway")
+    eventually(lambda: service.pids["gateway"] and service.ask("curious").status == 200)
+    assert learnt() == first  # the noise is the same after every start
+
+
+def test_vectors_are_served_narrower_than_the_model(service: Service) -> None:
+    service.account("searcher")
+    came = service.ask("searcher", "/v1/embeddings", max_tokens=None, prompt=None, input=["a", "b"])
+    assert came.code == "unsupported_parameter"
+    came = request(
+        service.ready["url"], "/v1/embeddings", {"model": MODEL, "input": ["one", "other"]}, service.keys["searcher"]
+    )
+    assert came.status == 200, came.document
+    assert [len(one["embedding"]) for one in came.document["data"]] == [16, 16]  # of 32
+    assert came.document["usage"]["prompt_tokens"] == len("oneother")
+    eventually(lambda: used(service, "searcher") >= len("oneother"))
 
 
 def test_a_killed_gateway_costs_no_budget_beyond_what_was_used(service: Service) -> None:

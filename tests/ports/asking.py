@@ -6,7 +6,7 @@ import asyncio
 
 from strongroom.core.errors import StoreUnavailable
 from strongroom.core.secrets import Secret
-from strongroom.ports.completions import Answer, Ask, Begun, Completions, Ended, Failed, Piece
+from strongroom.ports.completions import Answer, Ask, Begun, Completions, Embed, Embedded, Ended, Failed, Last, Piece
 from strongroom.watermark.keys import MarkKey
 
 PATIENCE = 60
@@ -24,7 +24,7 @@ class Asker:
         assert not self._ended.is_set(), answer
         self.heard.append(answer)
         self._spoken.set()
-        if isinstance(answer, Ended | Failed):
+        if isinstance(answer, Last):
             self._ended.set()
 
     async def ended(self) -> Asker:
@@ -56,6 +56,12 @@ class Asker:
         return last
 
     @property
+    def embedded(self) -> Embedded:
+        (last,) = self.heard
+        assert isinstance(last, Embedded), last
+        return last
+
+    @property
     def code(self) -> str:
         last = self.heard[-1]
         assert isinstance(last, Failed), last
@@ -82,13 +88,18 @@ def ask(number: int = 0, **choice: object) -> Ask:
     return Ask(id=f"r{number}", **(plain | wanted | choice))  # type: ignore[arg-type]
 
 
-def begin(completions: Completions, wanted: Ask) -> Asker:
+def embed(*texts: str, number: int = 0, **choice: object) -> Embed:
+    plain = {"account": "acme", "model": "m", "budget": 1000}
+    return Embed(id=f"r{number}", texts=texts, **(plain | choice))  # type: ignore[arg-type]
+
+
+def begin(completions: Completions, wanted: Ask | Embed) -> Asker:
     asker = Asker()
     completions.ask(wanted, asker)
     return asker
 
 
-async def answer(completions: Completions, wanted: Ask) -> Asker:
+async def answer(completions: Completions, wanted: Ask | Embed) -> Asker:
     return await begin(completions, wanted).ended()
 
 

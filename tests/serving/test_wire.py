@@ -44,6 +44,7 @@ TAKEN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "nearly cold": ({"temperature": 1e-4}, {"temperature": 1e-4}),
     "as good as cold": ({"temperature": 9e-5}, {"temperature": 0.0}),
     "least top_p": ({"top_p": 1e-6}, {"top_p": 1e-6}),
+    "bias": ({"logit_bias": {"7": -2, "5": 1.5, "6": 0}}, {"logit_bias": ((5, 1.5), (7, -2.0)), "biased": 3}),
     "seed": ({"seed": 0}, {"seed": 0}),
     "last seed": ({"seed": 2**63 - 1}, {"seed": 2**63 - 1}),
     "n": ({"n": 1}, {}),
@@ -69,7 +70,7 @@ REFUSED: dict[str, tuple[Any, str, str | None]] = {
     **{
         f"field {name}": (CHAT | {name: value}, "unsupported_parameter", name)
         for name, value in {
-            "logit_bias": {"1": 100}, "tools": [], "functions": [], "prediction": {}, "store": True, "top_k": 5,
+            "tools": [], "functions": [], "prediction": {}, "store": True, "top_k": 5,
             "watermarking": False, "vllm_xargs": {}, "n_probs": 9, "grammar": "x", "prompt_logprobs": 1, "echo": True,
             "allowed_token_ids": [1], "metadata": {}, "n": 2, "response_format": {"type": "json_object"},
             "guided_json": {}, "prompt_logprob_token_ids": [1], "reasoning_effort": "low", "best_of": 1,
@@ -94,7 +95,15 @@ REFUSED: dict[str, tuple[Any, str, str | None]] = {
     "seed over 63 bits": (CHAT | {"seed": 2**63}, "invalid_value", "seed"),
     "five stops": (CHAT | {"stop": ["a"] * 5}, "invalid_value", "stop"),
     "empty stop": (CHAT | {"stop": ""}, "invalid_value", "stop"),
-    "six logprobs": (CHAT | {"logprobs": True, "top_logprobs": 6}, "invalid_value", "top_logprobs"),
+    "21 logprobs": (CHAT | {"logprobs": True, "top_logprobs": 21}, "invalid_value", "top_logprobs"),
+    "bias beyond": (CHAT | {"logit_bias": {"1": 101}}, "invalid_value", "logit_bias[...]"),
+    "bias as a list": (CHAT | {"logit_bias": [[1, 5]]}, "invalid_value", "logit_bias"),
+    "bias as a ban": (CHAT | {"logit_bias": {"1": False}}, "invalid_value", "logit_bias[...]"),
+    "bias on a word": (CHAT | {"logit_bias": {"x": 1}}, "invalid_value", "logit_bias"),
+    "a token spelt twice": (CHAT | {"logit_bias": {"1": 1, "01": 2}}, "invalid_value", "logit_bias"),
+    "a token's newline": (CHAT | {"logit_bias": {"1\n": 1}}, "invalid_value", "logit_bias"),
+    "a token twice": (json.dumps(CHAT).encode()[:-1] + b',"logit_bias":{"1":1,"1":2}}', "invalid_json", None),
+    "bias on too many": (CHAT | {"logit_bias": {str(at): 1 for at in range(1025)}}, "invalid_value", "logit_bias"),
     "top without": (CHAT | {"top_logprobs": 1}, "invalid_value", "top_logprobs"),
     "options without": (CHAT | {"stream_options": {}}, "invalid_value", "stream_options"),
     "both": (CHAT | {"max_tokens": 1, "max_completion_tokens": 1}, "invalid_value", "max_tokens"),

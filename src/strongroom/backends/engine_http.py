@@ -20,13 +20,13 @@ from strongroom.backends.http_wire import Pool, Wire
 from strongroom.core.errors import BadSettings, LimitError, StoreUnavailable
 from strongroom.core.log import log
 from strongroom.core.secrets import Secret
-from strongroom.ports.completions import Answer, Ask, Ended, Failed, Sink
+from strongroom.ports.completions import Answer, Ask, Embed, Failed, Last, Sink
 
 _PORTS: Final = {"http": 80, "https": 443}
 _PROBE: Final = Ask(id="", account="", model="", max_tokens=1, budget=1)
 _OK: Final = 200
-_LAST: Final = (Ended, Failed)
 _NEVER: Final = math.inf
+_KINDS: Final = ("completions", "chat/completions", "embeddings")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ class HttpCompletions:
         name = f"[{host}]" if ":" in host else host
         shared = f"Host: {name}:{port}\r\nAccept: application/json, text/event-stream\r\n".encode() + bearer
         post = b" HTTP/1.1\r\n" + shared + b"Content-Type: application/json\r\nContent-Length: "
-        self._heads = {kind: f"POST {path}/{kind}".encode() + post for kind in ("completions", "chat/completions")}
+        self._heads = {kind: f"POST {path}/{kind}".encode() + post for kind in _KINDS}
         self._probe = f"GET {path}/models HTTP/1.1\r\n".encode() + shared + b"\r\n"
         self._open: dict[str, _Exchange] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -80,14 +80,14 @@ class HttpCompletions:
         self._spawn(self._watch())
 
     # ── Completions ──────────────────────────────────────────────────────────────────────────────────────────────────
-    def ask(self, ask: Ask, sink: Sink) -> None:
-        """Begin. Whatever happens, `sink` gets exactly one `Ended` or `Failed`."""
+    def ask(self, ask: Ask | Embed, sink: Sink) -> None:
+        """Begin. Whatever happens, `sink` gets exactly one `Ended`, `Embedded` or `Failed`."""
         refusal = self._refusal(ask)
         if refusal is not None:
             asyncio.get_running_loop().call_soon(sink.on_answer, refusal)
             return
         raw = body(ask, self._model or ask.model)
-        head = self._heads["chat/completions" if ask.prompt is None else "completions"]
+        head = self._heads[_kind(ask)]
         exchange = _Exchange(self, ask, sink, request=b"%s%d\r\n\r\n%s" % (head, len(raw), raw))
         self._open[ask.id] = exchange
         self._launch(exchange, self._pool.idle())
@@ -132,12 +132,12 @@ class HttpCompletions:
         self._launch(exchange, None)
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
-    def _refusal(self, ask: Ask) -> Failed | None:
+    def _refusal(self, ask: Ask | Embed) -> Failed | None:
         if self._closed:
             return failed(ask, "unavailable")
         if ask.id in self._open:
             return Failed(id=ask.id, code="failed", message="a request of that id is open")
-        if not ask.prompt and not ask.turns:
+        if isinstance(ask, Ask) and not ask.prompt and not ask.turns:
             return failed(ask, "bad_prompt")
         return failed(ask, "busy") if len(self._open) >= self._most else None
 
@@ -215,7 +215,7 @@ class _Probe:
 class _Exchange:
     """One request and its response, from ask to last answer."""
 
-    def __init__(self, owner: HttpCompletions, ask: Ask, sink: Sink, *, request: bytes) -> None:
+    def __init__(self, owner: HttpCompletions, ask: Ask | Embed, sink: Sink, *, request: bytes) -> None:
         self.ask = ask
         self._owner = owner
         self._sink: Sink | None = sink
@@ -247,7 +247,7 @@ class _Exchange:
         sink = self._sink
         if sink is None:
             return
-        if isinstance(answer, _LAST):
+        if isinstance(answer, Last):
             self._sink = None
             self._owner.over(self.ask.id)
         sink.on_answer(answer)
@@ -305,6 +305,13 @@ class _Exchange:
                 self.due = _NEVER
         for answer in answers:
             self.give(answer)
+
+
+def _kind(ask: Ask | Embed) -> str:
+    """Return the last words of the path that `ask` goes to."""
+    if isinstance(ask, Embed):
+        return "embeddings"
+    return "chat/completions" if ask.prompt is None else "completions"
 
 
 def _checked(key: Secret) -> bytes:

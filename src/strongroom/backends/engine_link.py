@@ -8,10 +8,22 @@ from typing import Final
 
 from strongroom.backends.link_kept import keep
 from strongroom.core.secrets import Secret
-from strongroom.ports.completions import Answer, Ask, Begun, Cancel, Ended, Failed, Piece, Ready, Sink
+from strongroom.ports.completions import (
+    Answer,
+    Ask,
+    Begun,
+    Cancel,
+    Embed,
+    Embedded,
+    Ended,
+    Failed,
+    Last,
+    Piece,
+    Ready,
+    Sink,
+)
 from strongroom.ports.links import End, Link
 
-_LAST: Final = (Ended, Failed)
 _MOST_TEXT: Final = 3 << 20  # characters: a longer frame would cost the link, and everybody's answers with it
 
 
@@ -20,7 +32,7 @@ class LinkCompletions:
 
     def __init__(self, path: Path, secret: Secret) -> None:
         """Look for the engine at the socket `path`; both ends know `secret`."""
-        incoming = Ready | Begun | Piece | Ended | Failed
+        incoming = Ready | Begun | Piece | Ended | Embedded | Failed
         self._end = End(path, secret, "gateway", incoming)
         self._link: Link | None = None
         self._open: dict[str, Sink] = {}
@@ -32,13 +44,13 @@ class LinkCompletions:
         self._keeper = asyncio.get_running_loop().create_task(keep(self._end, self))
 
     # ── Completions ──────────────────────────────────────────────────────────────────────────────────────────────────
-    def ask(self, ask: Ask, sink: Sink) -> None:
-        """Begin. Whatever happens, `sink` gets exactly one `Ended` or `Failed`."""
+    def ask(self, ask: Ask | Embed, sink: Sink) -> None:
+        """Begin. Whatever happens, `sink` gets exactly one `Ended`, `Embedded` or `Failed`."""
         if self._link is None or self.served is None:
             return self._refuse(ask, sink, code="unavailable", message="the engine is not there")
         if ask.id in self._open:
             return self._refuse(ask, sink, code="failed", message="a request of that id is open")
-        if len(ask.prompt or "") + sum(len(turn.content) for turn in ask.turns) > _MOST_TEXT:
+        if _size(ask) > _MOST_TEXT:
             return self._refuse(ask, sink, code="prompt_too_long", message="the prompt is too long for the link")
         self._open[ask.id] = sink
         self._link.send(ask)
@@ -69,7 +81,7 @@ class LinkCompletions:
         if isinstance(message, Ready):
             self.served = message
             return
-        ended = isinstance(message, _LAST)
+        ended = isinstance(message, Last)
         sink = self._open.pop(message.id, None) if ended else self._open.get(message.id)
         if sink is not None:
             sink.on_answer(message)
@@ -82,6 +94,13 @@ class LinkCompletions:
             sink.on_answer(Failed(id=request, code="unavailable", message="the engine is gone"))
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
-    def _refuse(self, ask: Ask, sink: Sink, *, code: str, message: str) -> None:
+    def _refuse(self, ask: Ask | Embed, sink: Sink, *, code: str, message: str) -> None:
         answer = Failed(id=ask.id, code=code, message=message)
         asyncio.get_running_loop().call_soon(sink.on_answer, answer)
+
+
+def _size(ask: Ask | Embed) -> int:
+    """Return how many characters are to be read."""
+    if isinstance(ask, Embed):
+        return sum(map(len, ask.texts))
+    return len(ask.prompt or "") + sum(len(turn.content) for turn in ask.turns)

@@ -10,8 +10,9 @@ from typing import Annotated, Final, Protocol
 
 import msgspec
 
+from strongroom.backends.http_vectors import Vectors
 from strongroom.core.errors import InputTooLarge
-from strongroom.ports.completions import Answer, Ask, Begun, Ended, Failed, Finish, Piece, TokenLogprob
+from strongroom.ports.completions import Answer, Ask, Begun, Embed, Ended, Failed, Finish, Piece, TokenLogprob
 
 _LINE_LIMIT: Final = 1 << 20  # bytes of one event
 _BODY_LIMIT: Final = 32 << 20  # bytes of a whole answer
@@ -22,6 +23,7 @@ _MESSAGES: Final = {
     "bad_prompt": "the engine does not take this prompt or option",
     "prompt_too_long": "the prompt leaves no room for an answer",
     "busy": "the engine has too much to do",
+    "unsupported": "the engine has no such thing",
     "unavailable": "the engine is not there",
     "failed": "the engine's answer can't be read",
 }
@@ -49,15 +51,23 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stop: tuple[str, ...] = ()
     logprobs: bool | int | None = None
     top_logprobs: int | None = None
+    logit_bias: dict[str, float] = {}
     stream: bool = False
     stream_options: dict[str, bool] | None = None
+
+
+class _EmbedBody(msgspec.Struct, frozen=True, kw_only=True):
+    model: str
+    input: tuple[str, ...]
 
 
 _ENCODER: Final = msgspec.json.Encoder()
 
 
-def body(ask: Ask, model: str) -> bytes:
+def body(ask: Ask | Embed, model: str) -> bytes:
     """Return the JSON body that asks `model` for what `ask` says."""
+    if isinstance(ask, Embed):
+        return _ENCODER.encode(_EmbedBody(model=model, input=ask.texts))
     chat = ask.prompt is None
     # one at least: some servers take 0 to mean that no logprobs are wanted at all
     top = None if ask.top_logprobs is None else max(ask.top_logprobs, 1)
@@ -74,6 +84,7 @@ def body(ask: Ask, model: str) -> bytes:
             stop=ask.stop,
             logprobs=True if chat and top else top,
             top_logprobs=top if chat else None,
+            logit_bias={str(token): value for token, value in ask.logit_bias},
             stream=ask.streamed,
             stream_options={"include_usage": True} if ask.streamed else None,
         )
@@ -105,6 +116,8 @@ class _Logprobs(msgspec.Struct, frozen=True):
 
 class _Said(msgspec.Struct, frozen=True):
     content: str | None = None
+    reasoning_content: str | None = None  # llama.cpp, DeepSeek, vLLM before 0.12…
+    reasoning: str | None = None  # … and after
 
 
 class _Choice(msgspec.Struct, frozen=True):
@@ -119,6 +132,12 @@ class _Choice(msgspec.Struct, frozen=True):
         """The text, wherever it stands."""
         holder = self.delta or self.message
         return (holder.content if holder else self.text) or ""
+
+    @property
+    def thought(self) -> str:
+        """What was thought, where it stands apart."""
+        holder = self.delta or self.message
+        return (holder.reasoning_content or holder.reasoning or "") if holder else ""
 
 
 class _Usage(msgspec.Struct, frozen=True):
@@ -167,14 +186,16 @@ class Reading(Protocol):
         ...
 
 
-def reading(ask: Ask, status: int, content_type: bytes) -> Reading:
+def reading(ask: Ask | Embed, status: int, content_type: bytes) -> Reading:
     """Return what reads a response of that status and content type."""
+    if isinstance(ask, Embed):
+        return Vectors(ask, status)
     if status != 200:  # noqa: PLR2004 - HTTP's OK
         return _Refused(ask, status)
     return _Streamed(ask) if content_type.startswith(b"text/event-stream") else _Whole(ask)
 
 
-def failed(ask: Ask, code: str) -> Failed:
+def failed(ask: Ask | Embed, code: str) -> Failed:
     """Return the failure of `ask` in our own words."""
     return Failed(id=ask.id, code=code, message=_MESSAGES[code])
 
@@ -224,11 +245,13 @@ class _Streamed:
             self._begun = True
             said.append(Begun(id=self._ask.id, prompt_tokens=0, marked=False))
         self._finish = _finish(choice.finish_reason) or self._finish
-        text, logprobs = choice.said, _logprobs(self._ask, choice)
-        if text or logprobs:
+        text, thought, logprobs = choice.said, choice.thought, _logprobs(self._ask, choice)
+        if text or logprobs or thought:
             tokens = len(logprobs) or 1
             self._counted += tokens
-            said.append(Piece(id=self._ask.id, text=text, tokens=tokens, logprobs=logprobs))
+            # some servers list the tokens of a thought with those of the text
+            shown = () if thought and not text else logprobs
+            said.append(Piece(id=self._ask.id, text=text, tokens=tokens, logprobs=shown, reasoning=thought))
         return said
 
     def _ended(self) -> Ended | Failed:
@@ -257,11 +280,17 @@ class _Whole:
         if chunk.error is not None or finish is None:
             return [failed(self._ask, "failed")]
         choice = chunk.choices[0]
-        logprobs = _logprobs(self._ask, choice)
+        thought, logprobs = choice.thought, _logprobs(self._ask, choice)
         usage = chunk.usage or _Usage(0, len(logprobs) or self._ask.max_tokens)
         return [
             Begun(id=self._ask.id, prompt_tokens=usage.prompt_tokens, marked=False),
-            Piece(id=self._ask.id, text=choice.said, tokens=usage.completion_tokens, logprobs=logprobs),
+            Piece(
+                id=self._ask.id,
+                text=choice.said,
+                tokens=usage.completion_tokens,
+                logprobs=logprobs,
+                reasoning=thought,
+            ),
             _ended(self._ask, finish, usage),
         ]
 

@@ -10,6 +10,7 @@ from msgspec import to_builtins
 
 from strongroom.access.policy import Question
 from strongroom.cli.frame import Call, Group, Json, common, moment, read_secret, readable, table
+from strongroom.cli.serving_policy import policy
 from strongroom.core.errors import BadInput, TamperError
 from strongroom.serving.accounts import RPM, TOKENS_PER_DAY, Account, Accounts
 from strongroom.serving.books import day_of
@@ -30,7 +31,7 @@ serving = Group("serving", help="Who may ask the model what, and how much of it.
 account = Group("account", help="Customers and their limits.")
 key = Group("key", help="API keys: shown once, kept as a hash, revoked at once.")
 terms = Group("terms", help="Terms of use by version: a key is let in once it has accepted those in force.")
-for group in (account, key, terms):
+for group in (account, key, terms, policy):
     serving.add_command(group)
 
 _rpm = click.option("--rpm", type=click.IntRange(1), help=f"Requests a minute. At first {RPM}.")

@@ -13,8 +13,10 @@ from strongroom.access.policy import Question
 from strongroom.cli.frame import Call, Json, common, read_secret
 from strongroom.core.errors import BadInput, NoSuchCheckpoint, NotPermitted
 from strongroom.core.ids import CheckpointName
+from strongroom.core.serving_errors import OpenEngine
 from strongroom.wiring.foreign import models_of
 from strongroom.wiring.home import Home
+from strongroom.wiring.open_engine import open_routes
 from strongroom.wiring.up import Plan, Running, preparing
 
 PORT = 8420
@@ -40,6 +42,7 @@ def up(call: Call, *, model: str | None, engine: str | None, engine_key_file: st
         secret = None if engine_key_file is None else read_secret(engine_key_file, "engine's key", "--engine-key-file")
         offered = models_of(engine, secret)  # asked for in any case: so one that is not there is noticed now
         names = (model,) if model else offered
+        _look_for_open_doors(call, engine, names[0])
         plan = Plan(model="", names=names, engine=engine, engine_key=secret, host=settings.host, port=port)
 
     def ready(running: Running) -> None:
@@ -92,6 +95,22 @@ def _check(engine: str, policy: str) -> None:
         raise BadInput("an engine's URL is http://HOST[:PORT] or https://…, without a password", where="--engine")
     if policy == "refuse":
         raise BadInput("the settings refuse engines that can't mark (serving.foreign_engine)", where="--engine")
+
+
+def _look_for_open_doors(call: Call, engine: str, model: str) -> None:
+    """Refuse an engine that people can ask directly, unless the settings say otherwise.
+
+    Raises:
+        OpenEngine: it answers without a key.
+
+    """
+    found = open_routes(engine, model)
+    if not found:
+        return
+    said = f"the engine answers without a key at {', '.join(found)}"
+    if call.home.settings.serving.open_engine == "refuse":
+        raise OpenEngine(said, where="--engine")
+    call.err.print(f"WARNING: {said}. Whoever reaches it there is held to no limit and no policy.")
 
 
 def _words(running: Running) -> str:

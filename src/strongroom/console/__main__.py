@@ -28,7 +28,7 @@ from strongroom.serving.roster import Refresh, ToControl
 from strongroom.wiring.home import Home, open_home
 from strongroom.wiring.process import run, say, until_told
 from strongroom.wiring.recognise import keep_tokenizer
-from strongroom.wiring.serving import serving_of
+from strongroom.wiring.serving import serving_of, veil_of
 from strongroom.wiring.table import load
 
 _TICK = 1.0  # seconds
@@ -50,7 +50,7 @@ def _broker(home: Home, setup: ControlSetup) -> Broker:
     serving.spool.mkdir(mode=0o700, exist_ok=True)
     if model is not None:
         keep_tokenizer(home, operator, model, master=master)
-    return Broker(serving, operator, model, setup.names, serving.register(master))
+    return Broker(serving, operator, model, setup.names, serving.register(master), veil_of(master))
 
 
 async def _serve(broker: Broker, setup: ControlSetup) -> None:

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from strongroom.access.identity import Identity
 from strongroom.access.policy import Question
 from strongroom.core.canonical import encode
 from strongroom.core.errors import StrongroomError
 from strongroom.core.ids import CheckpointName
 from strongroom.core.log import log
+from strongroom.core.secrets import Secret
 from strongroom.core.serving_errors import MarkWithheld, NoTerms
 from strongroom.custody.vault import Purpose
 from strongroom.ports.brokerage import FromEngine, MarkReleased, MarkWanted, WeightsReleased, WeightsWanted, Withheld
@@ -53,6 +56,7 @@ class Broker:
     model: CheckpointName | None  # None: a foreign engine, whose models are `names`
     names: tuple[str, ...]
     register: Register
+    veil: Secret  # keys what softens answers; every gateway is told it
     version: int = 0
     looked: int = 0  # ledger entries up to here were looked at
     stale: bool = False  # and something in them is not in the last roster yet
@@ -77,7 +81,7 @@ class Broker:
     def push(self) -> int:
         """Send everybody the roster as it is now; return its version."""
         self.version += 1
-        roster = self.serving.accounts.roster(self.version, self.names)
+        roster = replace(self.serving.accounts.roster(self.version, self.names), veil=self.veil.reveal())
         for gateway in self.gateways:
             gateway.link.send(roster)
         return self.version

@@ -10,7 +10,7 @@
     │   ├── WrongPassphrase · UnknownPrincipal · PrincipalDisabled · PrincipalAltered · SessionExpired
     │   ├── NotPermitted · PurposeMismatch · PolicyInvalid · WrongRecoveryKey · UntrustedCode
     │   ├── ApprovalNeeded · SelfApproval · ApprovalExpired · ApprovalConsumed · ApprovalAltered
-    │   └── UnknownApiKey · MarkWithheld · Embargoed · CopyExpired
+    │   └── UnknownApiKey · MarkWithheld · OpenEngine · Embargoed · CopyExpired
     ├── TamperError                     exit 4   stored bytes are not what was stored
     │   ├── ManifestMissing · ManifestAltered · SignatureInvalid · PayloadMissing · PayloadTruncated
     │   ├── PayloadExtended · HeaderAltered · SegmentAltered · SegmentForged · NotSealed · WrongCheckpoint

@@ -21,6 +21,15 @@ class MarkWithheld(RefusedError, code="serving.mark_withheld"):
     remedy = "Look at the account with `strongroom serving account show NAME`."
 
 
+class OpenEngine(RefusedError, code="serving.open_engine"):
+    """An engine answers people who show no key, or by routes that go round the gateway."""
+
+    remedy = (
+        "Give the engine a key (--engine-key-file) and close the routes that it does not guard, with a proxy if need "
+        'be; serving.open_engine = "serve" in strongroom.toml serves it all the same.'
+    )
+
+
 class NoSuchAccount(NotFoundError, code="serving.no_such_account"):
     """No account of that name."""
 

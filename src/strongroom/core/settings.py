@@ -45,6 +45,7 @@ class ServingSettings(_Section, frozen=True):
 
     host: str = "127.0.0.1"  # where the gateway listens; put a TLS proxy before it to serve others than this machine
     foreign_engine: Literal["serve", "refuse"] = "serve"  # an engine by --engine URL can't mark: serve unmarked, or not
+    open_engine: Literal["serve", "refuse"] = "refuse"  # an engine by --engine URL that answers without a key
     usage_seconds: int = 5  # how often the worker brings usage into the ledger
 
 

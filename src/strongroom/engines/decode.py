@@ -177,7 +177,12 @@ class Batch:
 
 
 def _chosen(rows: Sequence[Row], logits: torch.Tensor) -> list[int]:
-    """Return every row's next token: the likeliest, or one drawn by the row's own seed."""
+    """Return every row's next token: the likeliest, or one drawn by the row's own seed. Biases count here alone.
+
+    What is shown of log probabilities is the model's own, before any bias (vLLM's ``raw_logprobs``): so a biased token
+    shows as the one that was written, and drags none into sight.
+    """
+    logits = _biased(rows, logits)
     tokens = _ids(logits.argmax(-1))
     hot = [place for place, row in enumerate(rows) if row.hot]
     if hot:
@@ -187,6 +192,17 @@ def _chosen(rows: Sequence[Row], logits: torch.Tensor) -> list[int]:
         for place, token in zip(hot, cast("Iterable[int]", drawn), strict=True):
             tokens[place] = int(token)
     return tokens
+
+
+def _biased(rows: Sequence[Row], logits: torch.Tensor) -> torch.Tensor:
+    """Return the logits (rows, vocabulary) with what the rows' orders add to them."""
+    if not any(row.order.logit_bias for row in rows):
+        return logits
+    logits = logits.clone()
+    for place, row in enumerate(rows):
+        for token, bias in row.order.logit_bias:
+            logits[place, token] += bias
+    return logits
 
 
 def _ids(tokens: torch.Tensor) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from strongroom.ports.completions import Answer, Ask, Cancel, Completions, Ended, Failed, Ready
+from strongroom.ports.completions import Answer, Ask, Cancel, Completions, Embed, Failed, Last, Ready
 from strongroom.ports.links import Accept, Link, Receiver
 
 
@@ -13,7 +13,7 @@ def gateways(completions: Completions, ready: Ready) -> Accept:
     count = iter(range(1 << 62))
 
     def accept(role: str) -> tuple[object, Receiver] | None:
-        return (Ask | Cancel, GatewayLink(completions, ready, next(count))) if role == "gateway" else None
+        return (Ask | Embed | Cancel, GatewayLink(completions, ready, next(count))) if role == "gateway" else None
 
     return accept
 
@@ -35,7 +35,7 @@ class GatewayLink:
         self._link = link
         link.send(self._ready)
 
-    def on_message(self, message: Ask | Cancel) -> None:
+    def on_message(self, message: Ask | Embed | Cancel) -> None:
         """Begin or stop a request."""
         ours = f"{self._number}:{message.id}"
         if isinstance(message, Cancel):
@@ -60,7 +60,7 @@ class GatewayLink:
         theirs = self._open.get(answer.id)
         if theirs is None:
             return
-        if isinstance(answer, Ended | Failed):
+        if isinstance(answer, Last):
             del self._open[answer.id]
         self._send(msgspec.structs.replace(answer, id=theirs))
 

@@ -21,6 +21,7 @@ class Order:
     sampling: Sampling
     stop: tuple[str, ...] = ()
     top_logprobs: int | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()  # token and what is added to its logit before the draw
 
 
 @dataclass(frozen=True, slots=True)

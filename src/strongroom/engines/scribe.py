@@ -13,7 +13,8 @@ from strongroom.core.serving_errors import EngineFailed
 from strongroom.engines.decode import Outcome
 from strongroom.engines.row import Order, Row, Wrote
 from strongroom.engines.transformers_engine import Engine
-from strongroom.ports.completions import Answer, Ask, Begun, Ended, Failed, Piece
+from strongroom.engines.vectors import Vectors
+from strongroom.ports.completions import Answer, Ask, Begun, Embed, Embedded, Ended, Failed, Piece
 from strongroom.ports.engine import Prompt, Sampling
 from strongroom.watermark.keys import MarkKey
 
@@ -34,13 +35,21 @@ class Job:
     key: MarkKey | None
 
 
+@dataclass(frozen=True, slots=True)
+class EmbedJob:
+    """Texts whose vectors are wanted, as tokens."""
+
+    embed: Embed
+    texts: tuple[list[int], ...]
+
+
 class Scribe:
     """Owns the batch. An inbox of jobs, of ids to cancel, and at last of None."""
 
     def __init__(
         self,
         engine: Engine,
-        inbox: SimpleQueue[Job | str | None],
+        inbox: SimpleQueue[Job | EmbedJob | str | None],
         *,
         most: int,
         tell: Callable[[list[Answer]], None],
@@ -53,6 +62,7 @@ class Scribe:
         self._batch = engine.batch()
         self._waiting: deque[Job] = deque()
         self._asks: dict[Row, Ask] = {}
+        self._embeds: deque[tuple[EmbedJob, Vectors]] = deque()
         self._share = max(1, most - most // 4)  # rows of one account: somebody else finds room at once
 
     def run(self) -> None:
@@ -61,6 +71,7 @@ class Scribe:
             answers = self._admit()
             for outcome in self._batch.step():
                 answers += self._told(outcome)
+            answers += self._embed()
             if answers:
                 self._tell(answers)
 
@@ -68,11 +79,13 @@ class Scribe:
         """Empty the inbox, waiting if there is nothing to write; return whether to go on."""
         try:
             while True:
-                item = self._inbox.get(block=not self._asks and not self._waiting)
+                item = self._inbox.get(block=not (self._asks or self._waiting or self._embeds))
                 if item is None:
                     return False
                 if isinstance(item, Job):
                     self._waiting.append(item)
+                elif isinstance(item, EmbedJob):
+                    self._embeds.append((item, Vectors(self._engine.model, item.texts)))
                 else:
                     self._drop(item)
         except Empty:
@@ -80,6 +93,7 @@ class Scribe:
 
     def _drop(self, request: str) -> None:
         self._waiting = deque(job for job in self._waiting if job.ask.id != request)
+        self._embeds = deque(one for one in self._embeds if one[0].embed.id != request)
         for row in [row for row, ask in self._asks.items() if ask.id == request]:
             self._batch.leave(row)
             del self._asks[row]
@@ -107,6 +121,20 @@ class Scribe:
         first = min(fitting, key=lambda job: rows[job.ask.account])
         self._waiting.remove(first)
         return first
+
+    def _embed(self) -> list[Answer]:
+        """Read one piece of one text, of whoever's turn it is."""
+        if not self._embeds:
+            return []
+        job, vectors = self._embeds.popleft()
+        try:
+            if not vectors.step():
+                self._embeds.append((job, vectors))
+                return []
+            tokens = sum(map(len, job.texts))
+            return [Embedded(id=job.embed.id, width=vectors.width, vectors=vectors.raw(), prompt_tokens=tokens)]
+        except Exception as error:  # noqa: BLE001 - whatever the model raises; the others go on
+            return [failure(job.embed, error)]
 
     def _told(self, outcome: Outcome) -> list[Answer]:
         """Return what a row's outcome says to its asker."""
@@ -151,6 +179,8 @@ def read_ask(engine: Engine, ask: Ask) -> Order:
     most = min(ask.budget, engine.context or ask.budget)
     if engine.tokens.is_beyond(ask.prompt or " ".join(turn.content for turn in ask.turns), most):
         raise InputTooLarge(f"over {most} tokens", where="prompt")
+    if any(token >= engine.vocabulary for token, _ in ask.logit_bias):
+        raise BadInput("a bias on a token that there is not", where="logit_bias")
     ids = engine.tokens.encode(_prompt(ask))
     return Order(
         ids=ids,
@@ -158,6 +188,7 @@ def read_ask(engine: Engine, ask: Ask) -> Order:
         sampling=sampling,
         stop=ask.stop,
         top_logprobs=None if ask.top_logprobs is None else min(ask.top_logprobs, _MOST_LOGPROBS),
+        logit_bias=ask.logit_bias,
     )
 
 
@@ -170,7 +201,7 @@ def _prompt(ask: Ask) -> Prompt:
     return [{"role": roles.get(turn.role, turn.role), "content": turn.content} for turn in ask.turns]
 
 
-def failure(ask: Ask, error: Exception) -> Failed:
+def failure(ask: Ask | Embed, error: Exception) -> Failed:
     """Return what the asker is told of `error`, and log what it was, without a word of prompt or answer."""
     kinds: tuple[tuple[type[Exception], str], ...] = ((InputTooLarge, "prompt_too_long"), (BadInput, "bad_prompt"))
     code = next((word for kind, word in kinds if isinstance(error, kind)), "failed")

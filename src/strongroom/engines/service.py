@@ -14,9 +14,10 @@ from typing import Protocol
 
 from strongroom.core.errors import StrongroomError
 from strongroom.core.log import log
-from strongroom.engines.scribe import Job, Scribe, failure, read_ask
+from strongroom.engines.scribe import EmbedJob, Job, Scribe, failure, read_ask
 from strongroom.engines.transformers_engine import Engine
-from strongroom.ports.completions import Answer, Ask, Ended, Failed, Ready, Sink
+from strongroom.engines.vectors import read_texts
+from strongroom.ports.completions import Answer, Ask, Embed, Failed, Last, Ready, Sink
 from strongroom.watermark.keys import MarkKey
 
 _STOPPING = "the engine is stopping"
@@ -49,7 +50,7 @@ class Service:
         self._most = max_batch + max_waiting
         self._open: dict[str, Sink] = {}
         self._fetching: dict[str, asyncio.Task[None]] = {}
-        self._inbox: SimpleQueue[Job | str | None] = SimpleQueue()
+        self._inbox: SimpleQueue[Job | EmbedJob | str | None] = SimpleQueue()
         self._closed = False
         self._emptied: asyncio.Future[None] | None = None
         scribe = Scribe(engine, self._inbox, most=max_batch, tell=self._tell)
@@ -57,8 +58,8 @@ class Service:
         self._thread.start()
 
     # ── Completions ──────────────────────────────────────────────────────────────────────────────────────────────────
-    def ask(self, ask: Ask, sink: Sink) -> None:
-        """Begin. Whatever happens, `sink` gets exactly one `Ended` or `Failed`."""
+    def ask(self, ask: Ask | Embed, sink: Sink) -> None:
+        """Begin. Whatever happens, `sink` gets exactly one `Ended`, `Embedded` or `Failed`."""
         if self._closed:
             return self._refuse(ask, sink, code="unavailable", message=_STOPPING)
         if ask.id in self._open:
@@ -66,7 +67,9 @@ class Service:
         if len(self._open) >= self._most:
             return self._refuse(ask, sink, code="busy", message=_QUEUE_FULL)
         self._open[ask.id] = sink
-        self._fetching[ask.id] = self._loop.create_task(self._prepared(ask))
+        self._fetching[ask.id] = self._loop.create_task(
+            self._read(ask) if isinstance(ask, Embed) else self._prepared(ask)
+        )
         return None
 
     def cancel(self, request: str) -> None:
@@ -117,8 +120,18 @@ class Service:
         with suppress(RuntimeError):  # the event loop has ended
             self._loop.call_soon_threadsafe(self.close)
 
-    def _refuse(self, ask: Ask, sink: Sink, *, code: str, message: str) -> None:
+    def _refuse(self, ask: Ask | Embed, sink: Sink, *, code: str, message: str) -> None:
         self._loop.call_soon(sink.on_answer, Failed(id=ask.id, code=code, message=message))
+
+    async def _read(self, embed: Embed) -> None:
+        """Read the texts, then queue them: there is nothing to mark."""
+        try:
+            self._inbox.put(EmbedJob(embed, await asyncio.to_thread(read_texts, self._engine, embed)))
+        except Exception as error:  # noqa: BLE001 - a tokenizer can raise anything
+            self._fetching.pop(embed.id, None)
+            self._give(embed.id, failure(embed, error))
+        finally:
+            self._fetching.pop(embed.id, None)
 
     async def _prepared(self, ask: Ask) -> None:
         """Read the prompt, fetch the account's mark, then queue the ask: without a mark nothing is written."""
@@ -151,7 +164,7 @@ class Service:
 
     def _give(self, request: str, answer: Answer) -> None:
         """Give an open request its next answer; one that was cancelled, or has ended, gets none."""
-        ended = isinstance(answer, Ended | Failed)
+        ended = isinstance(answer, Last)
         sink = self._open.pop(request, None) if ended else self._open.get(request)
         if self._emptied is not None and not self._open and not self._emptied.done():
             self._emptied.set_result(None)

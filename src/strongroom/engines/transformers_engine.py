@@ -27,6 +27,7 @@ class Engine:
         self.model = model
         self.tokens = tokens
         self.context: int | None = getattr(model.config, "max_position_embeddings", None)
+        self.vocabulary: int = model.get_output_embeddings().weight.shape[0]  # rows: some are padding
         self._ends = frozenset(model.generation_config.eos_token_id or [])
 
     @classmethod

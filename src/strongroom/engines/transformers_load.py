@@ -44,11 +44,30 @@ class Output(Protocol):
     logits: torch.Tensor
 
 
+class States(Protocol):
+    """The part of a model's output that we use where no tokens are wanted."""
+
+    last_hidden_state: torch.Tensor
+
+
+class BaseModel(Protocol):
+    """A model without its last layer."""
+
+    def __call__(self, input_ids: torch.Tensor, **options: object) -> States:
+        """Return the hidden states (batch, length, width)."""
+        ...
+
+
 class CausalModel(Protocol):
     """The part of transformers' PreTrainedModel that we use."""
 
     config: PreTrainedConfig
     generation_config: Ends
+    base_model: BaseModel
+
+    def get_output_embeddings(self) -> torch.nn.Linear:
+        """Return the last layer, whose rows are the tokens."""
+        ...
 
     def __call__(self, input_ids: torch.Tensor, **options: object) -> Output:
         """Return the model's output for (batch, length) tokens."""

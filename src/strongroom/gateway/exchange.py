@@ -11,8 +11,10 @@ from typing import Final, Protocol
 from strongroom.gateway.budgets import Hold
 from strongroom.gateway.request import Request
 from strongroom.gateway.services import Services
-from strongroom.ports.completions import Answer, Ask, Begun, Ended, Failed, Finish, Piece, TokenLogprob
+from strongroom.ports.completions import Answer, Ask, Begun, Embedded, Ended, Failed, Finish, Piece, TokenLogprob
 from strongroom.serving.admit import Caller
+from strongroom.serving.shown import Shown
+from strongroom.serving.soften import seen
 from strongroom.serving.usage import Admitted, Settled
 from strongroom.serving.wire import Wanted
 from strongroom.serving.wire_answers import Frames, Totals, failure
@@ -51,7 +53,7 @@ class Exchange:
 
     __slots__ = (
         "_asked", "_begun", "_completion", "_frames", "_hold", "_logprobs", "_marked", "_need", "_over", "_prompt",
-        "_reply", "_request", "_services", "_streaming", "_text", "_wanted", "caller",
+        "_reply", "_request", "_services", "_shown", "_streaming", "_text", "_wanted", "caller",
     )  # fmt: skip
 
     def __init__(self, services: Services, request: Request, *, caller: Caller, wanted: Wanted, reply: Reply) -> None:
@@ -65,6 +67,7 @@ class Exchange:
         self._need = min(wanted.room, services.bounds.context_tokens) + wanted.max_tokens
         self._hold: Hold | None = None
         self._frames = Frames(wanted, request=request.id, created=services.second)
+        self._shown: Shown | None = None  # made when there is something beside plain text
         self._text: list[str] = []
         self._logprobs: list[TokenLogprob] = []
         self._prompt = self._completion = self._marked = 0
@@ -142,10 +145,13 @@ class Exchange:
         )
 
     def _ask(self, budget: int, room: int) -> Ask:
-        wanted = self._wanted
+        wanted, account, exact = self._wanted, self.caller.account.name, self._services.exact
+        seed = wanted.seed
+        if seed is not None:
+            seed = self._services.discloses.seed(seed, account, bits=63 if exact else 31)  # llama.cpp's has 32
         return Ask(
             id=self._request.id,
-            account=self.caller.account.name,
+            account=account,
             model=wanted.model,
             prompt=wanted.prompt,
             turns=wanted.turns,
@@ -153,9 +159,11 @@ class Exchange:
             budget=budget,
             temperature=wanted.temperature,
             top_p=wanted.top_p,
-            seed=wanted.seed,
+            seed=seed,
             stop=wanted.stop,
-            top_logprobs=wanted.top_logprobs,
+            # as many as may be seen: of a token that is none of these, nothing is shown
+            top_logprobs=None if wanted.top_logprobs is None else seen(self.caller.tier, chat=wanted.shape == "chat"),
+            logit_bias=wanted.logit_bias,
             streamed=wanted.stream,
         )
 
@@ -173,6 +181,8 @@ class Exchange:
             self._on_piece(answer, self._hold)
         elif isinstance(answer, Begun):
             self._on_begun(answer, self._hold)
+        elif isinstance(answer, Embedded):
+            self._fail(refuse("engine_failed"))  # nobody has asked for vectors
         elif isinstance(answer, Ended):
             self._prompt, self._marked = answer.prompt_tokens, answer.marked_tokens
             self._completion = answer.completion_tokens
@@ -198,16 +208,29 @@ class Exchange:
             self._finish("length")
             return
         self._completion += piece.tokens
+        if "<" in piece.text or piece.logprobs or piece.reasoning or (self._shown is not None and self._shown.waiting):
+            if self._shown is None:
+                self._shown = Shown(self._wanted, self.caller.tier, self._services.discloses.veil)
+            piece = self._shown.piece(piece)
+        self._pass_on(piece)
+
+    def _pass_on(self, piece: Piece) -> None:
+        """Give out what of a piece is shown."""
         if not self._wanted.stream:
             self._text.append(piece.text)
             self._logprobs += piece.logprobs
-        elif piece.text or piece.logprobs:
-            event = self._frames.piece(piece.text, piece.logprobs)
-            if self._streaming:
-                self._reply.stream(event)
-            else:
-                self._streaming = True
-                self._reply.open_stream(self._frames.opening() + event)
+            return
+        if piece.reasoning:
+            self._send(self._frames.thought(piece.reasoning))
+        if piece.text or piece.logprobs:
+            self._send(self._frames.piece(piece.text, piece.logprobs))
+
+    def _send(self, event: bytes) -> None:
+        if self._streaming:
+            self._reply.stream(event)
+        else:
+            self._streaming = True
+            self._reply.open_stream(self._frames.opening() + event)
 
     def _on_failed(self, failed: Failed) -> None:
         if failed.code == "prompt_too_long":
@@ -223,15 +246,27 @@ class Exchange:
 
     # ── ends ─────────────────────────────────────────────────────────────────────────────────────────────────────────
     def _finish(self, finish: Finish) -> None:
-        totals = Totals(self._prompt, self._completion)
+        totals = Totals(self._prompt, self._completion) if self._shown is None else self._last_shown(self._shown)
         self._settle(_OK, finish)
         if not self._wanted.stream:
-            shown = None if self._wanted.top_logprobs is None else self._logprobs
-            self._reply.answer(_OK, self._frames.whole("".join(self._text), shown, finish=finish, totals=totals))
+            text = said = "".join(self._text)
+            if self._shown is not None:
+                text = self._shown.whole(said)
+            # where a thought is cut off the whole text, nobody can say which tokens were its own
+            told = self._logprobs if text == said else []
+            shown = None if self._wanted.top_logprobs is None else told
+            self._reply.answer(_OK, self._frames.whole(text, shown, finish=finish, totals=totals))
             return
         if not self._streaming:
             self._reply.open_stream(self._frames.opening())
         self._reply.end_stream(self._frames.closing(finish, totals))
+
+    def _last_shown(self, shown: Shown) -> Totals:
+        """Give out what was held back; return the totals."""
+        last = shown.end()
+        if last is not None:
+            self._pass_on(last)
+        return Totals(self._prompt, self._completion, shown.reasoning_tokens, shown.thought)
 
     def _fail(self, refusal: Refusal) -> None:
         if self._hold is None:

@@ -9,11 +9,15 @@ from collections.abc import Callable
 from typing import Final, Protocol
 from urllib.parse import unquote
 
+import msgspec
+
 from strongroom.core.clock import Clock, stamp
 from strongroom.gateway import heads
 from strongroom.gateway.budgets import Budgets
 from strongroom.gateway.control import Control
 from strongroom.gateway.crowd import Crowd, Guest
+from strongroom.gateway.discloses import Discloses
+from strongroom.gateway.embedding import Embedding
 from strongroom.gateway.exchange import Exchange, Reply
 from strongroom.gateway.request import Request
 from strongroom.gateway.services import Stoppable, Work
@@ -22,10 +26,12 @@ from strongroom.gateway.terms import Terms
 from strongroom.ports.completions import Completions
 from strongroom.ports.processes import GatewaySetup
 from strongroom.serving.admit import Book, Caller, may_ask
+from strongroom.serving.disclosure import gate
+from strongroom.serving.disclosure.fields import path_rule
 from strongroom.serving.limits import Window, until_midnight
 from strongroom.serving.roster import Applied, Leased, Roster, TermsText
 from strongroom.serving.usage import Refused
-from strongroom.serving.wire import Wanted, read_acceptance, read_chat, read_text
+from strongroom.serving.wire import Vectors, Wanted, read_acceptance, read_chat, read_embed, read_text
 from strongroom.serving.wire_answers import model_card, model_list
 from strongroom.serving.wire_errors import Refusal, refuse
 
@@ -33,12 +39,16 @@ __all__ = ["Client", "Front", "Work"]
 
 _CHAT: Final = b"/v1/chat/completions"
 _TEXT: Final = b"/v1/completions"
+_EMBED: Final = b"/v1/embeddings"
+_TUNING: Final = b"/v1/fine_tuning"
 _MODELS: Final = b"/v1/models"
 _HEALTH: Final = b"/health"
 _TERMS: Final = b"/terms"
 _METHODS: Final = {
     _CHAT: (b"POST",),
     _TEXT: (b"POST",),
+    _EMBED: (b"POST",),
+    _TUNING: (b"GET", b"POST", b"DELETE"),
     _MODELS: (b"GET",),
     _HEALTH: (b"GET",),
     _TERMS: (b"GET", b"POST"),
@@ -79,6 +89,7 @@ class Front:
         self.spool = spool
         self.clock = clock
         self.budgets = Budgets(control.send, slice_tokens=self.bounds.slice_tokens)
+        self.discloses = Discloses()
         self.terms = Terms(control.send)
         self.exact = setup.engine.startswith("unix:")
         self.stopping = False
@@ -100,6 +111,7 @@ class Front:
         self._routes: dict[tuple[bytes, bytes], Callable[[Request, Client], None]] = {
             (b"POST", _CHAT): self._chat,
             (b"POST", _TEXT): self._text,
+            (b"POST", _EMBED): self._embed,
             (b"GET", _TERMS): self._read_terms,
             (b"POST", _TERMS): self._accept_terms,
         }
@@ -121,16 +133,19 @@ class Front:
     def judge(self, request: Request) -> Refusal | None:
         """Return why a request is refused by its head alone, if so."""
         request.judged = True
-        path = _MODELS if request.target.startswith(_MODELS + b"/") else request.target
+        path = request.target
         methods = _METHODS.get(path)
         if methods is None:
-            return Refusal("not_found")
+            path = next((one for one in (_MODELS, _TUNING) if path.startswith(one + b"/")), b"")
+            methods = _METHODS.get(path)
+        if methods is None:
+            return Refusal("not_found", rule=path_rule(request.target.decode("ascii", "replace")))
         request.route = path.decode()
         if request.method not in methods:
             return Refusal("method_not_allowed")
-        return None if path == _HEALTH else self._judge_caller(request)
+        return None if path == _HEALTH else self._judge_caller(request, path)
 
-    def _judge_caller(self, request: Request) -> Refusal | None:
+    def _judge_caller(self, request: Request, path: bytes) -> Refusal | None:
         book = self._current_book()
         if book is None:
             return refuse("control_unavailable")
@@ -142,7 +157,10 @@ class Front:
         request.caller = caller
         if (refusal := may_ask(caller, terms=request.target == _TERMS)) is not None:
             return refusal
-        return self._count_request(request, caller)
+        refusal = self._count_request(request, caller)
+        if refusal is None and path == _TUNING:
+            return gate.fine_tuning(caller.tier)
+        return refusal
 
     def _count_request(self, request: Request, caller: Caller) -> Refusal | None:
         account = caller.account
@@ -193,6 +211,7 @@ class Front:
                 route=request.route,
                 status=refusal.kind.status,
                 code=refusal.code,
+                rule=refusal.rule,
             )
         )
 
@@ -202,7 +221,10 @@ class Front:
     def _text(self, request: Request, client: Client) -> None:
         self._generate(request, client, read_text(b"".join(request.body)))
 
-    def _generate(self, request: Request, client: Client, wanted: Wanted | Refusal) -> None:
+    def _embed(self, request: Request, client: Client) -> None:
+        self._generate(request, client, read_embed(b"".join(request.body)))
+
+    def _generate(self, request: Request, client: Client, wanted: Wanted | Vectors | Refusal) -> None:
         caller, book = request.caller, self._book
         assert caller is not None and book is not None  # noqa: S101, PT018 - `judge` has seen to both
         request.body.clear()
@@ -210,13 +232,17 @@ class Front:
         if isinstance(wanted, Refusal) or refusal is not None:
             self.refuse(request, client, refusal=refusal or Refusal("bad_request"))
             return
-        exchange = Exchange(self, request, caller=caller, wanted=wanted, reply=client)
+        exchange = (
+            Exchange(self, request, caller=caller, wanted=wanted, reply=client)
+            if isinstance(wanted, Wanted)
+            else Embedding(self, request, caller=caller, wanted=wanted, reply=client)
+        )
         self._works.add(exchange)
         self._open[caller.account.name] = self._open.get(caller.account.name, 0) + 1
         client.attach(exchange)
         exchange.begin()
 
-    def _refusal_now(self, wanted: Wanted, caller: Caller, book: Book) -> Refusal | None:
+    def _refusal_now(self, wanted: Wanted | Vectors, caller: Caller, book: Book) -> Refusal | None:
         # the body may have come long after the head: a key that was revoked in between opens nothing
         if (refusal := book.still(caller)) is not None:
             return refusal
@@ -226,7 +252,19 @@ class Front:
             return refuse("prompt_too_long")  # it would be read whole before anybody could say what it costs
         if self._open.get(caller.account.name, 0) >= self.bounds.open_requests:
             return refuse("too_many_open_requests")
-        return None if self.engine.ready() else refuse("engine_unavailable")
+        if isinstance(wanted, Wanted) and wanted.top_logprobs is None and not wanted.biased:
+            return None if self.engine.ready() else refuse("engine_unavailable")
+        return self._undisclosed(wanted, caller)
+
+    def _undisclosed(self, wanted: Wanted | Vectors, caller: Caller) -> Refusal | None:
+        if not self.engine.ready():
+            return refuse("engine_unavailable")  # before anything is counted
+        if isinstance(wanted, Vectors):
+            return gate.embeddings(caller.tier)
+        refusal = self.discloses.refusal(wanted, caller, self.stamp()[:10])
+        if refusal is not None and refusal.code == "bias_sets_exceeded":
+            return msgspec.structs.replace(refusal, retry_after=until_midnight(self.clock.now()))
+        return refusal
 
     def over(self, work: Stoppable) -> None:
         """An exchange has ended."""
@@ -278,6 +316,7 @@ class Front:
         """Judge by it from now on, cut what it does not let go on, then confirm it."""
         before, book = self._book, Book(roster, models=self._models)
         self._book = book
+        self.discloses.learn(roster, self.stamp()[:10])
         for work in list(self._works):
             if (refusal := book.still(work.caller)) is not None:
                 work.stop(refusal)

@@ -6,6 +6,7 @@ import asyncio
 from typing import Protocol
 
 from strongroom.gateway.budgets import Budgets
+from strongroom.gateway.discloses import Discloses
 from strongroom.gateway.request import Request
 from strongroom.gateway.spool import Spool
 from strongroom.ports.completions import Completions
@@ -43,6 +44,7 @@ class Services(Protocol):
     engine: Completions
     budgets: Budgets
     spool: Spool
+    discloses: Discloses
     exact: bool
     second: int
 

@@ -24,7 +24,7 @@ _BYTES: Final = 64 << 20
 _SECONDS: Final = 3600.0
 _MOST_LATE: Final = 65_536  # lines
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-_Like = tuple[str, str, str, int, str]
+_Like = tuple[str, str, str, int, str, str]
 Then = Callable[[bool], None]  # is told whether the line is there
 
 
@@ -62,7 +62,7 @@ class Spool:
 
     def refuse(self, line: Refused) -> None:
         """Note a refusal: the first of its kind in a second at once, those like it together when the second is over."""
-        like = (line.account, line.key, line.route, line.status, line.code)
+        like = (line.account, line.key, line.route, line.status, line.code, line.rule)
         before = self._refused.get(like)
         if before is None and line.account:
             self.write(line)

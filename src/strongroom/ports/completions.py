@@ -17,6 +17,7 @@ ENGINE_CODES: Final = (
     "prompt_too_long",  # leaves no room in the model's context, or in the budget (400)
     "busy",  # the queue is full: come back later (429 with Retry-After)
     "cancelled",  # the asker said so
+    "unsupported",  # this engine has no such thing, embeddings say (501)
     "unavailable",  # the engine is starting, stopping or gone (503)
     "mark_unavailable",  # the account's mark can't be had: nothing is written unmarked (503)
     "failed",  # anything else inside the engine (500): details are in its log, without any text
@@ -107,6 +108,7 @@ class Piece(_Message, frozen=True, kw_only=True):
     text: str
     tokens: int
     logprobs: tuple[TokenLogprob, ...] = ()
+    reasoning: str = ""  # what the model thought, where its server tells that apart
 
 
 class Ended(_Message, frozen=True, kw_only=True):
@@ -126,18 +128,19 @@ class Failed(_Message, frozen=True, kw_only=True):
 
 
 class Embedded(_Message, frozen=True, kw_only=True):
-    """The vectors, one after the other: `width` little-endian float32 each, of length 1. Nothing follows."""
+    """The vectors, one after the other: `width` little-endian float32 each. Nothing follows."""
 
     width: int
     vectors: bytes
     prompt_tokens: int
 
 
-Answer = Begun | Piece | Ended | Failed
+Last = Ended | Embedded | Failed
+Answer = Begun | Piece | Ended | Embedded | Failed
 
 
 class Sink(Protocol):
-    """Whoever asked. Called on the event loop, in order; nothing follows `Ended` or `Failed`."""
+    """Whoever asked. Called on the event loop, in order; nothing follows `Ended`, `Embedded` or `Failed`."""
 
     def on_answer(self, answer: Answer) -> None:
         """Take the next message about the request."""
@@ -147,8 +150,8 @@ class Sink(Protocol):
 class Completions(Protocol):
     """An engine, wherever it runs. One event loop, no blocking calls."""
 
-    def ask(self, ask: Ask, sink: Sink) -> None:
-        """Begin. Whatever happens, `sink` gets exactly one `Ended` or `Failed`."""
+    def ask(self, ask: Ask | Embed, sink: Sink) -> None:
+        """Begin. Whatever happens, `sink` gets exactly one `Ended` (of an `Embed`: `Embedded`) or `Failed`."""
         ...
 
     def cancel(self, request: str) -> None:

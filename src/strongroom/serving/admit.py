@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from strongroom.serving.disclosure.tiers import CLOSED, TIERS, Tier
 from strongroom.serving.roster import Roster, RosterAccount, RosterKey
 from strongroom.serving.wire_errors import Refusal, refuse
 
@@ -19,6 +20,7 @@ class Caller(msgspec.Struct, frozen=True):
 
     key: RosterKey
     account: RosterAccount
+    tier: Tier = CLOSED  # the account's; one that this gateway does not know shows nothing
 
 
 class Book:
@@ -33,7 +35,9 @@ class Book:
         self.accounts = {one.name: one for one in roster.accounts}
         self.keys = {key.id: key for key in roster.keys}
         self.callers = {
-            key.digest: Caller(key, self.accounts[key.account]) for key in roster.keys if key.account in self.accounts
+            key.digest: Caller(key, account, TIERS.get(account.tier, CLOSED))
+            for key in roster.keys
+            if (account := self.accounts.get(key.account)) is not None
         }
 
     def identify(self, authorization: bytes | None) -> Caller | Refusal:

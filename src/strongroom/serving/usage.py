@@ -49,6 +49,7 @@ class Refused(_Line, frozen=True, kw_only=True):
     route: str = ""
     status: int
     code: str
+    rule: str = ""  # of what may be disclosed: the one that fired
     count: int = 1  # like refusals that were put together
 
 

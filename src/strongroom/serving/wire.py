@@ -9,7 +9,8 @@ from typing import Final, Literal, TypeVar
 import msgspec
 
 from strongroom.ports.completions import Turn
-from strongroom.serving.wire_bodies import REASONS, AcceptBody, ChatBody, TextBody
+from strongroom.serving.disclosure.fields import UNKNOWN, field_rule, why
+from strongroom.serving.wire_bodies import REASONS, AcceptBody, ChatBody, EmbedBody, TextBody
 from strongroom.serving.wire_errors import Refusal
 
 _T = TypeVar("_T", bound=msgspec.Struct)
@@ -17,9 +18,10 @@ Shape = Literal["chat", "text"]
 
 _CHAT: Final = msgspec.json.Decoder(ChatBody)
 _TEXT: Final = msgspec.json.Decoder(TextBody)
+_EMBED: Final = msgspec.json.Decoder(EmbedBody)
 _ACCEPT: Final = msgspec.json.Decoder(AcceptBody)
-_PLACE = re.compile(r" - at `\$\.?([^`]{0,200})`$")
-_UNKNOWN = re.compile(r"Object contains unknown field `([A-Za-z_][A-Za-z0-9_]{0,63})`")
+_PLACE = re.compile(r" - at (?:`key` in )?`\$\.?([^`]{0,200})`$")
+_UNKNOWN = re.compile(r"Object contains unknown field `([A-Za-z_][A-Za-z0-9_.]{0,63})`")
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
 _TEXT_DEFAULT: Final = 16  # OpenAI's default for /v1/completions
 _COLD: Final = 1e-4  # temperatures below are taken as 0: logits divided by them are no numbers an engine can draw by
@@ -42,8 +44,20 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     stop: tuple[str, ...]
     seed: int | None
     top_logprobs: int | None
+    logit_bias: tuple[tuple[int, float], ...] = ()  # by token; without those of 0, which change nothing
+    biased: int = 0  # entries as they were sent
     stream: bool
     include_usage: bool
+
+
+class Vectors(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request for embeddings asks for. `room` bounds the tokens of all texts together."""
+
+    model: str
+    texts: tuple[str, ...]
+    room: int
+    base64: bool
+    dimensions: int | None
 
 
 def read_chat(raw: bytes, *, default_tokens: int) -> Wanted | Refusal:
@@ -65,6 +79,8 @@ def read_chat(raw: bytes, *, default_tokens: int) -> Wanted | Refusal:
         stop=_stops(body),
         seed=body.seed,
         top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        logit_bias=_bias(body.logit_bias) if body.logit_bias else (),
+        biased=len(body.logit_bias) if body.logit_bias else 0,
         stream=bool(body.stream),
         include_usage=bool(body.stream_options and body.stream_options.include_usage),
     )
@@ -94,10 +110,29 @@ def read_text(raw: bytes) -> Wanted | Refusal:
     )
 
 
+def read_embed(raw: bytes) -> Vectors | Refusal:
+    """Read the body of POST /v1/embeddings."""
+    body = _read(_EMBED, raw)
+    if isinstance(body, Refusal):
+        return body
+    texts = (body.input,) if isinstance(body.input, str) else body.input
+    return Vectors(
+        model=body.model,
+        texts=texts,
+        room=len(raw) + _FRAME_TURN * len(texts),
+        base64=body.encoding_format == "base64",
+        dimensions=body.dimensions,
+    )
+
+
 def read_acceptance(raw: bytes) -> str | Refusal:
     """Read the body of POST /terms: the digest of the terms that are accepted."""
     body = _read(_ACCEPT, raw)
     return body if isinstance(body, Refusal) else body.digest
+
+
+def _bias(given: dict[str, float]) -> tuple[tuple[int, float], ...]:
+    return tuple(sorted((int(token), value) for token, value in given.items() if value))
 
 
 def _stops(body: ChatBody | TextBody) -> tuple[str, ...]:
@@ -127,7 +162,8 @@ def _odd_chat(body: ChatBody) -> Refusal | None:
 
 
 def _unsupported(name: str, *, within: str = "") -> Refusal:
-    return Refusal("unsupported_parameter", f"{within}.{name}" if within else name, detail=REASONS.get(name, ""))
+    param = f"{within}.{name}" if within else name
+    return Refusal("unsupported_parameter", param, detail=REASONS.get(name) or why(name), rule=field_rule(name))
 
 
 def _read(decoder: msgspec.json.Decoder[_T], raw: bytes) -> _T | Refusal:
@@ -146,13 +182,13 @@ def _all_counted(body: msgspec.Struct, raw: bytes) -> bool:
     """Whether a count shows already that no name came twice.
 
     Every name is a quote and a colon, with or without space between. Where there is none with, and no more without
-    than the body has values (two a message), no name is left over that could have come twice.
+    than the body has values (two a message, one a bias), no name is left over that could have come twice.
     """
     if b" :" in raw or b"\t:" in raw or b"\n:" in raw or b"\r:" in raw:
         return False
     values = msgspec.structs.astuple(body)
-    messages = 2 * len(body.messages) if isinstance(body, ChatBody) else 0
-    return raw.count(b'":') == len(values) - values.count(None) + messages
+    inner = 2 * len(body.messages) + len(body.logit_bias or ()) if isinstance(body, ChatBody) else 0
+    return raw.count(b'":') == len(values) - values.count(None) + inner
 
 
 def _explained(text: str) -> Refusal:
@@ -164,7 +200,7 @@ def _explained(text: str) -> Refusal:
     if missing := _MISSING.match(text):
         return Refusal("missing_parameter", f"{within}.{missing.group(1)}" if within else missing.group(1))
     if text.startswith("Object contains unknown field"):
-        return Refusal("unsupported_parameter")
+        return Refusal("unsupported_parameter", rule=UNKNOWN)
     name = within.partition(".")[0].partition("[")[0]
     if name in _PINNED:
         return _unsupported(name)

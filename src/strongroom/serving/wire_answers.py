@@ -24,6 +24,8 @@ class Totals(msgspec.Struct, frozen=True):
 
     prompt: int
     completion: int
+    reasoning: int = 0  # of the completion's: thoughts, as far as they are told
+    thought: str = ""  # what was thought, where it is shown apart from the answer
 
 
 class Frames:
@@ -48,6 +50,8 @@ class Frames:
     def whole(self, text: str, logprobs: Sequence[TokenLogprob] | None, *, finish: str, totals: Totals) -> bytes:
         """Return the whole answer as one JSON document."""
         said = b'"message":{"role":"assistant","content":%b,"refusal":null}' if self._chat else b'"text":%b'
+        if self._chat and totals.thought:
+            said = said[:-1] + b',"reasoning_content":' + _encode(totals.thought).replace(b"%", b"%%") + b"}"
         shown = b"null" if logprobs is None else self._logprobs(logprobs)
         choice = b'{"index":0,%b,"logprobs":%b,"finish_reason":"%b"}' % (said % _encode(text), shown, finish.encode())
         return self._start + choice + b'],"usage":' + usage(totals) + b"}"
@@ -66,6 +70,13 @@ class Frames:
         said = b'{"index":0,"delta":{"content":%b},"logprobs":%b,"finish_reason":%b'
         form = said if self._chat else b'{"index":0,"text":%b,"logprobs":%b,"finish_reason":%b'
         return b"data: " + self._start + form % (_encode(text), shown, self._after)
+
+    def thought(self, text: str) -> bytes:
+        """Return the event for what the model thinks next; of the older form there is none."""
+        if not self._chat:
+            return b""
+        said = b'{"index":0,"delta":{"reasoning_content":%b},"logprobs":null,"finish_reason":%b'
+        return b"data: " + self._start + said % (_encode(text), self._after)
 
     def closing(self, finish: str, totals: Totals) -> bytes:
         """Return the last events: why it ended, the usage where it was asked for, and that this is all."""
@@ -95,10 +106,12 @@ class Frames:
 
 def usage(totals: Totals) -> bytes:
     """Return the usage object."""
-    return b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}' % (
+    more = b',"completion_tokens_details":{"reasoning_tokens":%d}' % totals.reasoning if totals.reasoning else b""
+    return b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d%b}' % (
         totals.prompt,
         totals.completion,
         totals.prompt + totals.completion,
+        more,
     )
 
 

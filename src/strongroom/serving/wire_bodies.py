@@ -12,8 +12,14 @@ import msgspec
 from msgspec import Meta
 
 MOST_TOKENS: Final = 1_000_000
+MOST_BIASED: Final = 1024  # entries of a logit_bias; the tier says how many of these
+MOST_TEXTS: Final = 64  # that are embedded at once
+MOST_DIMENSIONS: Final = 256  # of a vector
 _Count = Annotated[int, Meta(ge=1, le=MOST_TOKENS)]
 _Stop = Annotated[str, Meta(min_length=1, max_length=256)]
+_TokenId = Annotated[str, Meta(pattern=r"^(?:0|[1-9][0-9]{0,8})\Z")]  # one spelling a token
+_Bias = Annotated[float, Meta(ge=-100, le=100)]
+_Text = Annotated[str, Meta(min_length=1)]
 _Named = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
@@ -70,7 +76,8 @@ class ChatBody(_Body, frozen=True, forbid_unknown_fields=True, kw_only=True):
     messages: Annotated[tuple[Message, ...], Meta(min_length=1, max_length=4096)]
     max_completion_tokens: _Count | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None  # the tier says how many of these
+    logit_bias: Annotated[dict[_TokenId, _Bias], Meta(max_length=MOST_BIASED)] | None = None
     response_format: _TextFormat | None = None
 
 
@@ -83,6 +90,16 @@ class TextBody(_Body, frozen=True, forbid_unknown_fields=True, kw_only=True):
     best_of: Literal[1] | None = None
 
 
+class EmbedBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """POST /v1/embeddings."""
+
+    model: _Named
+    input: _Text | Annotated[tuple[_Text, ...], Meta(min_length=1, max_length=MOST_TEXTS)]
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, Meta(ge=1, le=MOST_DIMENSIONS)] | None = None
+    user: Annotated[str, Meta(max_length=1024)] | None = None
+
+
 class AcceptBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """POST /terms."""
 
@@ -90,16 +107,13 @@ class AcceptBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 REASONS: Final = {
-    "n": "One answer a request: several multiply what a request costs and shows.",
-    "best_of": "One answer a request: several multiply what a request costs and shows.",
-    "echo": "The prompt is not repeated.",
-    "logit_bias": "Bias beside log probabilities gives the model's last layer away.",
-    "top_logprobs": "At most 5, and only with `logprobs`.",
+    "top_logprobs": "From 0 to 20, and only with `logprobs`.",
     "logprobs": "At most 5.",
+    "logit_bias": 'Token ids as text, each once: {"50256": -100}; from -100 to 100.',
     "seed": "From 0 to 2^63 - 1.",
     "top_p": "From 0.000001 to 1.",
     "prompt": "One text; lists and token ids are not taken.",
+    "input": f"One text or up to {MOST_TEXTS}, none empty; token ids are not taken.",
+    "dimensions": f"Up to {MOST_DIMENSIONS}, and no more than the vectors have.",
     "response_format": 'Only {"type": "text"}.',
-    "watermarking": "The operator decides on marks.",
-    "vllm_xargs": "The operator decides on the engine's extras.",
 }

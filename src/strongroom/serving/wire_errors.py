@@ -28,6 +28,7 @@ class Refusal(msgspec.Struct, frozen=True):
     param: str | None = None
     retry_after: float | None = None
     detail: str = ""  # a sentence of ours about the field; never a word of the client's
+    rule: str = ""  # of what may be disclosed: the one that fired (disclosure.fields.RULES)
 
     @property
     def kind(self) -> Kind:
@@ -70,6 +71,12 @@ KINDS: Final[Mapping[str, Kind]] = {
         '{"digest": "..."}, or have the operator record it (`strongroom serving terms accept`).',
     ),
     "terms_changed": Kind(409, _REQUEST, "Those are not the terms in force: GET /terms shows them.", retry=False),
+    # what may be disclosed
+    "not_in_tier": Kind(403, "permission_error", "This account's tier does not have that."),
+    "bias_sets_exceeded": Kind(
+        429, _RATE, "The account has asked with too many distinct sets of biases on this UTC day.", retry=False
+    ),
+    "not_served": Kind(501, _SERVER, "Nothing here serves that.", retry=False),
     # how much
     "rate_limit_exceeded": Kind(429, _RATE, "There were too many requests within a minute."),
     "too_many_open_requests": Kind(429, _RATE, "The account has too many requests open at once."),
@@ -93,6 +100,7 @@ OF_ENGINE: Final[Mapping[str, str]] = {
     "cancelled": "engine_unavailable",
     "unavailable": "engine_unavailable",
     "mark_unavailable": "mark_unavailable",
+    "unsupported": "not_served",
     "failed": "engine_failed",
 }
 _RETRY_SOON: Final = 1.0

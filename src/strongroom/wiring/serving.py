@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
 from strongroom.access.deeds import Deeds
 from strongroom.access.identity import Identity
 from strongroom.access.policy import Question
+from strongroom.core.canonical import encode
 from strongroom.core.ids import CheckpointName
 from strongroom.core.secrets import Secret
 from strongroom.custody.housekeys import HOUSE_KEYS, MARK_MASTER, HouseKeys
@@ -19,6 +23,18 @@ from strongroom.wiring.home import Home
 
 SPOOL: Final = "usage"  # in the home: the gateways' usage lines
 RUN: Final = "run"  # in the home: what a running `up` says of itself
+
+
+_VEIL: Final = encode(["strongroom/veil@1"])
+_VEIL_BYTES: Final = 32
+
+
+def veil_of(master: Secret) -> Secret:
+    """Return what keys the softening of answers: 32 bytes by HKDF-SHA-256 (RFC 5869) of the marks' master secret.
+
+    The same in every gateway and after every start, for noise that changes is noise that repeats average away.
+    """
+    return Secret(HKDF(SHA256(), _VEIL_BYTES, salt=None, info=_VEIL).derive(master.reveal()))
 
 
 @dataclass(frozen=True, slots=True)

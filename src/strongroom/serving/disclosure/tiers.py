@@ -29,13 +29,13 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True):
     bias: float  # most of |bias| without log probabilities
     bias_sets: int  # distinct sets of biases beside one prompt, a UTC day
     bias_sets_a_day: int  # … and in all
-    answers: int  # n
+    answers: int  # n; until several are written at once, 1 in every tier
     embeddings: bool
     fine_tuning: bool
     reasoning: Reasoning  # of models that think aloud: left out, replaced by its length, or passed on
 
 
-_CLOSED: Final = Tier(
+CLOSED: Final = Tier(
     name="closed",
     top_logprobs=-1,
     decimals=2,
@@ -72,12 +72,12 @@ _TRUSTED: Final = Tier(
     bias=100.0,
     bias_sets=8,
     bias_sets_a_day=128,
-    answers=4,
+    answers=1,
     embeddings=True,
     fine_tuning=True,
     reasoning="shown",
 )
-TIERS: Final = {one.name: one for one in (_CLOSED, _STANDARD, _TRUSTED)}
+TIERS: Final = {one.name: one for one in (CLOSED, _STANDARD, _TRUSTED)}
 FIRST: Final = "standard"  # a new account's
 
 
