@@ -42,7 +42,7 @@ def run(work: Path, *, only: Collection[str] = (), fresh: bool = False, progress
     goes on.
 
     Args:
-        work: a folder for models: some 1 GB, kept for the next run.
+        work: a folder for models: some 0.4 GB, kept for the next run.
         only: names of attacks, `benign` or `agreement`.
         fresh: make rows again that are kept.
         progress: told (what, done, in all).

@@ -76,7 +76,7 @@ def launder(call: Call, *, only: str, work: Path, tokens: int, fresh: bool) -> N
 
 
 @run.command("project", epilog="Example: strongroom attacks run project --only top-20,embeddings --work ./attack")
-@click.option("--only", metavar="NAME,…", default="", help="Only these rows; without it, all (about half an hour).")
+@click.option("--only", metavar="NAME,…", default="", help="Only these rows; without it, all (a quarter of an hour).")
 @_work
 @click.option("--fresh", is_flag=True, help="Make rows again that an earlier run has kept.")
 @common
