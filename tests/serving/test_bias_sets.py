@@ -52,13 +52,21 @@ def test_neither_the_prompt_s_nor_the_day_s_count_is_passed(asked: list[tuple[by
     sets = BiasSets()
     let: dict[bytes, set[int]] = {}
     for prompt, bias in asked:
-        before = sum(map(len, let.values()))
+        distinct = set[int]().union(*let.values())
         seen = let.setdefault(prompt, set())
         admitted = sets.admit("a", DAY, prompt=prompt, bias=bias_digest([(bias, 1.0)]), tier=TIER)
-        room = len(seen) < TIER.bias_sets and before < TIER.bias_sets_a_day
+        room = len(seen) < TIER.bias_sets and (bias in distinct or len(distinct) < TIER.bias_sets_a_day)
         assert admitted == (bias in seen or room)
         if admitted:
             seen.add(bias)
+
+
+def test_one_set_beside_many_prompts_is_one_of_the_day_s_and_an_account_fills_its_own_share_alone() -> None:
+    sets = BiasSets()
+    bias = bias_digest([(1, -100.0)])
+    let = [sets.admit("a", DAY, prompt=b"%d" % at, bias=bias, tier=TIER) for at in range(40_000)]
+    assert let == [True] * (1 << 15) + [False] * (40_000 - (1 << 15))
+    assert sets.admit("b", DAY, prompt=b"0", bias=bias, tier=TIER)
 
 
 def test_days_and_accounts_are_apart_and_nothing_is_kept_of_other_days() -> None:

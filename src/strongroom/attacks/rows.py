@@ -43,3 +43,66 @@ class LaunderRow:
     perplexity: float | None  # relative to ours, less one
     seconds: float  # of the trace
     note: str = ""  # why there is none: what is not installed
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectRow:
+    """What one way of asking for the hidden size got out of one server."""
+
+    attack: str
+    model: str
+    guard: str  # none, or the tier that the gateway gave
+    how: str  # live: over sockets; policy: through the same policy code in this process
+    queries: int
+    refused: int
+    first_refused: int  # which request was the first that was refused; 0: none
+    tokens: int  # that the server counted
+    cpu: float  # seconds, of thief and servers together
+    prompts: int  # of the largest block of prompts and tokens that was seen without a hole
+    seen: int  # its tokens; of an attack by vectors, the numbers of a vector
+    estimate: int  # of the hidden size; 0: what was seen is too small for one
+    gap: float  # ratio of singular values there
+    width: int  # the hidden size
+    found: bool
+    codes: str  # of the refusals, with their counts
+    seconds: float
+    layer: float | None = None  # relative error of the last layer that vectors and log probabilities give together
+
+
+@dataclass(frozen=True, slots=True)
+class BenignRow:
+    """What became of honest requests."""
+
+    tier: str
+    requests: int
+    refused: int
+    with_logprobs: int
+    with_bias: int
+    embeddings: int
+    text_changed: int  # answers whose text or finish is not the bare server's
+    values: int  # log probabilities that were shown
+    unexplained: int  # of these, not what the tier's rounding and noise make of the bare server's
+    largest_change: float  # nats
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class AgreementRow:
+    """Whether a real gateway decides and shows what the policy code alone does."""
+
+    tier: str
+    requests: int
+    answered: int
+    refused: int
+    other_decision: int  # requests that one of them refused otherwise than the other
+    other_values: int  # answers with other tokens, or values further apart than 10⁻⁶
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Projected:
+    """Everything that `attacks run project` finds."""
+
+    rows: tuple[ProjectRow, ...]
+    benign: tuple[BenignRow, ...]
+    agreement: tuple[AgreementRow, ...]

@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from strongroom.attacks.rows import LaunderRow, Row
+from strongroom.attacks.rows import LaunderRow, Projected, ProjectRow, Row
 from strongroom.cli.frame import Call, Group, Json, Place, common, table
 from strongroom.wiring.table import load
 
@@ -75,6 +75,23 @@ def launder(call: Call, *, only: str, work: Path, tokens: int, fresh: bool) -> N
     call.emit({"rows": documents}, lambda out: _show_laundered(rows, out))
 
 
+@run.command("project", epilog="Example: strongroom attacks run project --only top-20,embeddings --work ./attack")
+@click.option("--only", metavar="NAME,…", default="", help="Only these rows; without it, all (a quarter of an hour).")
+@_work
+@click.option("--fresh", is_flag=True, help="Make rows again that an earlier run has kept.")
+@common
+def project(call: Call, *, only: str, work: Path, fresh: bool) -> None:
+    """Extract a model's hidden size from a stock inference server, then from the same behind a gateway.
+
+    Honest requests go through the gateway as well: none may be refused or changed. Servers and gateways are its own, on
+    loopback. Rows are kept in the folder, so that a run which was cut short goes on. No home is needed or touched.
+    """
+    attack: Callable[..., Projected] = load("attack", "project")
+    with _watched(call) as progress:
+        found = attack(work, only=_names(only), fresh=fresh, progress=progress)
+    call.emit(cast("dict[str, Json]", asdict(found)), lambda out: _show_projected(found, out))
+
+
 def _names(only: str) -> list[str]:
     return [one for one in only.split(",") if one]
 
@@ -135,3 +152,37 @@ def _derived(row: LaunderRow) -> str:
     """Return how a suspect was made, as found, and what it should have been where that is wrong."""
     found = "; ".join(row.derivation) or ("" if row.derivation_right is None else "nothing")
     return f"{found}, not {'; '.join(row.expected_derivation)}" if row.derivation_right is False else found
+
+
+def _show_projected(found: Projected, out: Console) -> None:
+    if found.rows:
+        out.print(table(*_PROJECT, rows=[_projected(row) for row in found.rows]))
+    for row in found.benign:
+        out.print(
+            f"tier {row.tier}: of {row.requests} honest requests {row.refused} refused, {row.text_changed} texts "
+            f"changed, {row.unexplained} of {row.values} log probabilities other than promised"
+        )
+    for row in found.agreement:
+        out.print(
+            f"tier {row.tier}: of {row.requests} requests through a real gateway {row.other_decision} decided "
+            f"otherwise, {row.other_values} answered otherwise than by the policy code alone"
+        )
+
+
+_PROJECT = ("attack", "guard", "queries", "refused", "first", "tokens", "CPU s", "block", "estimate", "gap", "found")
+
+
+def _projected(row: ProjectRow) -> tuple[object, ...]:
+    return (
+        row.attack,
+        row.guard,
+        row.queries,
+        row.refused,
+        row.first_refused or "",
+        row.tokens,
+        f"{row.cpu:.2f}",
+        f"{row.prompts} by {row.seen}",
+        f"{row.estimate} of {row.width}",
+        f"{row.gap:.1f}",
+        "yes" if row.found else "no",
+    )

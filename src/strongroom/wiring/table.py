@@ -51,6 +51,7 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
     "attack": {
         "collude": "strongroom.attacks.collude:run",
         "launder": "strongroom.attacks.launder:run",
+        "project": "strongroom.attacks.project:run",
     },
 }
 _KEYS: Final[Mapping[str, str]] = {"ledger": "ledger.store", "records": "records.store", "blobs": "custody.store"}

@@ -14,8 +14,9 @@ from typing import Final
 from strongroom.ports.completions import Turn
 from strongroom.serving.disclosure.tiers import Tier
 
-MOST: Final = 1 << 20  # sets that one process remembers: some 200 MB at worst
-_BYTES: Final = 12  # of a digest: among 2^20, two alike once in 2^57
+MOST: Final = 1 << 18  # sets beside prompts that one process remembers: some 50 MB at worst…
+_SHARE: Final = 1 << 15  # … and of one account: who fills that keeps nobody else out
+_BYTES: Final = 12  # of a digest: among 2^18, two alike once in 2^61
 _EVENED: Final = 16_384  # characters of a prompt; some grow eighteenfold, and the event loop waits
 _ROLES: Final = {"developer": "system"}
 
@@ -47,17 +48,16 @@ def bias_digest(bias: Bias) -> bytes:
 class _Day:
     """One account's UTC day."""
 
-    __slots__ = ("rank", "sets", "shown", "today", "width")
+    __slots__ = ("distinct", "many", "rank", "sets", "shown", "today", "width")
 
     def __init__(self, today: str) -> None:
         self.today = today
-        self.sets: dict[bytes, set[bytes]] = {}  # prompt → sets
+        self.distinct: set[bytes] = set()  # sets, beside whatever prompt
+        self.many = 0  # pairs of prompt and set
+        self.sets: dict[bytes, bytes] = {}  # prompt → its sets' digests, one after the other
         self.shown: dict[bytes, int] = {}  # prompt → the most likeliest tokens that were shown beside one of its sets
         self.rank = 0
         self.width = 0
-
-    def __len__(self) -> int:
-        return sum(map(len, self.sets.values()))
 
 
 class BiasSets:
@@ -71,14 +71,17 @@ class BiasSets:
         self._days: dict[str, _Day] = {}
 
     def admit(self, account: str, today: str, *, prompt: bytes, bias: bytes, tier: Tier) -> bool:
-        """Count a set of biases beside a prompt; say whether it is within the tier. A set seen before is no new one."""
+        """Count a set of biases beside a prompt; say whether it is within the tier. A set seen before is no new one.
+
+        One that steers all of an account's requests is one of the day's, however many the prompts.
+        """
         day = self._day(account, today)
-        seen = day.sets.get(prompt, ())
-        if bias in seen:
+        seen = day.sets.get(prompt, b"")
+        if bias in _each(seen):
             return True
-        if len(seen) >= max(1, tier.bias_sets // self._gateways) or not self._take(day, tier):
+        if len(seen) // _BYTES >= max(1, tier.bias_sets // self._gateways) or not self._take(day, bias, tier):
             return False
-        day.sets.setdefault(prompt, set()).add(bias)
+        day.sets[prompt] = seen + bias
         return True
 
     def shown(self, account: str, today: str, *, top: int, prompt: bytes = b"") -> None:
@@ -88,7 +91,7 @@ class BiasSets:
         answer without any counts, too. (Of an engine that shows values from before any bias it is `top` alone.)
         """
         day = self._day(account, today)
-        sets = len(day.sets.get(prompt, ()))
+        sets = len(day.sets.get(prompt, b"")) // _BYTES
         if sets:
             top = day.shown[prompt] = max(day.shown.get(prompt, 0), top)
         day.rank = max(day.rank, top * (sets + 1))
@@ -106,18 +109,27 @@ class BiasSets:
     def forget(self, today: str) -> None:
         """Forget all other days."""
         self._days = {name: day for name, day in self._days.items() if day.today == today}
-        self._all = sum(map(len, self._days.values()))
+        self._all = sum(day.many for day in self._days.values())
 
-    def _take(self, day: _Day, tier: Tier) -> bool:
-        """Take one more of the day's sets, if there is one in this gateway's share of them."""
-        if len(day) >= tier.bias_sets_a_day // self._gateways or self._all >= self._most:
+    def _take(self, day: _Day, bias: bytes, tier: Tier) -> bool:
+        """Count one more set beside a prompt, if the day (in this gateway's share) and the memory have room for it."""
+        new = bias not in day.distinct
+        if new and len(day.distinct) >= tier.bias_sets_a_day // self._gateways:
             return False
+        if day.many >= _SHARE or self._all >= self._most:
+            return False
+        day.distinct.add(bias)
+        day.many += 1
         self._all += 1
         return True
 
     def _day(self, account: str, today: str) -> _Day:
         day = self._days.get(account)
         if day is None or day.today != today:
-            self._all -= 0 if day is None else len(day)
+            self._all -= 0 if day is None else day.many
             day = self._days[account] = _Day(today)
         return day
+
+
+def _each(digests: bytes) -> list[bytes]:
+    return [digests[at : at + _BYTES] for at in range(0, len(digests), _BYTES)]
