@@ -42,9 +42,9 @@ def usage(call: Call, *, account_name: str | None, since: str) -> None:
 
 def exposure_words(shown: Exposure) -> str:
     """Return an exposure as people read it."""
-    days = "not known" if shown.days is None else f"{shown.days:,.0f}"
     rank = f", rank {shown.rank} of {shown.hidden_size or '?'}" if shown.rank else ""
-    return f"today {shown.bytes_today:,} bytes; at this rate the weights could leave in {days} days{rank}"
+    left = "" if shown.days is None else f"; at this rate the weights could leave in {shown.days:,.0f} days"
+    return f"today {shown.bytes_today:,} bytes{left}{rank}"
 
 
 def _alarms(raised: list[Json]) -> str:

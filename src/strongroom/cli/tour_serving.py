@@ -164,15 +164,15 @@ class Served:
             return f"asked for {_ASKED} tokens, cut after {tokens} with finish_reason length; then {again}"
 
         def field() -> str:
-            biased: Document = {"logit_bias": {"42": 100}}
-            return _expect(self._ask("acme", "Hello", 4, extra=biased), 400, "unsupported_parameter")
+            biased: Document = {"logit_bias": {"42": 100}, "logprobs": True}
+            return _expect(self._ask("acme", "Hello", 4, extra=biased), 403, "not_in_tier")
 
         def revoked() -> str:
             granted(tour.call("serving", "key", "revoke", self._ids["zenith"], who="carla"))
             return _expect(self._ask("zenith", "Hello"), 401, "invalid_api_key")
 
         tour.step("A day's budget ends in mid-stream", f"{_ASKED} tokens asked of {_BUDGET}", cut)
-        tour.step("A field that would disclose logits", "logit_bias in the request", field, refusal=True)
+        tour.step("A bias that would disclose logits", "logit_bias beside logprobs", field, refusal=True)
         tour.step("A revoked key", "revoke, then ask at once", revoked, refusal=True)
 
     def stop(self) -> None:
