@@ -48,6 +48,7 @@ class Shares:
         self._clock = clock
         self._out = -1
         self._lines = 0
+        self._torn = False  # the file ends with a part of a line, which must not swallow the next one
         self._holders: dict[str, _Holder] = {}
         self._read()
         self._compact()
@@ -100,7 +101,7 @@ class Shares:
     # ── the file ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def _put(self, holder: _Holder) -> None:
         """Write first, then believe."""
-        raw = msgspec.json.encode(holder) + b"\n"
+        raw = b"\n" * self._torn + msgspec.json.encode(holder) + b"\n"
         try:
             if self._out < 0:
                 self._out = os.open(self._file, _FLAGS, 0o600)
@@ -108,7 +109,9 @@ class Shares:
                 raise OSError(0, "a line was cut")  # noqa: TRY301 - caught two lines below
         except OSError as error:
             self._close()
+            self._torn = True
             raise StoreUnavailable(f"can't be written ({error.strerror})", where=str(self._file)) from None
+        self._torn = False
         self._lines += 1
         self._holders[holder.gateway] = holder
 
@@ -119,7 +122,7 @@ class Shares:
             return
         except OSError as error:
             raise StoreUnavailable(f"can't be read ({error.strerror})", where=str(self._file)) from None
-        for line in lines:
+        for line in filter(None, lines):
             try:
                 holder = _LINE.decode(line)
             except (msgspec.MsgspecError, UnicodeDecodeError):
