@@ -4,7 +4,7 @@ import os
 import sys
 from typing import Any
 
-from strongroom.gateway import budgets, exchange, front
+from strongroom.gateway import budgets, embedding, exchange, front
 from strongroom.gateway.__main__ import main
 from strongroom.ports.processes import GatewaySetup
 from strongroom.serving import admit
@@ -23,6 +23,8 @@ elif inert == "cut":  # a stream is let in, and never cut
     exchange.Exchange._affordable = lambda *_: 1 << 40  # type: ignore[method-assign]
 elif inert == "settle":  # what was used is never counted
     budgets.Hold.settle = lambda self, _: [till.purse.settle(held, 0) for till, held in self._parts] and None  # type: ignore[method-assign,assignment,func-returns-value]
+elif inert == "embeddings":  # nothing is held for vectors
+    embedding.Embedding.begin = lambda self: self._held(budgets.Hold([]))  # type: ignore[method-assign]
 elif inert == "route":  # a key is asked for by one route less
     judge = front.Front._judge_caller
     front.Front._judge_caller = lambda self, request, path: (  # type: ignore[method-assign]

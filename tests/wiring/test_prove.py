@@ -56,7 +56,12 @@ def test_a_limit_that_was_made_inert_is_found(planted: str, monkeypatch: pytest.
 
 @pytest.mark.parametrize(
     ("planted", "kinds"),
-    [("cut", {"tokens", "money"}), ("settle", {"tokens", "money"}), ("route", {"route", "requests"})],
+    [
+        ("cut", {"tokens", "money"}),
+        ("settle", {"tokens", "money"}),
+        ("route", {"route", "requests"}),
+        ("embeddings", {"streams", "tokens", "money", "embeddings"}),
+    ],
 )
 def test_other_faults_are_found(planted: str, kinds: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STRONGROOM_TEST_INERT", planted)

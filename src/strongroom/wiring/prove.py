@@ -21,7 +21,7 @@ from strongroom.core.clock import SystemClock
 from strongroom.serving.admit import Book
 from strongroom.serving.books import day_of
 from strongroom.serving.disclosure.tiers import FIRST
-from strongroom.serving.policy import CHAT, EMBED
+from strongroom.serving.policy import CHAT, EMBED, TEXT
 from strongroom.serving.quotas import CODES, KINDS, NONE, SCOPES, WHOSE, Budget, Kind, Limits, Prices, Scope, budgets_of
 from strongroom.serving.roster import Roster, RosterAccount, RosterKey, RosterOrg
 from strongroom.wiring.proof_client import Came, hold_open, send
@@ -86,7 +86,7 @@ class Prover:
     # ── one for each kind ────────────────────────────────────────────────────────────────────────────────────────────
     async def _requests(self, budget: Budget, key: str, room: int) -> str:
         came = [await self._send(key, "/v1/models") for _ in range(room + 1)]
-        return _let_in(came[:room]) or _refused(came[-1], budget)
+        return _let_in(came[:room]) or _refused(came[-1], budget) or await self._elsewhere(budget, key)
 
     async def _streams(self, budget: Budget, key: str, room: int) -> str:
         body = _prompt("wait")
@@ -98,7 +98,7 @@ class Prover:
                 if came.status == _LIMITED:
                     break
                 await asyncio.sleep(_STEP)
-            return _refused(came, budget)
+            return _refused(came, budget) or await self._elsewhere(budget, key)
         finally:
             for line in lines:
                 line.close()
@@ -111,11 +111,23 @@ class Prover:
             return _refused(came, budget)
         if came.tokens > room or came.finish != "length" or not came.done:
             return f"a stream ended with {came.finish or came.code or came.status} after {came.tokens} tokens of {room}"
-        return _refused(await self._send(key, CHAT, _prompt("go", max_tokens=room + _MORE)), budget)
+        after = await self._send(key, CHAT, _prompt("go", max_tokens=room + _MORE))
+        return _refused(after, budget) or await self._elsewhere(budget, key)
 
     async def _embeddings(self, budget: Budget, key: str, room: int) -> str:
         body = {"model": MODEL, "input": ["text"] * (room + 1)}
         return _refused(await self._send(key, EMBED, body), budget)
+
+    async def _elsewhere(self, budget: Budget, key: str) -> str:
+        """Return by which other route somebody gets in whose limit is used up, if by any."""
+        asked: dict[str, dict[str, object]] = {TEXT: {"prompt": "go"}, EMBED: {"input": "go"}}
+        if budget.kind == "money" and self._prices.answer and not self._prices.prompt:
+            del asked[EMBED]  # it costs nothing
+        for target, body in asked.items():
+            why = _refused(await self._send(key, target, {"model": MODEL, **body}), budget)
+            if why:
+                return f"{why} at {target}"
+        return ""
 
     async def _send(self, key: str, target: str, body: object = None) -> Came:
         route = ("GET" if body is None else "POST", target)
