@@ -36,3 +36,10 @@ def test_a_line_that_a_full_disk_has_cut_swallows_no_other(tmp_path: Path, more:
     assert shares.used("streams/total/") == 0
     shares.lease("one", "streams/total/", 3)
     assert Shares(file, monotonic).used("streams/total/") == 3
+
+
+def test_nobody_holds_less_than_nothing(tmp_path: Path) -> None:
+    shares = Shares(tmp_path / "shares.jsonl", monotonic)
+    shares.join("honest", os.getpid(), {"streams/total/": 4})
+    shares.join("liar", os.getpid(), {"streams/total/": -100})
+    assert shares.used("streams/total/") == 4

@@ -54,9 +54,9 @@ class Shares:
         self._compact()
 
     def join(self, gateway: str, pid: int, held: dict[str, int]) -> None:
-        """Take note of a gateway and of what it says that it holds: it knows best."""
+        """Take note of a gateway and of what it says that it holds: it knows best, but for less than nothing."""
         old = self._holders.get(gateway)
-        self._put(_Holder(gateway, pid, born(pid) or (old.born if old else 0), dict(held)))
+        self._put(_Holder(gateway, pid, born(pid) or (old.born if old else 0), _kept(held)))
 
     def used(self, budget: str) -> int:
         """Return how much of a budget is held."""
@@ -155,7 +155,7 @@ def _write(file: Path, holders: Iterable[_Holder]) -> None:
 
 
 def _kept(held: dict[str, int]) -> dict[str, int]:
-    return {budget: amount for budget, amount in held.items() if amount}
+    return {budget: amount for budget, amount in held.items() if amount > 0}
 
 
 def born(pid: int) -> int | None:
