@@ -53,15 +53,15 @@ class Prover:
         """Drive the gateway at `port`, whose control is `control`."""
         self._control = control
         self._port = port
-        self._prices = prices
+        self._priced = bool(prices.prompt or prices.answer)
+        self._prices = prices if self._priced else Prices(prompt=1, answer=1)
         self._day = day_of(SystemClock().now())
 
     async def limit(self, budget: Budget, *, configured: bool) -> Bite:
         """Use a limit up, and look whether it bites; one that is `configured` at the prices that are, too."""
-        priced = self._prices if self._prices.answer or self._prices.prompt else None
-        if configured and budget.kind == "money" and priced is None:
+        if configured and budget.kind == "money" and not self._priced:
             return Bite(budget.id, bites=False, why="serving.prompt_price and serving.answer_price are 0")
-        key, prices = secrets.token_urlsafe(32), priced or Prices(prompt=1, answer=1)
+        key, prices = secrets.token_urlsafe(32), self._prices
         room = min(
             budget.limit, _ROOM[budget.kind] * (max(prices.prompt, prices.answer) if budget.kind == "money" else 1)
         )
@@ -105,14 +105,23 @@ class Prover:
 
     async def _stream(self, budget: Budget, key: str, room: int) -> str:
         """Tokens and money: a stream must be cut in the middle, in good order, and the next be refused."""
+        if budget.kind == "money" and not self._prices.answer:
+            return await self._prompts(budget, key, room)
         options = {"stream": True, "stream_options": {"include_usage": True}}
         came = await self._send(key, CHAT, _prompt("go", max_tokens=room + _MORE, **options))
         if came.status == _LIMITED:  # a limit so small that no prompt fits
             return _refused(came, budget)
-        if came.tokens > room or came.finish != "length" or not came.done:
-            return f"a stream ended with {came.finish or came.code or came.status} after {came.tokens} tokens of {room}"
+        used = self._prices.cost(came.prompt, came.answer) if budget.kind == "money" else came.prompt + came.answer
+        if not 0 < used <= room or came.finish != "length" or not came.done:
+            return f"a stream ended with {came.finish or came.code or came.status} after {used} of {room}"
         after = await self._send(key, CHAT, _prompt("go", max_tokens=room + _MORE))
         return _refused(after, budget) or await self._elsewhere(budget, key)
+
+    async def _prompts(self, budget: Budget, key: str, room: int) -> str:
+        """Money where answers are free: as many prompts of one token are let in as it pays for."""
+        many = room // self._prices.prompt
+        came = [await self._send(key, CHAT, _prompt("go", max_tokens=1)) for _ in range(many + 1)]
+        return _let_in(came[:many]) or _refused(came[many], budget) or await self._elsewhere(budget, key)
 
     async def _embeddings(self, budget: Budget, key: str, room: int) -> str:
         body = {"model": MODEL, "input": ["text"] * (room + 1)}
@@ -121,7 +130,7 @@ class Prover:
     async def _elsewhere(self, budget: Budget, key: str) -> str:
         """Return by which other route somebody gets in whose limit is used up, if by any."""
         asked: dict[str, dict[str, object]] = {TEXT: {"prompt": "go"}, EMBED: {"input": "go"}}
-        if budget.kind == "money" and self._prices.answer and not self._prices.prompt:
+        if budget.kind == "money" and not self._prices.prompt:
             del asked[EMBED]  # it costs nothing
         for target, body in asked.items():
             why = _refused(await self._send(key, target, {"model": MODEL, **body}), budget)
