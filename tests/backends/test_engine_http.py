@@ -218,6 +218,35 @@ def test_without_usage_deltas_are_counted() -> None:
     against(Upstream(b": a comment\n".join([events(null, word("a"), word("b"), word("", "stop"), DONE)])), check)
 
 
+@pytest.mark.parametrize("told", [{"prompt_tokens": -1000}, {"completion_tokens": -5}, {"prompt_tokens": 2**40}])
+def test_usage_that_would_give_a_budget_back_or_end_it_is_no_answer(told: dict[str, int]) -> None:
+    async def check(client: HttpCompletions) -> None:
+        assert (await answer(client, ask(1))).code == "failed"
+        assert (await answer(client, ask(2, streamed=False))).code == "failed"
+        if "prompt_tokens" in told:
+            assert (await answer(client, embed("a", "b"))).code == "failed"
+
+    document = {"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}], "usage": told}
+    last = word("", "stop") | {"usage": told}
+    against(Upstream(events(word("a"), last, DONE), whole(document), whole(VECTORS | {"usage": told})), check)
+
+
+def test_a_server_that_says_that_it_wrote_nothing_is_not_believed() -> None:
+    none = {"prompt_tokens": 4, "completion_tokens": 0}
+    said: dict[str, Any] = {"message": {"content": "hi"}, "finish_reason": "stop"}
+    quiet: dict[str, Any] = {"message": {"content": ""}, "finish_reason": "stop"}
+
+    async def check(client: HttpCompletions) -> None:
+        assert (await answer(client, ask(1))).end.completion_tokens == 2
+        assert (await answer(client, ask(2, streamed=False))).end.completion_tokens == ask(2).max_tokens
+        assert (await answer(client, ask(3, streamed=False))).end.completion_tokens == 0
+
+    streamed = events(word("a"), word("b"), word("", "stop") | {"usage": none}, DONE)
+    against(
+        Upstream(streamed, whole({"choices": [said], "usage": none}), whole({"choices": [quiet], "usage": none})), check
+    )
+
+
 def test_logprobs_of_the_older_shape() -> None:
     lists = {"tokens": ["a", "é"], "token_logprobs": [None, -0.5], "top_logprobs": [None, {"é": -0.5, "e": -1.0}]}
     document = {"choices": [{"text": "aé", "finish_reason": "stop", "logprobs": lists}]}

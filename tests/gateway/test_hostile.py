@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.serving.roster import TermsAccepted
+from strongroom.serving.quotas import Prices
+from strongroom.serving.roster import LeaseWanted, TermsAccepted
 from tests.gateway.house import (
     KEY,
     MODEL,
@@ -144,3 +145,52 @@ def test_nobody_fills_the_ledger_with_acceptances(tmp_path: Path) -> None:
         assert told(gateway, raw.replace(KEY.encode(), b"second"))[0] == 200
         assert told(gateway, head("GET", "/terms", CLOSE))[0] == 200
         assert len([one for one in control.messages if isinstance(one, TermsAccepted)]) == 11
+
+
+# ── limits ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_who_waits_is_answered_though_others_ask_again_when_the_link_is_lost(tmp_path: Path) -> None:
+    with house(tmp_path) as (gateway, control):
+        control.silent = True
+        with gateway.connect() as one, gateway.connect() as two:
+            for sock in (one, two):
+                sock.sendall(post(chat("say 1")) * 2 + post(chat("say 1"), CLOSE))
+            until(lambda: any(isinstance(message, LeaseWanted) for message in control.messages))
+            time.sleep(0.1)
+            control.shut()
+            for sock in (one, two):
+                sock.settimeout(3)
+                assert read_all(sock).count(b"HTTP/1.1 503") == 3
+
+
+def test_an_engine_that_writes_on_is_cut_at_what_was_asked_for(tmp_path: Path) -> None:
+    with house(tmp_path) as (gateway, _):
+        events = gateway.talk(post(chat("wild 50", max_tokens=3, stream=True), CLOSE)).decode()
+        assert events.count('"content":"w') == 3
+        assert '"finish_reason":"length"' in events
+        assert "data: [DONE]" in events
+        assert gateway.settled()[0]["completion_tokens"] == 3  # more than that is held for it no longer
+
+
+@pytest.mark.parametrize("engine", ["unix:/nowhere", "http://127.0.0.1:1"])
+def test_who_leaves_while_a_server_of_another_make_reads_pays_the_prompt(tmp_path: Path, engine: str) -> None:
+    with house(tmp_path, engine=engine) as (gateway, _):
+        with gateway.connect() as sock:
+            sock.sendall(post(chat("hang " + "word " * 1000)))
+            until(gateway.lines)
+        (line,) = gateway.settled()
+        assert (line["status"], line["completion_tokens"]) == (499, 0)
+        assert (line["prompt_tokens"] > 5000) is engine.startswith("http")  # our own says when it has read
+
+
+def test_vectors_cost_what_was_held_for_them(tmp_path: Path) -> None:
+    def prepare(control: Control) -> None:
+        control.prices = Prices(prompt=2)
+
+    with house(tmp_path, prepare=prepare) as (gateway, control):
+        with gateway.connect() as sock:
+            sock.sendall(post({"model": MODEL, "input": "hang"}, target="/v1/embeddings"))
+            until(gateway.lines)
+            control.prices = Prices(prompt=1000)
+            control.push()
+        (line,) = gateway.settled()
+        assert line["money"] == 2 * line["prompt_tokens"] == gateway.lines()[0]["money"]

@@ -60,13 +60,21 @@ def test_an_engine_behind_a_key_may_still_have_a_side_door() -> None:
         assert open_routes(f"{url}/v1", "m") == ()
 
 
+def test_an_engine_that_breaks_off_its_answer_has_answered() -> None:
+    with keyed_server(side_door="/completion", spoilt=True) as url:
+        assert open_routes(url, "m") == ("/completion",)
+
+
 @contextlib.contextmanager
-def keyed_server(side_door: str = "") -> Iterator[str]:
+def keyed_server(side_door: str = "", *, spoilt: bool = False) -> Iterator[str]:
     class Answers(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.rfile.read(int(self.headers.get("content-length", 0)))
             self.send_response(200 if self.path == side_door else 401 if self.path.startswith("/v1") else 404)
+            if spoilt:
+                self.send_header("transfer-encoding", "chunked")  # and what comes is none of that
             self.end_headers()
+            self.wfile.write(b"no chunk\r\n" * spoilt)
 
         do_POST = do_GET  # noqa: N815 - the name is the base class's
 

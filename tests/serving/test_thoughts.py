@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from strongroom.ports.completions import Piece, TokenLogprob
 from strongroom.serving.disclosure.tiers import TIERS
 from strongroom.serving.shown import Shown
-from strongroom.serving.thoughts import Thoughts, ThoughtTokens, after_lone_end
+from strongroom.serving.thoughts import Thoughts, ThoughtTokens, after_lone_end, spelling
 from strongroom.serving.wire import Wanted, read_text
 
 CASES = {
@@ -87,3 +87,25 @@ def test_tokens_of_thoughts_are_counted_as_far_as_they_are_told() -> None:
             shown.piece(one)
         counts[name] = shown.reasoning_tokens
     assert counts == {"closed": 0, "standard": 12, "trusted": 2}
+
+
+def listed(*tokens: str) -> tuple[TokenLogprob, ...]:
+    return tuple(TokenLogprob(one, tuple(one.encode()), -0.1, ((one, tuple(one.encode()), -0.1),)) for one in tokens)
+
+
+@pytest.mark.parametrize(("tier", "kept"), [("standard", "answer é"), ("trusted", "secret thought</think>answer é")])
+def test_a_whole_answer_s_log_probabilities_do_not_spell_the_thought_before_it(tier: str, kept: str) -> None:
+    wanted = read_text(b'{"model":"m","prompt":"p","logprobs":5}')
+    assert isinstance(wanted, Wanted)
+    tokens = listed("secret ", "thought", "</think>", "answer", " é")
+    piece = Piece(id="r", text="answer é", tokens=5, logprobs=tokens, reasoning="secret thought")
+    shown = Shown(wanted, TIERS[tier], bytes(32)).piece(piece)
+    assert "".join(one.token for one in shown.logprobs) == kept
+
+
+@given(st.lists(st.sampled_from(["a", "b", " ", "é", "ab"]), max_size=6), st.text("ab é", max_size=6))
+def test_the_tokens_that_are_kept_spell_the_text_or_there_are_none(tokens: list[str], text: str) -> None:
+    kept = spelling(text, listed(*tokens))
+    assert "".join(one.token for one in kept) in {text, ""}
+    ends = ["".join(tokens[at:]) for at in range(len(tokens) + 1)]
+    assert bool(kept) == (text in ends and text != "")

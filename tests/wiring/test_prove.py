@@ -45,6 +45,19 @@ def test_money_without_prices_is_inert() -> None:
     assert inert(free) == {"money/org/globex", "money/account/big"}
 
 
+@pytest.mark.parametrize("prices", [Prices(prompt=5), Prices(answer=5), Prices(prompt=30, answer=7)])
+def test_money_bites_at_any_prices(prices: Prices) -> None:
+    assert inert(msgspec.structs.replace(ROSTER, prices=prices)) == set()
+
+
+def test_prices_that_are_not_heeded_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRONGROOM_TEST_INERT", "prices")
+    dear = Roster(version=0, accounts=(), keys=(), terms="", models=(), prices=Prices(prompt=30, answer=30))
+    assert inert(dear, "tests.gateway.inert_gateway") == {
+        f"money/{scope}/(any)".replace("total/(any)", "total/") for scope in SCOPES
+    }
+
+
 @pytest.mark.parametrize("planted", sorted(EVERY - {"requests/account"}))  # no account is without that one
 def test_a_limit_that_was_made_inert_is_found(planted: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STRONGROOM_TEST_INERT", planted)
@@ -56,7 +69,12 @@ def test_a_limit_that_was_made_inert_is_found(planted: str, monkeypatch: pytest.
 
 @pytest.mark.parametrize(
     ("planted", "kinds"),
-    [("cut", {"tokens", "money"}), ("settle", {"tokens", "money"}), ("route", {"route", "requests"})],
+    [
+        ("cut", {"tokens", "money"}),
+        ("settle", {"tokens", "money"}),
+        ("route", {"route", "requests"}),
+        ("embeddings", {"streams", "tokens", "money", "embeddings"}),
+    ],
 )
 def test_other_faults_are_found(planted: str, kinds: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STRONGROOM_TEST_INERT", planted)

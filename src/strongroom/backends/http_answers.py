@@ -29,6 +29,7 @@ _MESSAGES: Final = {
 }
 
 Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
+Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]  # below 0 they would give a budget back what was used of it
 
 
 # ── what is sent ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -136,8 +137,8 @@ class _Choice(msgspec.Struct, frozen=True):
 
 
 class _Usage(msgspec.Struct, frozen=True):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: Tokens = 0
+    completion_tokens: Tokens = 0  # 0: not told
 
 
 class _Chunk(msgspec.Struct, frozen=True):
@@ -252,8 +253,7 @@ class _Streamed:
     def _ended(self) -> Ended | Failed:
         if self._finish is None:
             return failed(self._ask, "unavailable")
-        usage = self._usage or _Usage(0, self._counted)
-        return _ended(self._ask, self._finish, usage)
+        return _ended(self._ask, self._finish, _told(self._usage, self._counted))
 
 
 class _Whole:
@@ -276,7 +276,8 @@ class _Whole:
             return [failed(self._ask, "failed")]
         choice = chunk.choices[0]
         thought, logprobs = choice.thought, _logprobs(self._ask, choice)
-        usage = chunk.usage or _Usage(0, len(logprobs) or self._ask.max_tokens)
+        wrote = chunk.usage is None or choice.said or thought
+        usage = _told(chunk.usage, (len(logprobs) or self._ask.max_tokens) if wrote else 0)
         return [
             Begun(id=self._ask.id, prompt_tokens=usage.prompt_tokens, marked=False),
             Piece(
@@ -317,6 +318,12 @@ def _finish(reason: str | None) -> Finish | None:
     if reason is None:
         return None
     return "length" if reason == "length" else "stop"
+
+
+def _told(usage: _Usage | None, counted: int) -> _Usage:
+    """Return the usage that the server tells, with the tokens of the answer that were `counted` where it tells none."""
+    usage = usage or _Usage()
+    return usage if usage.completion_tokens else _Usage(usage.prompt_tokens, counted)
 
 
 def _ended(ask: Ask, finish: Finish, usage: _Usage) -> Ended:

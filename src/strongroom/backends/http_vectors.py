@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -37,7 +37,7 @@ class _Vector(msgspec.Struct, frozen=True):
 
 
 class _Usage(msgspec.Struct, frozen=True):
-    prompt_tokens: int = 0
+    prompt_tokens: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 0  # 0: not told
 
 
 class _Document(msgspec.Struct, frozen=True):

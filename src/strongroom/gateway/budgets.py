@@ -296,8 +296,9 @@ class Budgets:
 
     def _turn_away(self, till: _Till, waiting: Iterable[_Wait]) -> None:
         for wait in waiting:
-            till.waiting.remove(wait)
-            wait.then(None)
+            if wait in till.waiting:  # whoever is told no may ask again at once, and that turn the others away
+                till.waiting.remove(wait)
+                wait.then(None)
 
     def _give_back(self, till: _Till, now: float) -> None:
         amount = till.purse.surplus(now)

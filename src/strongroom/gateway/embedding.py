@@ -33,7 +33,9 @@ class _Softening(Protocol):
 class Embedding:
     """A request in work."""
 
-    __slots__ = ("_asked", "_hold", "_over", "_reply", "_request", "_served", "_services", "_wanted", "caller")
+    __slots__ = (
+        "_asked", "_hold", "_over", "_prices", "_reply", "_request", "_served", "_services", "_wanted", "caller",
+    )  # fmt: skip
 
     def __init__(self, services: Services, request: Request, *, caller: Caller, wanted: Vectors, reply: Reply) -> None:
         """Prepare; `begin` begins."""
@@ -42,6 +44,7 @@ class Embedding:
         self._wanted = wanted
         self._reply = reply
         self.caller = caller
+        self._prices = services.prices  # those of now: what is held is paid
         self._hold: Hold | None = None
         self._asked = self._over = False
         self._served = 0  # bytes of vectors that the client got
@@ -52,7 +55,7 @@ class Embedding:
         self._services.budgets.reserve(
             self.caller.held,
             self._services.stamp()[:10],
-            uses=(0, 1, wanted.room, self._services.prices.cost(wanted.room, 0), len(wanted.texts)),
+            uses=(0, 1, wanted.room, self._prices.cost(wanted.room, 0), len(wanted.texts)),
             now=self._services.loop.time(),
             then=self._held,
         )
@@ -99,7 +102,7 @@ class Embedding:
 
     def _too_little(self, hold: Hold) -> bool:
         """Whether a rest is left that will not do: money of all engines, tokens of one that knows of no budget."""
-        cost = self._services.prices.cost(self._wanted.room, 0)
+        cost = self._prices.cost(self._wanted.room, 0)
         return hold.money < cost or (hold.tokens < self._wanted.room and not self._services.exact)
 
     def _admitted(self, written: bool) -> None:  # noqa: FBT001 - what the spool tells
@@ -125,7 +128,7 @@ class Embedding:
             reserved=min(hold.tokens, self._wanted.room),
             origin=self._request.origin,
             org=self.caller.account.org,
-            money=self._services.prices.cost(self._wanted.room, 0),
+            money=self._prices.cost(self._wanted.room, 0),
             texts=len(self._wanted.texts),
         )
 
@@ -182,7 +185,7 @@ class Embedding:
         if self._hold is None:
             return
         account, now = self.caller.account.name, self._services.stamp()
-        money, texts = self._services.prices.cost(tokens, 0), len(self._wanted.texts) if tokens else 0
+        money, texts = self._prices.cost(tokens, 0), len(self._wanted.texts) if tokens else 0
         self._hold.settle((0, 0, tokens, money, texts))
         self._services.spool.settle(
             Settled(

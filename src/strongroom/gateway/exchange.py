@@ -115,11 +115,11 @@ class Exchange:
         """
         if self._services.exact or (hold.tokens >= self._need and hold.money >= self._money):
             return self._wanted.max_tokens
-        return min(self._wanted.max_tokens, self._affordable(hold, self._wanted.room))
+        return self._affordable(hold, self._wanted.room)
 
     def _affordable(self, hold: Hold, prompt: int) -> int:
-        """Return how long the answer to a prompt of so many tokens may be."""
-        tokens, prices = hold.tokens - prompt, self._prices
+        """Return how long the answer to a prompt of so many tokens may be: no longer than was asked for."""
+        tokens, prices = min(hold.tokens - prompt, self._wanted.max_tokens), self._prices
         if not prices.answer:
             return tokens if prompt * prices.prompt <= hold.money else 0
         return min(tokens, (hold.money - prompt * prices.prompt) // prices.answer)
@@ -296,6 +296,8 @@ class Exchange:
     def _cancel(self) -> None:
         if self._asked:
             self._services.engine.cancel(self._request.id)
+            # one of another make says nothing while it reads: by now it may have read the whole prompt
+            self._begun = self._begun or not self._services.exact
 
     def _settle(self, status: int, finish: str) -> None:
         self._close()

@@ -48,14 +48,15 @@ class Shares:
         self._clock = clock
         self._out = -1
         self._lines = 0
+        self._torn = False  # the file ends with a part of a line, which must not swallow the next one
         self._holders: dict[str, _Holder] = {}
         self._read()
         self._compact()
 
     def join(self, gateway: str, pid: int, held: dict[str, int]) -> None:
-        """Take note of a gateway and of what it says that it holds: it knows best."""
+        """Take note of a gateway and of what it says that it holds: it knows best, but for less than nothing."""
         old = self._holders.get(gateway)
-        self._put(_Holder(gateway, pid, born(pid) or (old.born if old else 0), dict(held)))
+        self._put(_Holder(gateway, pid, born(pid) or (old.born if old else 0), _kept(held)))
 
     def used(self, budget: str) -> int:
         """Return how much of a budget is held."""
@@ -100,7 +101,7 @@ class Shares:
     # ── the file ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def _put(self, holder: _Holder) -> None:
         """Write first, then believe."""
-        raw = msgspec.json.encode(holder) + b"\n"
+        raw = b"\n" * self._torn + msgspec.json.encode(holder) + b"\n"
         try:
             if self._out < 0:
                 self._out = os.open(self._file, _FLAGS, 0o600)
@@ -108,7 +109,9 @@ class Shares:
                 raise OSError(0, "a line was cut")  # noqa: TRY301 - caught two lines below
         except OSError as error:
             self._close()
+            self._torn = True
             raise StoreUnavailable(f"can't be written ({error.strerror})", where=str(self._file)) from None
+        self._torn = False
         self._lines += 1
         self._holders[holder.gateway] = holder
 
@@ -119,7 +122,7 @@ class Shares:
             return
         except OSError as error:
             raise StoreUnavailable(f"can't be read ({error.strerror})", where=str(self._file)) from None
-        for line in lines:
+        for line in filter(None, lines):
             try:
                 holder = _LINE.decode(line)
             except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -152,7 +155,7 @@ def _write(file: Path, holders: Iterable[_Holder]) -> None:
 
 
 def _kept(held: dict[str, int]) -> dict[str, int]:
-    return {budget: amount for budget, amount in held.items() if amount}
+    return {budget: amount for budget, amount in held.items() if amount > 0}
 
 
 def born(pid: int) -> int | None:

@@ -10,7 +10,7 @@ import math
 from strongroom.ports.completions import Piece
 from strongroom.serving.disclosure.tiers import Tier
 from strongroom.serving.soften import Veil
-from strongroom.serving.thoughts import Thoughts, ThoughtTokens, after_lone_end
+from strongroom.serving.thoughts import Thoughts, ThoughtTokens, after_lone_end, spelling
 from strongroom.serving.wire import Wanted
 
 
@@ -46,6 +46,8 @@ class Shown:
             self.thought += piece.reasoning
             self._hidden += piece.tokens if piece.reasoning and not piece.text else 0
             return Piece(id=piece.id, text=piece.text, tokens=0, logprobs=logprobs, reasoning=piece.reasoning)
+        if piece.reasoning:  # some servers list the tokens of a thought with those of the text
+            logprobs = spelling(piece.text, logprobs)
         tags, inside = self._thoughts.tags, self._thoughts.inside
         text = self._thoughts.feed(piece.text)
         if piece.reasoning or inside or self._thoughts.tags > tags:

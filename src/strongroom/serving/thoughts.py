@@ -93,6 +93,17 @@ class ThoughtTokens:
         return self._pending if self._thoughts.end() else []
 
 
+def spelling(text: str, tokens: Sequence[TokenLogprob]) -> tuple[TokenLogprob, ...]:
+    """Return the last of `tokens`, those that spell `text`; none where they don't end with it."""
+    raw = text.encode("utf-8", "surrogatepass")
+    at, left = len(tokens), len(raw)
+    while at and left > 0:
+        at -= 1
+        left -= len(tokens[at].bytes)
+    found = tuple(tokens[at:])
+    return found if b"".join(bytes(one.bytes) for one in found) == raw else ()
+
+
 def after_lone_end(text: str) -> str:
     """Return a whole text from behind a tag that ends a thought and has no beginning.
 

@@ -18,7 +18,8 @@ class Came(msgspec.Struct, frozen=True):
     message: str = ""
     param: str | None = None
     finish: str = ""
-    tokens: int = 0
+    prompt: int = 0  # tokens
+    answer: int = 0  # tokens
     done: bool = False
 
 
@@ -37,7 +38,8 @@ class _Choice(msgspec.Struct):
 
 
 class _Usage(msgspec.Struct):
-    total_tokens: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
 
 
 class _Event(msgspec.Struct):
@@ -80,10 +82,11 @@ def _read(status: int, raw: bytes) -> Came:
         except msgspec.MsgspecError:
             error = _Error()
         return Came(status, error.code, error.message, error.param)
-    finish, tokens = "", 0
+    finish, used = "", _Usage()
     for line in raw.splitlines():
         if line.startswith(b"data: {"):
             event = msgspec.json.decode(line[6:], type=_Event)
             finish = next((one.finish_reason for one in event.choices if one.finish_reason), finish)
-            tokens = event.usage.total_tokens if event.usage else tokens
-    return Came(status, finish=finish, tokens=tokens, done=raw.rstrip().endswith(b"data: [DONE]"))
+            used = event.usage or used
+    done = raw.rstrip().endswith(b"data: [DONE]")
+    return Came(status, finish=finish, prompt=used.prompt_tokens, answer=used.completion_tokens, done=done)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from strongroom.ports.completions import Ask, Begun, Ended, Failed, Piece, Sink
+from strongroom.ports.completions import Ask, Begun, Embed, Ended, Failed, Piece, Sink
 
 WAIT = "wait"  # a prompt of this word is never answered
 
@@ -20,8 +20,11 @@ class ProofEngine:
         self._loop = asyncio.get_running_loop()
         self._open: dict[str, Sink] = {}
 
-    def ask(self, ask: Ask, sink: Sink) -> None:
-        """Begin; a prompt has as many tokens as words."""
+    def ask(self, ask: Ask | Embed, sink: Sink) -> None:
+        """Begin; a prompt has as many tokens as words. There are no vectors: who asks for some was let in."""
+        if isinstance(ask, Embed):
+            sink.on_answer(Failed(id=ask.id, code="unsupported", message="a proof has no vectors"))
+            return
         self._open[ask.id] = sink
         words = (ask.prompt or " ".join(turn.content for turn in ask.turns)).split()
         sink.on_answer(Begun(id=ask.id, prompt_tokens=max(1, len(words)), marked=False))

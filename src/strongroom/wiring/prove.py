@@ -21,7 +21,7 @@ from strongroom.core.clock import SystemClock
 from strongroom.serving.admit import Book
 from strongroom.serving.books import day_of
 from strongroom.serving.disclosure.tiers import FIRST
-from strongroom.serving.policy import CHAT, EMBED
+from strongroom.serving.policy import CHAT, EMBED, TEXT
 from strongroom.serving.quotas import CODES, KINDS, NONE, SCOPES, WHOSE, Budget, Kind, Limits, Prices, Scope, budgets_of
 from strongroom.serving.roster import Roster, RosterAccount, RosterKey, RosterOrg
 from strongroom.wiring.proof_client import Came, hold_open, send
@@ -53,15 +53,15 @@ class Prover:
         """Drive the gateway at `port`, whose control is `control`."""
         self._control = control
         self._port = port
-        self._prices = prices
+        self._priced = bool(prices.prompt or prices.answer)
+        self._prices = prices if self._priced else Prices(prompt=1, answer=1)
         self._day = day_of(SystemClock().now())
 
     async def limit(self, budget: Budget, *, configured: bool) -> Bite:
         """Use a limit up, and look whether it bites; one that is `configured` at the prices that are, too."""
-        priced = self._prices if self._prices.answer or self._prices.prompt else None
-        if configured and budget.kind == "money" and priced is None:
+        if configured and budget.kind == "money" and not self._priced:
             return Bite(budget.id, bites=False, why="serving.prompt_price and serving.answer_price are 0")
-        key, prices = secrets.token_urlsafe(32), priced or Prices(prompt=1, answer=1)
+        key, prices = secrets.token_urlsafe(32), self._prices
         room = min(
             budget.limit, _ROOM[budget.kind] * (max(prices.prompt, prices.answer) if budget.kind == "money" else 1)
         )
@@ -86,7 +86,7 @@ class Prover:
     # ── one for each kind ────────────────────────────────────────────────────────────────────────────────────────────
     async def _requests(self, budget: Budget, key: str, room: int) -> str:
         came = [await self._send(key, "/v1/models") for _ in range(room + 1)]
-        return _let_in(came[:room]) or _refused(came[-1], budget)
+        return _let_in(came[:room]) or _refused(came[-1], budget) or await self._elsewhere(budget, key)
 
     async def _streams(self, budget: Budget, key: str, room: int) -> str:
         body = _prompt("wait")
@@ -98,24 +98,45 @@ class Prover:
                 if came.status == _LIMITED:
                     break
                 await asyncio.sleep(_STEP)
-            return _refused(came, budget)
+            return _refused(came, budget) or await self._elsewhere(budget, key)
         finally:
             for line in lines:
                 line.close()
 
     async def _stream(self, budget: Budget, key: str, room: int) -> str:
         """Tokens and money: a stream must be cut in the middle, in good order, and the next be refused."""
+        if budget.kind == "money" and not self._prices.answer:
+            return await self._prompts(budget, key, room)
         options = {"stream": True, "stream_options": {"include_usage": True}}
         came = await self._send(key, CHAT, _prompt("go", max_tokens=room + _MORE, **options))
         if came.status == _LIMITED:  # a limit so small that no prompt fits
             return _refused(came, budget)
-        if came.tokens > room or came.finish != "length" or not came.done:
-            return f"a stream ended with {came.finish or came.code or came.status} after {came.tokens} tokens of {room}"
-        return _refused(await self._send(key, CHAT, _prompt("go", max_tokens=room + _MORE)), budget)
+        used = self._prices.cost(came.prompt, came.answer) if budget.kind == "money" else came.prompt + came.answer
+        if not 0 < used <= room or came.finish != "length" or not came.done:
+            return f"a stream ended with {came.finish or came.code or came.status} after {used} of {room}"
+        after = await self._send(key, CHAT, _prompt("go", max_tokens=room + _MORE))
+        return _refused(after, budget) or await self._elsewhere(budget, key)
+
+    async def _prompts(self, budget: Budget, key: str, room: int) -> str:
+        """Money where answers are free: as many prompts of one token are let in as it pays for."""
+        many = room // self._prices.prompt
+        came = [await self._send(key, CHAT, _prompt("go", max_tokens=1)) for _ in range(many + 1)]
+        return _let_in(came[:many]) or _refused(came[many], budget) or await self._elsewhere(budget, key)
 
     async def _embeddings(self, budget: Budget, key: str, room: int) -> str:
         body = {"model": MODEL, "input": ["text"] * (room + 1)}
         return _refused(await self._send(key, EMBED, body), budget)
+
+    async def _elsewhere(self, budget: Budget, key: str) -> str:
+        """Return by which other route somebody gets in whose limit is used up, if by any."""
+        asked: dict[str, dict[str, object]] = {TEXT: {"prompt": "go"}, EMBED: {"input": "go"}}
+        if budget.kind == "money" and not self._prices.prompt:
+            del asked[EMBED]  # it costs nothing
+        for target, body in asked.items():
+            why = _refused(await self._send(key, target, {"model": MODEL, **body}), budget)
+            if why:
+                return f"{why} at {target}"
+        return ""
 
     async def _send(self, key: str, target: str, body: object = None) -> Came:
         route = ("GET" if body is None else "POST", target)
