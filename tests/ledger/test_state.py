@@ -51,6 +51,10 @@ def test_the_rooms_state_actions_are_in_the_index() -> None:
     assert rooms == STATE_ACTIONS
 
 
+# What is only shown: a store that hides some of it hides it from a report, and an audit of the log still finds it.
+SHOWN = {"serving.usage", "serving.alarm"}
+
+
 def lookups() -> Iterator[tuple[str, str]]:
     """Yield (file, action) of every ``ledger.latest(ACTION, …)`` and ``ledger.find(action=ACTION, …)`` in the rooms."""
     for file in sorted(SOURCE.rglob("*.py")):
@@ -72,7 +76,9 @@ def test_every_lookup_of_an_action_outside_the_ledger_is_of_a_state_action() -> 
             continue
         module = importlib.import_module("strongroom." + file.removesuffix(".py").replace("/", "."))
         value = getattr(module, action) if action.isidentifier() else ast.literal_eval(action)
-        assert value in STATE_ACTIONS, file
+        assert value in STATE_ACTIONS or (value in SHOWN and file in {"cli/serving_usage.py", "wiring/exposure.py"}), (
+            file
+        )
 
 
 # ── answers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
