@@ -20,17 +20,17 @@ import msgspec
 from strongroom.attacks.leaker import Progress
 from strongroom.attacks.project_agreement import agreement
 from strongroom.attacks.project_benign import benign
-from strongroom.attacks.project_lab import ATTACKS, DEMO, SMALL, Attack, Lab
+from strongroom.attacks.project_lab import ATTACKS, BRIEF, DEMO, SMALL, Attack, Lab
 from strongroom.attacks.rows import AgreementRow, BenignRow, Projected, ProjectRow
 from strongroom.core.errors import BadInput
 from strongroom.engines.folder import make_folder
-from strongroom.engines.last_places import demo_places, small_places
+from strongroom.engines.last_places import brief_places, demo_places, small_places
 
 GUARDS: Final = ("none", "standard", "trusted")
 FACTOR: Final = 10  # times the queries of the attack without a guard
 HONEST: Final = "benign"
 LIVE: Final = "agreement"
-_PROMPTS: Final = {SMALL: 1024, DEMO: 640}
+_MODELS: Final = {SMALL: (small_places, 1024), BRIEF: (brief_places, 256), DEMO: (demo_places, 640)}
 _Kept = TypeVar("_Kept", ProjectRow, BenignRow, AgreementRow)
 
 
@@ -99,8 +99,8 @@ class _Labs:
 
     def get(self, model: str) -> Lab:
         if model not in self._made:
-            make = small_places if model == SMALL else demo_places
-            folder = make(self._work, _PROMPTS[model], partial(self._progress, f"making {model}"))
+            make, prompts = _MODELS[model]
+            folder = make(self._work, prompts, partial(self._progress, f"making {model}"))
             self._made[model] = Lab(folder, model)
         return self._made[model]
 

@@ -37,6 +37,7 @@ from strongroom.attacks.stock_server import MODEL, Setup, serving
 from strongroom.serving.disclosure.tiers import TIERS
 
 SMALL: Final = "small-64"
+BRIEF: Final = "small-64-brief"
 DEMO: Final = "smollm2-135m"
 _DRAW: Final = 11
 
@@ -64,6 +65,7 @@ ATTACKS: Final = (
     Attack("averaged", Lifted(20, repeats=24), side=128, noise=0.01),
     Attack("embeddings", embedded),
     Attack("bisection", Bisected(HALVINGS)),
+    Attack("brief", Lifted(20), BRIEF),
     *(
         Attack(f"{name}-{DEMO}", plan, DEMO, 640, is_live=False)
         for name, plan in (

@@ -15,12 +15,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from strongroom import __version__
-from strongroom.cli import tour_copies, tour_trace
+from strongroom.cli import tour_copies, tour_extraction, tour_trace
 from strongroom.cli.frame import screen as terminal
 from strongroom.cli.frame import table
 from strongroom.cli.report_page import LedgerRow, Report, render
 from strongroom.cli.tour import Document, Tour, Unexpected, granted, pick, refused
 from strongroom.cli.tour_copies import Copies
+from strongroom.cli.tour_extraction import Extraction
 from strongroom.cli.tour_faults import flipped_bit, plain_pieces, put_in_place, swapped_segments
 from strongroom.cli.tour_serving import Served
 from strongroom.cli.tour_trace import Traces
@@ -33,6 +34,7 @@ _LEFTOVERS = (
     *("terms.txt", "acme.txt", "zenith.txt", "human.txt"),
     *tour_copies.LEFTOVERS,
     *tour_trace.LEFTOVERS,
+    *tour_extraction.LEFTOVERS,
 )
 PROMPT = "Explain in one short paragraph why a bank keeps its gold in a strongroom."
 
@@ -100,7 +102,8 @@ class _Story:
     def acts(self) -> list[Callable[[], None]]:
         """Return the acts."""
         stored = [self.people, self.seal, self.steal, self.tamper, self.rollback, self.export, self.run]
-        return [*stored, *self.copies.acts(), *self.traces.acts(), *self.served.acts(), self.ledger]
+        rest = (self.copies, self.traces, Extraction(self.tour), self.served)
+        return [*stored, *(act for one in rest for act in one.acts()), self.ledger]
 
     def people(self) -> None:
         """A home with its people, each with a passphrase of their own."""

@@ -31,6 +31,7 @@ Progress = Callable[[int, int], None]
 Floats = npt.NDArray[np.float32]
 
 SMALL: Final = Tiny(name="projected-64", seed=64, text="docstrings", order=64, steps=600)
+BRIEF: Final = Tiny(name="projected-64-brief", seed=64, text="docstrings", order=64, steps=30)
 LENGTH: Final = 8  # tokens of a prompt
 _BATCH: Final = 16
 _SEED: Final = 20_260_306
@@ -44,8 +45,23 @@ def small_places(work: Path, prompts: int, progress: Progress | None = None) -> 
         StorageError: the folder can't be written.
 
     """
-    target = work / f"places-{SMALL.name}-{prompts}"
-    return target if _made(target) else _make(tiny_model(work, SMALL, progress), target, prompts, progress=progress)
+    return _small(work, SMALL, prompts, progress=progress)
+
+
+def brief_places(work: Path, prompts: int, progress: Progress | None = None) -> Path:
+    """Return the same of a model that was trained for a twentieth of that: seconds, for those who only look on.
+
+    Raises:
+        MissingExtra: the package with SmolLM2's tokenizer is not installed.
+        StorageError: the folder can't be written.
+
+    """
+    return _small(work, BRIEF, prompts, progress=progress)
+
+
+def _small(work: Path, tiny: Tiny, prompts: int, *, progress: Progress | None) -> Path:
+    target = work / f"places-{tiny.name}-{prompts}"
+    return target if _made(target) else _make(tiny_model(work, tiny, progress), target, prompts, progress=progress)
 
 
 def demo_places(work: Path, prompts: int, progress: Progress | None = None) -> Path:
