@@ -166,8 +166,10 @@ def test_distinct_sets_of_biases_are_counted_by_prompt_and_by_day(tmp_path: Path
         raw = gateway.talk(post(chat("say 1 x", logit_bias={"7": 51}), CLOSE))
         assert b"x-should-retry: false" in raw
         left = tier.bias_sets_a_day - tier.bias_sets
-        assert {with_bias(f"say 1 {at}", 1)[0] for at in range(left)} == {200}
-        assert with_bias("say 1 more", 1) == (429, "bias_sets_exceeded", "logit_bias")
+        assert {with_bias(f"say 1 {at}", 1)[0] for at in range(2 * left)} == {200}  # one set beside many prompts
+        assert {with_bias(f"say 1 {at}", at + 5.0)[0] for at in range(left)} == {200}
+        assert with_bias("say 1 more", 99) == (429, "bias_sets_exceeded", "logit_bias")
+        assert with_bias("say 1 more", 1)[0] == 200
         assert why(gateway, chat("say 1 more"))[0] == 200
         until(lambda: any(line.get("rule") == "bias_sets" for line in gateway.lines()))
 
