@@ -85,7 +85,7 @@ def _requests(lab: Lab, tier: Tier, many: int) -> Iterator[_Honest]:
         if at % 10 == 9:  # noqa: PLR2004 - one in ten
             yield _Honest("/v1/embeddings", _raw({"model": MODEL, "input": said}), logprobs=False, biased=False)
             continue
-        logprobs, biased = draw.random() < 0.2, at % 500 < tier.bias_sets_a_day // 32  # noqa: PLR2004 - shares
+        logprobs, biased = draw.random() < 0.2, at % 20 == 0  # noqa: PLR2004 - shares
         yield _chat(said, draw, logprobs=logprobs, bias=_bias(at, logprobs=logprobs) if biased else (), tier=tier)
 
 
