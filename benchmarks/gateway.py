@@ -250,8 +250,8 @@ def flat(many: int) -> dict[str, float]:
 def main(rounds: int = 3, seconds: float = 2, many: int = 1_000_000) -> dict[str, object]:
     """Measure everything and return the figures."""
     sys.path.insert(0, str(ROOT / "src"))
-    memory = flat(many) if many else {}
     found = measure(rounds, seconds)
+    memory = flat(many) if many else {}
     each = {kind: {door: row["cpu_s_per_1000"] for door, row in rows.items()} for kind, rows in found.items()}
     return {
         "gateway / nginx, CPU a JSON request": round(each["json"]["gateway"] / each["json"]["nginx"], 2),
