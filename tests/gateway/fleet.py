@@ -91,7 +91,7 @@ class Fleet:
             return read_all(sock)
         return b""
 
-    def crowd(self, raw: Callable[[int], bytes], *, clients: int, each: int, patience: float = 10.0) -> Counter[str]:
+    def crowd(self, raw: Callable[[int], bytes], *, clients: int, each: int, patience: float = 30.0) -> Counter[str]:
         """Have many clients ask at once; return how often which answer came."""
         found: list[bytes] = []
 
