@@ -14,7 +14,7 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strongroom.core import copy_errors, errors, serving_errors
+from strongroom.core import copy_errors, errors, privacy_errors, serving_errors
 from strongroom.core.canonical import Record, decode, digest, encode
 from strongroom.core.clock import SystemClock, parse_stamp, stamp
 from strongroom.core.errors import BadInput, BadName, BadSettings, StrongroomError
@@ -45,7 +45,7 @@ def test_every_code_is_used_once_and_every_exit_status_is_an_error() -> None:
 def test_the_tree_drawn_at_the_top_is_the_tree() -> None:
     tree = (errors.__doc__ or "").split("\n\nThose of")[0].split("\n\n", 1)[1]
     drawn = set(re.findall(r"\b[A-Z][A-Za-z]+\b", tree))
-    named = {**vars(errors), **vars(serving_errors), **vars(copy_errors)}
+    named = {**vars(errors), **vars(serving_errors), **vars(copy_errors), **vars(privacy_errors)}
     real = {one.__name__ for one in named.values() if isinstance(one, type) and issubclass(one, StrongroomError)}
     assert real <= drawn, real - drawn
     assert drawn <= real, drawn - real

@@ -11,14 +11,14 @@ import pytest
 
 from strongroom.access.people import ROLES, Certificate
 from strongroom.access.policy import CHECKPOINT_ACTIONS, HOME_ACTIONS, Policy, Question, default_text
-from strongroom.core import copy_errors, errors, serving_errors
+from strongroom.core import copy_errors, errors, privacy_errors, serving_errors
 from strongroom.core.errors import StrongroomError
 from strongroom.core.ids import CheckpointName
 from strongroom.core.settings import Settings
 from strongroom.core.settings import parse as parse_settings
 from tests.docs.pages import COMMON, PAGES, ROOT, commands_in, fences, leaves, page, parse, rows, section
 
-MODULES = (errors.__name__, serving_errors.__name__, copy_errors.__name__)
+MODULES = (errors.__name__, serving_errors.__name__, copy_errors.__name__, privacy_errors.__name__)
 LEAVES = dict(leaves())
 
 

@@ -31,6 +31,7 @@ HomeAction = Literal[
     "custody.recipient",
     "custody.release",
     "lineage.decode",
+    "privacy.corpus",
 ]
 CheckpointAction = Literal[
     "custody.seal", "custody.open", "custody.export", "custody.issue", "custody.rewrap", "custody.verify"

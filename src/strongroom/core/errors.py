@@ -4,7 +4,7 @@
     ├── Interrupted                     exit 130 somebody interrupted it
     ├── NotSigned                       exit 1   somebody was asked to sign, and said no
     ├── UsageError                      exit 2   the call's words are off
-    │   ├── BadName · BadSettings · BadInput · PassphraseUnreadable
+    │   ├── BadName · BadSettings · BadInput · PassphraseUnreadable · CorpusUnreadable · BadRules
     │   └── NothingToMark · CoarseGrid · MarkTooWeak · OtherShape
     ├── RefusedError                    exit 3   who or what may not
     │   ├── WrongPassphrase · UnknownPrincipal · PrincipalDisabled · PrincipalAltered · SessionExpired
@@ -15,11 +15,11 @@
     │   ├── ManifestMissing · ManifestAltered · SignatureInvalid · PayloadMissing · PayloadTruncated
     │   ├── PayloadExtended · HeaderAltered · SegmentAltered · SegmentForged · NotSealed · WrongCheckpoint
     │   ├── RolledBack · WrongKey · LedgerAltered · LedgerTruncated · LedgerForked · LedgerRolledBack
-    │   └── ProofInvalid · RecordAltered
+    │   └── ProofInvalid · RecordAltered · IndexAltered
     ├── NotFoundError                   exit 5   no such thing
     │   ├── NoHome · NoSuchCheckpoint · NoSuchRequest · NoSuchEntry · WitnessUnaware
     │   └── NoSuchAccount · NoSuchOrganisation · NoSuchApiKey · NoTerms · NothingMarked · NoTokenizer
-    │       · NoSuchRecipient · NoSuchCopy
+    │       · NoSuchRecipient · NoSuchCopy · NoSuchIndex
     ├── ConflictError                   exit 6   the thing is there already, or is busy
     │   ├── AlreadyExists · AlreadyClaimed · Busy · HomeVersion · AlreadyUp
     ├── StorageError                    exit 7   the disk or the server said no
@@ -28,7 +28,8 @@
     │   └── EntryTooLarge · InputTooLarge
     └── MissingExtra · EngineFailed     exit 9 · 1 an optional part is not installed; a model failed while it wrote
 
-Those of serving a model are in `core.serving_errors`, those of marked copies in `core.copy_errors`. A leaf carries a
+Those of serving a model are in `core.serving_errors`, those of marked copies in `core.copy_errors`, those
+of corpora in `core.privacy_errors`. A leaf carries a
 stable ``code``, an exit status and a default ``remedy``; the one who raises it says ``where`` and the ``message``.
 Messages name things and places, never contents, keys or passphrases (rule 9).
 """

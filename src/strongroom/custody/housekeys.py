@@ -46,7 +46,10 @@ LINEAGE_MASTER: Final = HouseKey("lineage-master", ("lineage.decode",))
 RELEASE_MASTER: Final = HouseKey("release-master", ("custody.release",))
 """What the release shares of copies under an embargo are derived from."""
 
-HOUSE_KEYS: Final = (MARK_MASTER, LINEAGE_MASTER, RELEASE_MASTER)
+CORPUS_MASTER: Final = HouseKey("corpus-master", ("privacy.corpus", "serving.run"))
+"""What the keys of window indexes and of pseudonyms are derived from."""
+
+HOUSE_KEYS: Final = (MARK_MASTER, LINEAGE_MASTER, RELEASE_MASTER, CORPUS_MASTER)
 
 
 class HouseKeys:
