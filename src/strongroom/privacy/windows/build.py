@@ -74,7 +74,7 @@ class Options(TypedDict):
     common_documents: int
     leave_out: Path | None
     text: str
-    values: bool
+    no_values: bool
     jobs: int
 
 
