@@ -57,9 +57,17 @@ class StrongroomError(Exception):
         self.where = where
         self.advice = self.remedy if remedy is None else remedy
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Let an error travel from a process of a pool to the one who started it."""
+        return _again, (type(self), self.message, self.where, self.advice)
+
     def document(self) -> dict[str, str]:
         """Return the error as the command line prints it under ``error``."""
         return {"code": self.code, "where": self.where, "message": self.message, "remedy": self.advice}
+
+
+def _again(kind: type[StrongroomError], message: str, where: str, remedy: str) -> StrongroomError:
+    return kind(message, where=where, remedy=remedy)
 
 
 class Interrupted(StrongroomError, code="interrupted", exit_status=130):

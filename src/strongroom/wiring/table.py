@@ -48,12 +48,18 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
         "gguf": "strongroom.engines.gguf_write:write_gguf",
         "laundered": "strongroom.attacks.symmetries:laundered",
     },
+    "privacy": {
+        "filter": "strongroom.privacy.filter.run:filter_corpus",
+        "wanted": "strongroom.privacy.filter.run:Wanted",
+        "deny": "strongroom.privacy.filter.deny:read_deny",
+    },
     "attack": {
         "collude": "strongroom.attacks.collude:run",
         "launder": "strongroom.attacks.launder:run",
         "project": "strongroom.attacks.project:run",
     },
 }
+_REMEDY: Final = "Install it with: pip install 'strongroom[privacy]'"
 _KEYS: Final[Mapping[str, str]] = {"ledger": "ledger.store", "records": "records.store", "blobs": "custody.store"}
 
 
@@ -86,4 +92,6 @@ def load(port: str, scheme: str) -> Any:  # noqa: ANN401 - the caller's annotati
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("strongroom"):
             raise
-        raise MissingExtra(f"{scheme} needs {error.name}, which is not installed", where=port) from None
+        remedy = _REMEDY if port == "privacy" else None
+        message = f"{scheme} needs {error.name}, which is not installed"
+        raise MissingExtra(message, where=port, remedy=remedy) from None

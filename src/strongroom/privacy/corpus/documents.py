@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final, cast
+from typing import IO, Any, Final, Literal, cast
 
 import msgspec
 
@@ -19,6 +19,7 @@ TEXT: Final = "text"  # the member of a record that holds its text
 LONGEST_LINE: Final = 256 << 20  # bytes: a JSON line, or a text file, whole in memory
 _READ: Final = 1 << 20
 _PACKED: Final = {".gz": "gzip", ".zst": "zstd"}
+Kind = Literal["jsonl", "parquet", "text"]
 _LINES: Final = frozenset({".jsonl", ".ndjson"})
 
 
@@ -31,10 +32,15 @@ class CorpusFile:
     size: int  # bytes, as stored
 
     @property
-    def kind(self) -> str:
-        """Say what is in it: ``jsonl``, ``parquet`` or ``text``."""
+    def packed(self) -> str:
+        """Say what is around it: ``gzip``, ``zstd`` or nothing."""
+        return _PACKED.get(self.path.suffix.lower(), "")
+
+    @property
+    def kind(self) -> Kind:
+        """Say what is in it."""
         suffixes = [one.lower() for one in self.path.suffixes]
-        last = suffixes[-2:-1] if suffixes and suffixes[-1] in _PACKED else suffixes[-1:]
+        last = suffixes[-2:-1] if self.packed else suffixes[-1:]
         if last == [".parquet"]:
             return "parquet"
         return "jsonl" if last and last[0] in _LINES else "text"
@@ -91,18 +97,25 @@ def read(file: CorpusFile, *, text: str = TEXT) -> Iterator[Document]:
         if file.kind == "parquet":
             yield from _parquet(file, text)
         else:
-            with _opened(file.path) as stream:
+            with opened(file.path) as stream:
                 yield from _jsonl(file, stream, text) if file.kind == "jsonl" else _whole(file, stream)
     except (OSError, EOFError) as error:
-        what = (
-            error.strerror
-            if isinstance(error, OSError) and error.strerror
-            else "what is packed in it is cut off or broken"
-        )
-        raise CorpusUnreadable(f"can't be read ({what})", where=file.name) from None
+        raise unreadable(error, file.name) from None
 
 
-def _opened(path: Path) -> IO[bytes]:
+def unreadable(error: OSError | EOFError, name: str) -> CorpusUnreadable:
+    """Return what is wrong with the file that the corpus calls `name`."""
+    said = error.strerror if isinstance(error, OSError) else None
+    return CorpusUnreadable(f"can't be read ({said or 'what is packed in it is cut off or broken'})", where=name)
+
+
+def opened(path: Path) -> IO[bytes]:
+    """Open a file to be read, unpacked as its name says.
+
+    Raises:
+        MissingExtra: what reads zstd is not installed.
+
+    """
     packed = _PACKED.get(path.suffix.lower())
     if packed == "gzip":
         return cast("IO[bytes]", gzip.open(path))
