@@ -1,9 +1,11 @@
-"""``strongroom privacy``: what a model may be trained on, and what it must not give back."""
+"""``strongroom privacy``: what goes into a model's training, and what must not come out again."""
 
 from __future__ import annotations
 
 from strongroom.cli.frame import Group
 from strongroom.cli.privacy_filter import filter_
+from strongroom.cli.privacy_index import index
 
-privacy = Group("privacy", help="Training text: personal data, secrets and duplicates filtered out before a model sees it.")
+privacy = Group("privacy", help="Training text: filtered, indexed, and compared with what a model says.")
 privacy.add_command(filter_)
+privacy.add_command(index)

@@ -61,7 +61,7 @@ def filter_(call: Call, source: Path, **how: Unpack[_How]) -> None:
     Personal data, secrets and duplicates go. DST/filter-report.json says what was found, and how often, never the values.
     A run that was stopped goes on where it was when it is repeated.
     """
-    run, wanted_type, read_deny = load("privacy", "filter"), load("privacy", "wanted"), load("privacy", "deny")
+    run, wanted_type, read_deny = load("corpus", "filter"), load("corpus", "wanted"), load("corpus", "deny")
     rules = read_bounded(how["rules"], _RULES_LIMIT, what="file of rules") if how["rules"] else b""
     wanted = wanted_type(
         source=source,

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final, Literal, cast
+from typing import IO, Any, Final, Literal
 
 import msgspec
 
 from strongroom.core.errors import BadInput, InputTooLarge, MissingExtra
 from strongroom.core.privacy_errors import CorpusUnreadable
+from strongroom.privacy.corpus.packed import PACKED, REMEDY, opened
 
 TEXT: Final = "text"  # the member of a record that holds its text
 LONGEST_LINE: Final = 256 << 20  # bytes: a JSON line, or a text file, whole in memory
-_READ: Final = 1 << 20
-_PACKED: Final = {".gz": "gzip", ".zst": "zstd"}
 Kind = Literal["jsonl", "parquet", "text"]
 _LINES: Final = frozenset({".jsonl", ".ndjson"})
 
@@ -34,7 +32,7 @@ class CorpusFile:
     @property
     def packed(self) -> str:
         """Say what is around it: ``gzip``, ``zstd`` or nothing."""
-        return _PACKED.get(self.path.suffix.lower(), "")
+        return PACKED.get(self.path.suffix.lower(), "")
 
     @property
     def kind(self) -> Kind:
@@ -99,41 +97,14 @@ def read(file: CorpusFile, *, text: str = TEXT) -> Iterator[Document]:
         else:
             with opened(file.path) as stream:
                 yield from _jsonl(file, stream, text) if file.kind == "jsonl" else _whole(file, stream)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise unreadable(error, file.name) from None
 
 
-def unreadable(error: OSError | EOFError, name: str) -> CorpusUnreadable:
+def unreadable(error: Exception, name: str) -> CorpusUnreadable:
     """Return what is wrong with the file that the corpus calls `name`."""
     said = error.strerror if isinstance(error, OSError) else None
     return CorpusUnreadable(f"can't be read ({said or 'what is packed in it is cut off or broken'})", where=name)
-
-
-def opened(path: Path) -> IO[bytes]:
-    """Open a file to be read, unpacked as its name says.
-
-    Raises:
-        MissingExtra: what reads zstd is not installed.
-
-    """
-    packed = _PACKED.get(path.suffix.lower())
-    if packed == "gzip":
-        return cast("IO[bytes]", gzip.open(path))
-    if packed == "zstd":
-        return _zstd(path)
-    return path.open("rb")
-
-
-def _zstd(path: Path) -> IO[bytes]:
-    try:
-        import zstandard  # noqa: PLC0415 - only who reads such files needs it
-    except ModuleNotFoundError:
-        raise MissingExtra("zstandard is not installed", where=path.name, remedy=REMEDY) from None
-    reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(path.open("rb"), read_across_frames=True)
-    return io.BufferedReader(cast("io.RawIOBase", reader), _READ)
-
-
-REMEDY: Final = "Install it with: pip install 'strongroom[privacy]'"
 
 
 def _jsonl(file: CorpusFile, stream: IO[bytes], text: str) -> Iterator[Document]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from strongroom.core.errors import MissingExtra
-from strongroom.privacy.corpus.documents import REMEDY
+from strongroom.privacy.corpus.packed import REMEDY
 
 
 @contextmanager

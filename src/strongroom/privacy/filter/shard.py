@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,8 @@ from strongroom.core.privacy_errors import CorpusUnreadable
 from strongroom.core.secrets import Secret
 from strongroom.kernels.minhash import HASHES, signatures
 from strongroom.privacy.corpus.batches import Batch, LineReader
-from strongroom.privacy.corpus.documents import LONGEST_LINE, Kind, opened, unreadable
+from strongroom.privacy.corpus.documents import LONGEST_LINE, Kind, unreadable
+from strongroom.privacy.corpus.packed import opened
 from strongroom.privacy.corpus.writing import sync
 from strongroom.privacy.filter.actions import Action, replace
 from strongroom.privacy.filter.findings import Finding
@@ -210,7 +212,7 @@ def _batches(piece: Piece, member: str) -> Iterator[Batch]:
     try:
         with opened(Path(piece.path)) as stream:
             yield from LineReader(member).batches(stream, where, low=piece.low, high=piece.high)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise unreadable(error, piece.name) from None
 
 
@@ -221,7 +223,7 @@ def _text(piece: Piece) -> bytes:
         raw.decode()
     except UnicodeDecodeError:
         raise CorpusUnreadable("this is no UTF-8 text", where=piece.name) from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise unreadable(error, piece.name) from None
     if len(raw) > LONGEST_LINE:
         raise InputTooLarge(f"a text of over {LONGEST_LINE} bytes", where=piece.name)
