@@ -19,7 +19,7 @@ from strongroom.privacy.filter.identities import chilean, finnish, italian, mexi
 from strongroom.privacy.filter.names import NAME_TRIGGER, STREET_TRIGGER, read_names, read_streets
 from strongroom.privacy.filter.numbers import TRIGGER as NUMBER_TRIGGER
 from strongroom.privacy.filter.numbers import read_numbers
-from strongroom.privacy.filter.tokens import jwt, opaque, random_token
+from strongroom.privacy.filter.tokens import credentials, jwt, opaque, random_token
 
 Reader = Callable[[bytes, int, int], Iterator[Finding]]
 
@@ -54,7 +54,7 @@ class Rule:
 
 _LETTER: Final = rb"(?:[A-Za-z0-9]|[\xc3-\xd4][\x80-\xbf])"
 _LABEL: Final = _LETTER + rb"(?:(?:[A-Za-z0-9\-]|[\xc3-\xd4][\x80-\xbf]){0,61}" + _LETTER + rb")?"
-_DOMAIN: Final = rb"(?:" + _LABEL + rb"\.)+(?:[A-Za-z]{2,24}|xn--[A-Za-z0-9\-]{2,59})(?![A-Za-z0-9])"
+_DOMAIN: Final = rb"(?:" + _LABEL + rb"\.)+(?:[A-Za-z]{2,24}|xn--[A-Za-z0-9\-]{2,59}|(?:[\xc3-\xd4][\x80-\xbf]){2,12})(?![A-Za-z0-9])"
 _EMAIL: Final = (
     rb"(?<![A-Za-z0-9._%+\-])(?!git@)" + _LETTER + rb"(?:[A-Za-z0-9._%+'\-]|[\xc3-\xd4][\x80-\xbf]){0,63}@(?!example\.invalid)" + _DOMAIN
 )
@@ -99,16 +99,17 @@ def _v4(text: bytes, start: int, end: int) -> Iterator[Finding]:
     for match in _V4.finditer(text, max(0, start - 2), min(len(text), end + 3)):
         before = text[max(0, match.start() - 24) : match.start()]
         parts = [int(one) for one in match[0].split(b".")]
-        small = max(parts[0], parts[3]) < 20  # noqa: PLR2004 - as versions and sections are
-        if _global(match[0]) and not _VERSION.search(before) and (not small or _ADDRESSED.search(before)):
+        small = parts[0] < 10 or max(parts) < 30  # noqa: PLR2004 - as versions, sections and object identifiers are
+        if parts[0] < 224 and _global(match[0]) and not _VERSION.search(before) and (not small or _ADDRESSED.search(before)):
             yield Finding(*match.span(), "ip", "ipv4")
 
 
 def _global(value: bytes) -> bool:
     try:
-        return ipaddress.ip_address(value.decode()).is_global
+        address = ipaddress.ip_address(value.decode())
     except ValueError:
         return False
+    return address.is_global
 
 
 def _v6(value: bytes) -> bool:
@@ -143,9 +144,10 @@ _ASSIGNED: Final = re.compile(
 
 def _assigned(text: bytes, start: int, end: int) -> Iterator[Finding]:
     for match in _ASSIGNED.finditer(text, max(0, start - 40), min(len(text), end + 260)):
-        group = "q" if match["q"] else "u"
-        if opaque(match[group]):
-            yield Finding(*match.span(group), SECRET, "assigned-secret")
+        first, last = match.span("q" if match["q"] else "u")
+        value = match["q"] or match["u"].rstrip(b").:}]>|")
+        if opaque(value):
+            yield Finding(first, min(last, first + len(value)), SECRET, "assigned-secret")
 
 
 def _private_key(text: bytes, start: int, end: int) -> Iterator[Finding]:
@@ -185,7 +187,8 @@ RULES: Final = (
          check=lambda value: len(set(value)) > 8, around=1),  # noqa: PLR2004
     Rule("private-key", SECRET, rb"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----", reader=_private_key),
     Rule("connection-string", SECRET, rb"[a-z0-9+]://[^\s/@:\"'<>]{1,60}:[^\s/@\"'<>]{3,100}@[A-Za-z0-9\[]",
-         re.compile(rb"[a-z][a-z0-9+]{1,20}://(?P<v>[^\s/@:\"'<>${]{0,60}:[^\s/@\"'<>${]{3,100})@[A-Za-z0-9\[]"), around=24),
+         re.compile(rb"[a-z][a-z0-9+]{1,20}://(?P<v>[^\s/@:\"'<>${]{0,60}:[^\s/@\"'<>${]{3,100})@[A-Za-z0-9\[]"), check=credentials,
+         around=24),
     Rule("assigned-secret", SECRET, rb"(?i)(?:" + _NAMED + rb")[a-z0-9_\-]{0,20}[\"']?\]?[ \t]{0,3}(?:=|:|is )", reader=_assigned),
     Rule("bearer", SECRET, rb"[Bb]earer [A-Za-z0-9_\-.=+/]{20}",
          re.compile(rb"[Bb]earer (?P<v>[A-Za-z0-9_\-.=+/]{20,600})"), check=opaque, around=600),

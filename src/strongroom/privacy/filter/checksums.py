@@ -58,15 +58,15 @@ def _issued(digits: str) -> bool:
         return size in {13, 16, 19}
     if two in {34, 37}:
         return size == 15
-    if 51 <= two <= 55 or 2221 <= four <= 2720:
+    if 51 <= two <= 55 or 2200 <= four <= 2204 or 2221 <= four <= 2720:
         return size == 16
     if two in {36, 38, 39} or 300 <= four // 10 <= 305:
         return size in {14, 16, 19}
     if two == 35 or four in {2131, 1800}:
         return size in {15, 16, 19}
-    if two in {60, 62, 64, 65}:
+    if two in {60, 62, 64, 65, 81}:
         return 16 <= size <= 19
-    return (two in {50, 56, 57, 58, 63, 67} or four == 604) and 12 <= size <= 19
+    return (two in {50, 56, 57, 58, 59, 61, 63, 66, 67, 68, 69} or four == 604) and 12 <= size <= 19
 
 
 def iban_end(letters: str) -> int:

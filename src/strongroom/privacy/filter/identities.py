@@ -39,7 +39,8 @@ def _date(month: str, day: str) -> bool:
 
 
 def _us(d: str) -> bool:
-    return d[:3] not in {"000", "666"} and d[3:5] != "00" and d[5:] != "0000"
+    shown = d in {"123456789", "078051120", "111223333"}  # everybody's examples
+    return not shown and d[:3] not in {"000", "666"} and d[3:5] != "00" and d[5:] != "0000"
 
 
 def _fr(d: str) -> bool:

@@ -43,7 +43,7 @@ _CLOSINGS: Final = (
 _VERBS: Final = rb"(?:[Mm]y name is|I am called|name's|[Ii]ch hei\xc3\x9fe|[Mm]ein Name ist|[Jj]e m'appelle|[Mm]e llamo|[Mm]i chiamo|[Mm]eu nome \xc3\xa9|born to|married to|wife|husband|spouse|named after)"
 NAME_TRIGGER: Final = (
     rb"\b" + _TITLES + rb"\.? [A-Z\xc3-\xd4]"
-    rb"|\b" + _LABELS + rb"[\"']?(?: ?[:=]|\xef\xbc\x9a)"
+    rb"|\b" + _LABELS + rb"[\"']?(?: ?:|\xef\xbc\x9a)"
     rb"|\b" + _GREETINGS + rb" [A-Z\xc3-\xd4]"
     rb"|" + _CLOSINGS + rb",?\s"
     rb"|" + _VERBS + rb"[, ]"
@@ -54,7 +54,7 @@ _READ: Final = tuple(
     re.compile(one)
     for one in (
         rb"\b" + _TITLES + rb"\.? (?:" + _TITLES + rb"\.? )*(?P<v>" + _NAME + rb")",
-        rb"\b" + _LABELS + rb"[\"']?(?: ?[:=]|\xef\xbc\x9a)[ \t]*[\"']?(?:" + _TITLES + rb"\.? )*(?P<v>" + _FULL + rb")(?=[\s,;<(\"'.|/]|\Z|\xe3|\xef)",
+        rb"(?<![\w\-])" + _LABELS + rb"[\"']?(?: ?:|\xef\xbc\x9a)[ \t]*[\"']?(?:" + _TITLES + rb"\.? )*(?P<v>" + _FULL + rb")(?=[\s,;<(\"'.|/]|\Z|\xe3|\xef)",
         rb"\b" + _GREETINGS + rb" (?:" + _TITLES + rb"\.? )*(?P<v>" + _NAME + rb")(?=[,!:\n]| and )",
         rb"" + _CLOSINGS + rb",?[ \t]*\r?\n(?:[ \t]*\r?\n)?[ \t\-]*(?P<v>" + _NAME + rb")(?=[ \t]*(?:\n|\r|\Z))",
         rb"" + _VERBS + rb",? (?P<v>" + _NAME + rb")",

@@ -18,24 +18,24 @@ from strongroom.privacy.filter.phones import Written, phone
 _GAP: Final = rb"(?:[ .()/\-]|\xc2\xa0|\xe2\x80[\x90-\x95\xaf])"
 TRIGGER: Final = rb"(?:[0-9]" + _GAP + rb"{0,3}){6}[0-9](?:\b|[xX]|\xc2|\xe2)"
 """Seven digits with little between them, up to the end of a group."""
-_BEFORE: Final = 64  # bytes looked back for a cue
+_BEFORE: Final = 48  # bytes looked back for a cue
 _RUN: Final = re.compile(rb"[0-9]+(?:" + _GAP + rb"{1,3}[0-9]+)*")
 _EARLIER: Final = re.compile(rb"[0-9](?:[0-9]|" + _GAP + rb"{1,3}(?=[0-9]|\Z))*\Z")
 _GROUP: Final = re.compile(rb"[0-9]+")
 _EXTENSION: Final = re.compile(rb" ?(?:x|ext\.?|Durchwahl|poste) ?[0-9]{1,6}(?![0-9A-Za-z_])")
-_OPENING: Final = re.compile(rb"(?:\(\+|\+|\(|\xef\xbc\x8b) ?\Z")
+_OPENING: Final = re.compile(rb"(?:\(\+|\+|\(|\xef\xbc\x8b)\Z")
 _DIGITS: Final = b"0123456789"
 _PLAIN: Final = re.compile("[\u2010-\u2015]")
 _MOST_GROUPS: Final = 8
 _LONGEST: Final = 19  # digits
 _PHONE_CUE: Final = re.compile(
     r"\b(?:tel|t[eé]l[eé]ph\w*|tel[eé]f\w*|phone|mob|mobile?|mobil\w*|m[oó]vil\w*|cell|cellulare|celular|handy|fax|call|"
-    r"ring|dial|sms|gsm|whatsapp|reach|hotline|rufnummer|fon|portable|puh|puhelin\w*|komórka|numer|bel|ruf|appel\w*|"
-    r"chiama\w*|llam\w*|ligu?e|contact|kontakt\w*)\b|电话|電話|手机|手機|携帯|联系|전화|тел|моб|звон|τηλ|טל|फ़ोन|फोन",
+    r"dial|sms|gsm|whatsapp|reach|hotline|rufnummer|fon|puh|puhelin\w*|komórka|appel\w*|chiama\w*|llam\w*|kontakt\w*"
+    r")\b|电话|電話|手机|手機|携帯|联系|전화|тел|моб|звон|τηλ|טל|फ़ोन|फोन",
     re.IGNORECASE,
 )
 _ID_CUE: Final = re.compile(
-    r"\b(?:ssn|social security|social insurance|sin|national id\w*|identity|id|tax(?:payer)? (?:id|number|no)|tin|"
+    r"\b(?:ssn|social security|social insurance|sin|national id\w*|identity (?:no|number|card)|id (?:no|number|nr|card)|tax(?:payer)? (?:id|number|no)|tin|"
     r"insurance (?:no|number)|personnummer|bsn|sofi\w*|burgerservice\w*|cpf|pesel|nif|dni|nie|steuer\w*|"
     r"sozialversicherung\w*|rvnr|s[eé]curit[eé] sociale|nir|insee|oib|egn|amka|kimlik|cnp|citizen\w*|my number|nin|nino|"
     r"rut|curp|personal (?:no|number|code|id)|isikukood|henkil\w*|f[oø]dselsnummer|cpr)\b"
