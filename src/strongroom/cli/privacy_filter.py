@@ -46,20 +46,52 @@ class _How(TypedDict):
 @click.argument("source", metavar="SRC", type=click.Path(exists=True, path_type=Path))
 @click.option("--out", required=True, metavar="DST", type=Place(path_type=Path), help="The folder to make.")
 @click.option("--action", type=click.Choice(_ACTIONS), default="mask", help="What becomes of a finding. Default: mask.")
-@click.option("--rules", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Rules to add, change or disable (TOML).")
-@click.option("--key-file", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The key of pseudonyms: at least 32 bytes.")
-@click.option("--deny", metavar="FILE", type=click.Path(exists=True, path_type=Path), help="Documents to drop: a list of names, or a folder or file of texts.")
-@click.option("--text", default="text", metavar="MEMBER", help="The member of a record that holds its text. Default: text.")
-@click.option("--similarity", type=click.FloatRange(0.5, 1), default=0.8, help="From which estimate on a document repeats another. Default: 0.8.")
+@click.option(
+    "--rules",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Rules to add, change or disable (TOML).",
+)
+@click.option(
+    "--key-file",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The key of pseudonyms: at least 32 bytes.",
+)
+@click.option(
+    "--deny",
+    metavar="FILE",
+    type=click.Path(exists=True, path_type=Path),
+    help="Documents to drop: a list of names, or a folder or file of texts.",
+)
+@click.option(
+    "--text", default="text", metavar="MEMBER", help="The member of a record that holds its text. Default: text."
+)
+@click.option(
+    "--similarity",
+    type=click.FloatRange(0.5, 1),
+    default=0.8,
+    help="From which estimate on a document repeats another. Default: 0.8.",
+)
 @click.option("--keep-duplicates", is_flag=True, help="Leave duplicates in.")
-@click.option("--jobs", type=click.IntRange(1, 1024), default=None, help="Processes at once. Default: as many as there are processors.")
-@click.option("--sample", type=click.IntRange(0, 100_000), default=100, help="Findings, and documents, to draw for review. Default: 100.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 1024),
+    default=None,
+    help="Processes at once. Default: as many as there are processors.",
+)
+@click.option(
+    "--sample",
+    type=click.IntRange(0, 100_000),
+    default=100,
+    help="Findings, and documents, to draw for review. Default: 100.",
+)
 @common
 def filter_(call: Call, source: Path, **how: Unpack[_How]) -> None:
     """Filter SRC, a file or folder of JSON lines, parquet or text (gzip and zstd too), into the new folder DST.
 
-    Personal data, secrets and duplicates go. DST/filter-report.json says what was found, and how often, never the values.
-    A run that was stopped goes on where it was when it is repeated.
+    Personal data, secrets and duplicates go. DST/filter-report.json says how much of what was found, never the values.
+    A run that was stopped goes on when it is repeated.
     """
     run, wanted_type, read_deny = load("corpus", "filter"), load("corpus", "wanted"), load("corpus", "deny")
     rules = read_bounded(how["rules"], _RULES_LIMIT, what="file of rules") if how["rules"] else b""

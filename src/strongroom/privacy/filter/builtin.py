@@ -54,9 +54,16 @@ class Rule:
 
 _LETTER: Final = rb"(?:[A-Za-z0-9]|[\xc3-\xd4][\x80-\xbf])"
 _LABEL: Final = _LETTER + rb"(?:(?:[A-Za-z0-9\-]|[\xc3-\xd4][\x80-\xbf]){0,61}" + _LETTER + rb")?"
-_DOMAIN: Final = rb"(?:" + _LABEL + rb"\.)+(?:[A-Za-z]{2,24}|xn--[A-Za-z0-9\-]{2,59}|(?:[\xc3-\xd4][\x80-\xbf]){2,12})(?![A-Za-z0-9])"
+_DOMAIN: Final = (
+    rb"(?:"
+    + _LABEL
+    + rb"\.)+(?:[A-Za-z]{2,24}|xn--[A-Za-z0-9\-]{2,59}|(?:[\xc3-\xd4][\x80-\xbf]){2,12})(?![A-Za-z0-9])"
+)
 _EMAIL: Final = (
-    rb"(?<![A-Za-z0-9._%+\-])(?!git@)" + _LETTER + rb"(?:[A-Za-z0-9._%+'\-]|[\xc3-\xd4][\x80-\xbf]){0,63}@(?!example\.invalid)" + _DOMAIN
+    rb"(?<![A-Za-z0-9._%+\-])(?!git@)"
+    + _LETTER
+    + rb"(?:[A-Za-z0-9._%+'\-]|[\xc3-\xd4][\x80-\xbf]){0,63}@(?!example\.invalid)"
+    + _DOMAIN
 )
 _SPELT: Final = (
     rb"(?i)(?<![\w.])[a-z0-9][a-z0-9._+\-]{0,40} ?[\[({<] ?at ?[\])}>] ?[a-z0-9\-]+"
@@ -89,8 +96,11 @@ def _ibans(text: bytes, start: int, end: int) -> Iterator[Finding]:
 
 
 _IBAN: Final = re.compile(rb"(?<![A-Za-z0-9])[A-Z]{2}[0-9]{2}(?:(?:[ \-]|\xc2\xa0)?[A-Za-z0-9]){11,30}")
-_V4: Final = re.compile(rb"(?<![\w.\-])(?:(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])\.){3}(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(?![\w\-]|\.[0-9])")
+_V4: Final = re.compile(
+    rb"(?<![\w.\-])(?:(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])\.){3}(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(?![\w\-]|\.[0-9])"
+)
 _V6: Final = re.compile(rb"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])")
+_MULTICAST: Final = 224
 _VERSION: Final = re.compile(rb"(?i)(?:version|release|ver\.?|\bv|[a-z]-|section|chapter|\xc2\xa7|oid) ?\Z")
 _ADDRESSED: Final = re.compile(rb"(?i)\b(?:ip|host|addr\w*|server|ping|inet|dns|client|login|from|to|peer|gateway)\b")
 
@@ -100,7 +110,12 @@ def _v4(text: bytes, start: int, end: int) -> Iterator[Finding]:
         before = text[max(0, match.start() - 24) : match.start()]
         parts = [int(one) for one in match[0].split(b".")]
         small = parts[0] < 10 or max(parts) < 30  # noqa: PLR2004 - as versions, sections and object identifiers are
-        if parts[0] < 224 and _global(match[0]) and not _VERSION.search(before) and (not small or _ADDRESSED.search(before)):
+        if (
+            parts[0] < _MULTICAST
+            and _global(match[0])
+            and not _VERSION.search(before)
+            and (not small or _ADDRESSED.search(before))
+        ):
             yield Finding(*match.span(), "ip", "ipv4")
 
 
@@ -137,7 +152,9 @@ _NAMED: Final = (
     rb"contrase\xc3\xb1a|mot de passe|senha|wachtwoord"
 )
 _ASSIGNED: Final = re.compile(
-    rb"(?i)(?:" + _NAMED + rb")[\w\-]{0,20}[\"']?\]?[ \t]{0,3}(?:=>|:=|==?|:|is)[ \t]{0,3}(?:[\"'`](?P<q>[^\"'`\s]{8,200})[\"'`]"
+    rb"(?i)(?:"
+    + _NAMED
+    + rb")[\w\-]{0,20}[\"']?\]?[ \t]{0,3}(?:=>|:=|==?|:|is)[ \t]{0,3}(?:[\"'`](?P<q>[^\"'`\s]{8,200})[\"'`]"
     rb"|(?P<u>[^\s\"'`,;]{8,200}))"
 )
 
@@ -164,7 +181,7 @@ RULES: Final = (
     Rule("email", "email", rb"[A-Za-z0-9._%+'\-\x80-\xff]@[A-Za-z0-9\x80-\xff]", re.compile(_EMAIL), around=320),
     Rule("email-spelt", "email", rb"(?i)[a-z0-9] ?[\[({<] ?at ?[\])}>] ?[a-z0-9]", re.compile(_SPELT), around=160),
     Rule("number", "phone", NUMBER_TRIGGER, reader=read_numbers),
-    Rule("iban", "iban", rb"\b[A-Z]{2}[0-9]{2}(?:[ \-]|\xc2\xa0)?[A-Z0-9]{4}(?:[ \-]|\xc2\xa0)?[A-Z0-9]{4}", reader=_ibans),
+    Rule("iban", "iban", rb"\b[A-Z]{2}[0-9]{2}(?:(?:[ \-]|\xc2\xa0)?[A-Z0-9]{4}){2}", reader=_ibans),
     Rule("ipv4", "ip", rb"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]", reader=_v4),
     Rule("ipv6", "ip", rb"[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]{1,30}:[0-9A-Fa-f]", _V6, check=_v6, around=8),
     Rule("mac", "mac", rb"\b(?:[0-9A-Fa-f]{2}[:\-]){5}[0-9A-Fa-f]{2}\b",
@@ -173,7 +190,7 @@ RULES: Final = (
     Rule("date-of-birth", "date_of_birth", rb"(?i)(?:" + _BIRTH + rb")",
          re.compile(rb"(?i:" + _BIRTH + rb")[^\n0-9]{0,24}?(?P<v>" + _DATE + rb")"), around=64),
     _id("gb-nino", rb"[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?[0-9]{2} ?[0-9]{2} ?[0-9]{2} ?[A-DFMPT]"),
-    _id("es-dni", rb"[XYZ]-?[0-9]{7}-?[A-Z]|[0-9]{8}[- ]?[A-Z]|[0-9]{2}\.[0-9]{3}\.[0-9]{3}-?[A-Z]", spanish),
+    _id("es-dni", rb"[XYZ]-?[0-9]{7}-?[A-Z]|[0-9]{8}[- ]?[A-Z]|[0-9]{2}(?:\.[0-9]{3}){2}-?[A-Z]", spanish),
     _id("it-codice-fiscale", rb"[A-Z]{6}[0-9]{2}[A-EHLMPRST][0-9]{2}[A-Z][0-9]{3}[A-Z]", italian),
     _id("fi-hetu", rb"[0-3][0-9][01][0-9][0-9]{2}[-+A-FYXWVU][0-9]{3}[0-9A-FHJ-NPR-Y]", finnish),
     _id("tw-id", rb"[A-Z][12][0-9]{8}", taiwanese),
@@ -187,9 +204,10 @@ RULES: Final = (
          check=lambda value: len(set(value)) > 8, around=1),  # noqa: PLR2004
     Rule("private-key", SECRET, rb"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----", reader=_private_key),
     Rule("connection-string", SECRET, rb"[a-z0-9+]://[^\s/@:\"'<>]{1,60}:[^\s/@\"'<>]{3,100}@[A-Za-z0-9\[]",
-         re.compile(rb"[a-z][a-z0-9+]{1,20}://(?P<v>[^\s/@:\"'<>${]{0,60}:[^\s/@\"'<>${]{3,100})@[A-Za-z0-9\[]"), check=credentials,
-         around=24),
-    Rule("assigned-secret", SECRET, rb"(?i)(?:" + _NAMED + rb")[a-z0-9_\-]{0,20}[\"']?\]?[ \t]{0,3}(?:=|:|is )", reader=_assigned),
+         re.compile(rb"[a-z][a-z0-9+]{1,20}://(?P<v>[^\s/@:\"'<>${]{0,60}:[^\s/@\"'<>${]{3,100})@[A-Za-z0-9\[]"),
+         check=credentials, around=24),
+    Rule("assigned-secret", SECRET, rb"(?i)(?:" + _NAMED + rb")[a-z0-9_\-]{0,20}[\"']?\]?[ \t]{0,3}(?:=|:|is )",
+         reader=_assigned),
     Rule("bearer", SECRET, rb"[Bb]earer [A-Za-z0-9_\-.=+/]{20}",
          re.compile(rb"[Bb]earer (?P<v>[A-Za-z0-9_\-.=+/]{20,600})"), check=opaque, around=600),
     Rule("jwt", SECRET, rb"eyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{4}",
@@ -199,7 +217,7 @@ RULES: Final = (
     _token("github", rb"(?:gh[pousr]_[A-Za-z0-9]|github_pat_[A-Za-z0-9_])[A-Za-z0-9_]{35}", rb"[A-Za-z0-9_]{0,220}"),
     _token("gitlab", rb"gl(?:pat|dt|rt|ptt|ft|soat|cbt|agent)-" + _B64 + rb"{20}", _B64 + rb"{0,44}"),
     _token("slack", rb"xox[abeoprs]-[A-Za-z0-9\-]{10}|xapp-[0-9]-[A-Za-z0-9\-]{8}", rb"[A-Za-z0-9\-]{0,250}"),
-    _token("slack-hook", rb"hooks\.slack\.com/services/T[A-Za-z0-9_]{6}", rb"[A-Za-z0-9_]{0,8}/B[A-Za-z0-9_]{6,14}/[A-Za-z0-9_]{20,30}"),
+    _token("slack-hook", rb"hooks\.slack\.com/services/T[A-Za-z0-9_]{6}", rb"[A-Za-z0-9_]{0,8}/B\w{6,14}/\w{20,30}"),
     _token("google", rb"AIza" + _B64 + rb"{35}|ya29\." + _B64 + rb"{30}|GOCSPX-" + _B64 + rb"{28}", _B64 + rb"{0,300}"),
     _token("stripe", rb"(?:[srp]k_(?:live|test)_|whsec_)[A-Za-z0-9]{16}", rb"[A-Za-z0-9]{0,240}"),
     _token("openai", rb"sk-(?:proj-|svcacct-|admin-|ant-[a-z0-9]{1,8}-)?" + _B64 + rb"{20}", _B64 + rb"{0,200}"),

@@ -39,6 +39,9 @@ class Deny:
         return (len(self.texts), *signatures(self.texts))
 
 
+NOTHING: Final = Deny()
+
+
 def read_deny(path: Path | None, *, text: str) -> Deny:
     """Return what is denied: the texts of a folder, of JSON lines or parquet; of any other file its lines are names.
 
@@ -49,7 +52,7 @@ def read_deny(path: Path | None, *, text: str) -> Deny:
 
     """
     if path is None:
-        return Deny()
+        return NOTHING
     if path.is_dir() or CorpusFile(path, path.name, 0).kind != "text":
         return Deny(texts=tuple(one.text.encode() for file in files(path) for one in read(file, text=text)))
     try:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +53,7 @@ class Gathered:
         self.repeats = list[tuple[int, int | None, float]]()  # a document, the one that it repeats, their likeness
 
     def _bases(self) -> list[list[int]]:
-        """Return of each shard's pieces the number in its file of the first record: ranges of a file follow each other."""
+        """Return of each shard's pieces the number of its first record in the file: ranges of a file are in a row."""
         bases, count, last = list[list[int]](), 0, ""
         for result in self.results:
             here = list[int]()
@@ -76,8 +76,8 @@ class Gathered:
         """Drop the documents whose file or source the list names."""
         names = frozenset(deny.names)
         for result, bases in zip(self.results if names else (), self.bases, strict=False):
-            for place, row in enumerate(result.rows.tolist()):
-                name, record = result.shard.pieces[row[0]].name, bases[row[0]] + row[1]
+            for place, (piece, number) in enumerate(zip(*_columns(result.rows, "piece", "record"), strict=True)):
+                name, record = result.shard.pieces[piece].name, bases[piece] + number
                 if name in names or f"{name}#{record}" in names:
                     self.fates[result.first + place] = DENIED
 
@@ -97,17 +97,17 @@ class Gathered:
         for number, likely in zip(later.tolist(), alike.tolist(), strict=True):
             first = int(firsts[number]) - denied
             if first < 0:
-                self._drop(number - denied, DENIED, None, likely)
+                self._drop(number - denied, None, DENIED, likely=likely)
             elif similarity is not None:
                 same = documents.wholes[number] == documents.wholes[first + denied]
-                self._drop(number - denied, REPEATED if same else SIMILAR, first, likely)
+                self._drop(number - denied, first, REPEATED if same else SIMILAR, likely=likely)
 
-    def _drop(self, number: int, fate: int, first: int | None, likely: float) -> None:
+    def _drop(self, number: int, first: int | None, fate: int, *, likely: float) -> None:
         self.fates[number] = fate
         self.repeats.append((number, first, likely))
 
     def count(self, why: str) -> int:
-        """Return how many documents are so: ``changed``, or dropped for ``findings``, ``denied`` …"""
+        """Return how many documents are so: ``changed``, or dropped for ``findings``, ``denied`` and so on."""
         return int(np.count_nonzero(self.fates == WHY[why]))
 
     def by_kind(self) -> dict[str, int]:
@@ -129,7 +129,9 @@ class Gathered:
         """Yield all findings, in order."""
         for result, bases in zip(self.results, self.bases, strict=True):
             names = result.counts.names
-            for row, start, end, kind, rule in np.load(result.folder / "found.npy").tolist():
+            found = np.load(result.folder / "found.npy")
+            columns = _columns(found, "row", "start", "end", "kind", "rule")
+            for row, start, end, kind, rule in zip(*columns, strict=True):
                 piece = int(result.rows["piece"][row])
                 yield Position(
                     file=result.shard.pieces[piece].name,
@@ -154,3 +156,7 @@ class Gathered:
             FileTask(piece, tuple(some), target / piece.name, self.results[0].shard.job.member)
             for piece, some in parts.values()
         ]
+
+
+def _columns(rows: npt.NDArray[np.void], *names: str) -> list[list[int]]:
+    return [cast("list[int]", rows[name].tolist()) for name in names]

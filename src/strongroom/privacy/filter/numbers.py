@@ -24,6 +24,8 @@ _EARLIER: Final = re.compile(rb"[0-9](?:[0-9]|" + _GAP + rb"{1,3}(?=[0-9]|\Z))*\
 _GROUP: Final = re.compile(rb"[0-9]+")
 _EXTENSION: Final = re.compile(rb" ?(?:x|ext\.?|Durchwahl|poste) ?[0-9]{1,6}(?![0-9A-Za-z_])")
 _OPENING: Final = re.compile(rb"(?:\(\+|\+|\(|\xef\xbc\x8b)\Z")
+_LETTERS: Final = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz")
+_LEAST: Final = 6  # digits
 _DIGITS: Final = b"0123456789"
 _PLAIN: Final = re.compile("[\u2010-\u2015]")
 _MOST_GROUPS: Final = 8
@@ -35,11 +37,12 @@ _PHONE_CUE: Final = re.compile(
     re.IGNORECASE,
 )
 _ID_CUE: Final = re.compile(
-    r"\b(?:ssn|social security|social insurance|sin|national id\w*|identity (?:no|number|card)|id (?:no|number|nr|card)|tax(?:payer)? (?:id|number|no)|tin|"
+    r"\b(?:ssn|social security|social insurance|sin|national id\w*|identity (?:no|number|card)|"
+    r"id (?:no|number|nr|card)|tax(?:payer)? (?:id|number|no)|tin|"
     r"insurance (?:no|number)|personnummer|bsn|sofi\w*|burgerservice\w*|cpf|pesel|nif|dni|nie|steuer\w*|"
-    r"sozialversicherung\w*|rvnr|s[eé]curit[eé] sociale|nir|insee|oib|egn|amka|kimlik|cnp|citizen\w*|my number|nin|nino|"
-    r"rut|curp|personal (?:no|number|code|id)|isikukood|henkil\w*|f[oø]dselsnummer|cpr)\b"
-    r"|身份证|身分證|マイナンバー|주민|инн|снилс|ЄГН|ЕГН|ΑΜΚΑ|ת\.ז|आधार",
+    r"sozialversicherung\w*|rvnr|s[eé]curit[eé] sociale|nir|insee|oib|egn|amka|kimlik|cnp|citizen\w*|my number|nin|"
+    r"nino|rut|curp|personal (?:no|number|code|id)|isikukood|henkil\w*|f[oø]dselsnummer|cpr)\b"
+    r"|身份证|身分證|マイナンバー|주민|инн|снилс|ЕГН|\u0391\u039c\u039a\u0391|ת\.ז|आधार",
     re.IGNORECASE,
 )
 
@@ -65,13 +68,13 @@ def read_numbers(text: bytes, start: int, end: int) -> Iterator[Finding]:
 
 
 def _word(byte: int) -> bool:
-    return 0x30 <= byte <= 0x39 or 0x41 <= byte <= 0x5A or 0x61 <= byte <= 0x7A or byte == 0x5F
+    return byte in _LETTERS
 
 
 def _judged(text: bytes, groups: list[tuple[int, int]], before: str) -> Finding | None:
     """Return what these groups of digits are, as one number."""
     start, end = groups[0][0], groups[-1][1]
-    if not 6 <= sum(b - a for a, b in groups) <= _LONGEST or not _alone(text, start, end):
+    if not _LEAST <= sum(b - a for a, b in groups) <= _LONGEST or not _alone(text, start, end):
         return None
     written = _written(text, groups)
     digits, shape = "".join(written.groups), _shape(written)
@@ -81,18 +84,24 @@ def _judged(text: bytes, groups: list[tuple[int, int]], before: str) -> Finding 
     for identity in SHAPES.get(shape, ()):
         if (cue or not identity.cued) and identity.valid(digits):
             return Finding(start, end, "national_id", identity.name)
-    return _phone(text, written, end, before)
+    return _phone(text, written, end, before=before)
 
 
-def _phone(text: bytes, written: Written, end: int, before: str) -> Finding | None:
+def _phone(text: bytes, written: Written, end: int, *, before: str) -> Finding | None:
     extension = _EXTENSION.match(text, end)
     if extension is None and end < len(text) and _word(text[end]):
         return None
     east = any("\u3000" < one < "\ua000" for one in before[-40:])
-    if not phone(written, cue=bool(_PHONE_CUE.search(before)), east=east):
-        return None
+    cue = bool(_PHONE_CUE.search(before))
     start = end - len(written.text.encode())
+    if not phone(written, cue=cue, east=east) or (not cue and _in_a_row(text, start, end)):
+        return None
     return Finding(start, extension.end() if extension else end, "phone", "phone")
+
+
+def _in_a_row(text: bytes, start: int, end: int) -> bool:
+    """Say whether groups of digits go on before or behind it."""
+    return bool(re.search(rb"[0-9] ?\Z", text[max(0, start - 2) : start]) or re.match(rb" ?[0-9]", text[end : end + 2]))
 
 
 def _alone(text: bytes, start: int, end: int) -> bool:

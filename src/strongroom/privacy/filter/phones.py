@@ -36,8 +36,12 @@ def phone(number: Written, *, cue: bool, east: bool) -> bool:
         return False
     if cue:
         return _like_one(number)
-    return _international(number, digits) or _north_american(number) or _trunk(number, digits) or _hyphened(number) or (
-        east and re.fullmatch(r"1[3-9]\d{9}", number.text) is not None
+    return (
+        _international(number, digits)
+        or _north_american(number)
+        or _trunk(number, digits)
+        or _hyphened(number)
+        or (east and re.fullmatch(r"1[3-9]\d{9}", number.text) is not None)
     )
 
 
@@ -77,7 +81,7 @@ def _north_american(number: Written) -> bool:
 def _trunk(number: Written, digits: str) -> bool:
     """A number as it is dialled within a country: 0 and an area, or an area in parentheses."""
     bracketed = number.text.startswith("(") and ")" in number.gaps[0] if number.gaps else False
-    if not (bracketed or digits[0] == "0") or digits[:2] == "00" or not 9 <= len(digits) <= 12 + bracketed:  # noqa: PLR2004
+    if not (bracketed or digits[0] == "0") or digits[:2] == "00" or not 9 <= len(digits) <= 12 + bracketed:
         return False
     if digits.count("0") * 2 > len(digits):
         return False

@@ -16,7 +16,7 @@ SIZE: Final = 32 << 20  # bytes of a shard, as stored
 _MOST_PIECES: Final = 4096
 
 
-def shards(files: Sequence[CorpusFile], folder: Path, job: Job, key: bytes | None) -> tuple[Shard, ...]:
+def shards(files: Sequence[CorpusFile], folder: Path, job: Job, *, key: bytes | None) -> tuple[Shard, ...]:
     """Return the shards of a corpus, in its order; their results go into `folder`."""
     made, waiting, size = list[Shard](), list[Piece](), 0
     for piece in _pieces(files):

@@ -15,6 +15,7 @@ TYPE: Final = "strongroom/filter-report@1"
 REPORT: Final = "filter-report.json"
 BESIDE: Final = ".filter"  # the folder of the lists; hidden, so that it is no part of the corpus
 LIMIT: Final = 1 << 30  # bytes
+Stratum = Literal["finding", "clean", "changed"]
 
 
 class Filtered(Record, frozen=True, kw_only=True):
@@ -90,7 +91,7 @@ class Repeat(Record, frozen=True, kw_only=True):
 class Sampled(Record, frozen=True, kw_only=True):
     """A finding, or a document, that somebody should look at. A line of ``sample.jsonl``."""
 
-    stratum: Literal["finding", "clean", "changed"]
+    stratum: Stratum
     file: str
     record: int
     finding: Position | None

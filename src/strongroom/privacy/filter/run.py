@@ -26,7 +26,7 @@ from strongroom.privacy.corpus.writing import sync
 from strongroom.privacy.filter import pool
 from strongroom.privacy.filter.actions import Action, check_value
 from strongroom.privacy.filter.assemble import FileDigests, FileTask, assemble
-from strongroom.privacy.filter.deny import Deny
+from strongroom.privacy.filter.deny import NOTHING, Deny
 from strongroom.privacy.filter.gathered import Gathered
 from strongroom.privacy.filter.lists import write_lists
 from strongroom.privacy.filter.plan import shards
@@ -48,7 +48,7 @@ class Wanted:
     rules: bytes = b""  # a file of rules
     text: str = TEXT  # the member of a record that holds its text
     similarity: float | None = 0.8  # None: duplicates stay
-    deny: Deny = Deny()
+    deny: Deny = NOTHING
     jobs: int = 1
     sample: int = 100
     version: str = ""  # of Strongroom, for the report
@@ -71,14 +71,14 @@ def filter_corpus(wanted: Wanted, key: Secret | None, step: Step) -> Report:
     _check_places(wanted)
     try:
         with _working(wanted.out) as folder:
-            return _filtered(wanted, found, key, folder, step)
+            return _filtered(wanted, found, folder, key=key, step=step)
     except OSError as error:
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
         kind = DiskFull if full else StoreUnavailable
         raise kind(f"can't be written ({error.strerror})", where=str(wanted.out)) from None
 
 
-def _filtered(wanted: Wanted, found: Sequence[CorpusFile], key: Secret | None, folder: Path, step: Step) -> Report:
+def _filtered(wanted: Wanted, found: Sequence[CorpusFile], folder: Path, *, key: Secret | None, step: Step) -> Report:
     (folder / "shards").mkdir(exist_ok=True, mode=0o700)
     job = Job(
         action=wanted.action,
@@ -87,7 +87,7 @@ def _filtered(wanted: Wanted, found: Sequence[CorpusFile], key: Secret | None, f
         denied=wanted.deny.names,
         key_check="" if key is None else check_value(key),
     )
-    todo = shards(found, folder / "shards", job, None if key is None else key.reveal())
+    todo = shards(found, folder / "shards", job, key=None if key is None else key.reveal())
     total, done, names = sum(one.size for one in todo), 0, list[str]()
     for shard, name in zip(todo, pool.run(wanted.jobs, filter_shard, todo), strict=True):
         names.append(name)
@@ -166,7 +166,7 @@ def _check_places(wanted: Wanted) -> None:
 
 @contextmanager
 def _working(out: Path) -> Generator[Path]:
-    """Yield the folder that the output is made in; what an earlier run left there is there. It goes when all is done."""
+    """Yield the folder that the output is made in, with what an earlier run left there; it goes when all is done."""
     folder = out.parent / f".{out.name}.{_PARTIAL}"
     folder.mkdir(exist_ok=True, mode=0o700)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

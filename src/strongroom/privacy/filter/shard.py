@@ -35,7 +35,15 @@ from strongroom.privacy.filter.findings import Finding
 from strongroom.privacy.filter.rules import rules
 
 ROW: Final = np.dtype(
-    [("piece", "<u4"), ("record", "<u8"), ("at", "<u8"), ("size", "<u8"), ("fate", "u1"), ("words", "<u4"), ("whole", "<u8")]
+    [
+        ("piece", "<u4"),
+        ("record", "<u8"),
+        ("at", "<u8"),
+        ("size", "<u8"),
+        ("fate", "u1"),
+        ("words", "<u4"),
+        ("whole", "<u8"),
+    ]
 )
 """A document: its piece and number there, where what is written of it stands, what became of it, its words."""
 FOUND: Final = np.dtype([("row", "<u4"), ("start", "<u8"), ("end", "<u8"), ("kind", "<u2"), ("rule", "<u2")])

@@ -35,7 +35,7 @@ def opaque(value: bytes) -> bool:
     if len(value) < _FEWEST or _STANDS_FOR_ONE.match(value) or _CODE.fullmatch(value) or _PLAIN_NAME.fullmatch(value):
         return False
     kinds = sum(bool(re.search(one, value)) for one in (rb"[a-z]", rb"[A-Z]", rb"[0-9]", rb"[^A-Za-z0-9]"))
-    return kinds >= 2 and entropy(value) >= _BITS and not re.fullmatch(rb"[0-9.,:x\-]+", value)
+    return kinds > 1 and entropy(value) >= _BITS and not re.fullmatch(rb"[0-9.,:x\-]+", value)
 
 
 def credentials(value: bytes) -> bool:
