@@ -25,7 +25,7 @@ from strongroom.kernels.tables import sort_pairs
 from strongroom.kernels.windows import fingerprints
 from strongroom.ports.recall import VALUE_WORDS
 from strongroom.privacy.corpus.documents import CorpusFile, Document, read
-from strongroom.privacy.windows.layout import PERSON_END, PERSON_VALUE, PERSON_WINDOW, fingerprint
+from strongroom.privacy.windows.layout import END, PERSON_END, PERSON_VALUE, PERSON_WINDOW, fingerprint
 
 DONE: Final = "done.json"
 _BATCH: Final = 16 << 20  # bytes of text that are scanned at once
@@ -139,7 +139,7 @@ class _Runs:
         value = b"".join(said)
         if len(value) < _SHORTEST_VALUE or len(said) > VALUE_WORDS:
             return
-        for hashing, what in ((self._of_value, value), (self._of_end, said[-1])):
+        for hashing, what in ((self._of_value, value), (self._of_end, value[-END:])):
             one = hashing.copy()
             one.update(what)
             self._values.write(one.digest())
