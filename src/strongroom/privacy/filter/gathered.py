@@ -76,7 +76,7 @@ class Gathered:
         """Drop the documents whose file or source the list names."""
         names = frozenset(deny.names)
         for result, bases in zip(self.results if names else (), self.bases, strict=False):
-            for place, (piece, number) in enumerate(zip(*_columns(result.rows, "piece", "record"), strict=True)):
+            for place, (piece, number) in enumerate(_tuples(result.rows, "piece", "record")):
                 name, record = result.shard.pieces[piece].name, bases[piece] + number
                 if name in names or f"{name}#{record}" in names:
                     self.fates[result.first + place] = DENIED
@@ -130,8 +130,7 @@ class Gathered:
         for result, bases in zip(self.results, self.bases, strict=True):
             names = result.counts.names
             found = np.load(result.folder / "found.npy")
-            columns = _columns(found, "row", "start", "end", "kind", "rule")
-            for row, start, end, kind, rule in zip(*columns, strict=True):
+            for row, start, end, kind, rule in _tuples(found, "row", "start", "end", "kind", "rule"):
                 piece = int(result.rows["piece"][row])
                 yield Position(
                     file=result.shard.pieces[piece].name,
@@ -158,5 +157,5 @@ class Gathered:
         ]
 
 
-def _columns(rows: npt.NDArray[np.void], *names: str) -> list[list[int]]:
-    return [cast("list[int]", rows[name].tolist()) for name in names]
+def _tuples(rows: npt.NDArray[np.void], *names: str) -> Iterator[tuple[int, ...]]:
+    yield from zip(*(cast("list[int]", rows[name].tolist()) for name in names), strict=True)

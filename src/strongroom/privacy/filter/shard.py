@@ -214,7 +214,8 @@ def _batches(piece: Piece, member: str) -> Iterator[Batch]:
     if piece.kind == "parquet":
         from strongroom.privacy.corpus.parquet import texts_of  # noqa: PLC0415 - pyarrow is slow to import
 
-        yield from texts_of(Path(piece.path), piece.name, member)
+        for texts, ids in texts_of(Path(piece.path), piece.name, member):
+            yield Batch(texts, ids, [b""] * len(texts))
         return
     where = f"{piece.name} (from byte {piece.low})" if piece.low else piece.name
     try:
