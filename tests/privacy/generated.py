@@ -99,7 +99,7 @@ _ID = dict(
         "tr:TC kimlik",
         "ru:ИНН",
         "ro:CNP",
-        "el:ΑΜΚΑ",
+        "el:AMKA",
         "hr:OIB",
         "bg:ЕГН",
     ]

@@ -15,7 +15,8 @@ from strongroom.core.canonical import decode
 from strongroom.privacy.filter.assemble import FileTask, Part
 from strongroom.privacy.filter.deny import Deny
 from strongroom.privacy.filter.duplicates import Documents, first_of, likeness
-from strongroom.privacy.filter.report import Position
+from strongroom.privacy.filter.report import Planted, Position
+from strongroom.privacy.filter.review import wilson
 from strongroom.privacy.filter.shard import CHANGED, DENIED, DROPPED, Counts, Piece, Shard
 
 REPEATED, SIMILAR = DENIED + 1, DENIED + 2
@@ -117,6 +118,19 @@ class Gathered:
     def by_rule(self) -> dict[str, int]:
         """Return how many findings each rule made."""
         return self._tally("rule")
+
+    def planted(self) -> dict[str, Planted]:
+        """Return by kind how many made-up values were found."""
+        found, tried = Counter[str](), Counter[str]()
+        for result in self.results:
+            for kind, (hits, tries) in result.counts.planted.items():
+                found[kind] += hits
+                tried[kind] += tries
+        shares = {kind: wilson(found[kind], tries) for kind, tries in tried.items()}
+        return {
+            kind: Planted(found=found[kind], planted=tried[kind], low=round(one.low, 4), high=round(one.high, 4))
+            for kind, one in shares.items()
+        }
 
     def _tally(self, column: str) -> dict[str, int]:
         tally = Counter[str]()
