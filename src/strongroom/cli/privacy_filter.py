@@ -15,6 +15,7 @@ from strongroom.core.errors import BadInput
 from strongroom.core.secrets import Secret
 from strongroom.privacy.filter.report import Report
 from strongroom.privacy.filter.review import Share, read_sample, reviewed
+from strongroom.wiring.privacy import corpus_master, pseudonym_key
 from strongroom.wiring.table import load
 
 _RULES_LIMIT = 1 << 20  # bytes
@@ -108,8 +109,9 @@ def filter_(call: Call, source: Path, **how: Unpack[_How]) -> None:
         sample=how["sample"],
         version=__version__,
     )
+    key = _key(call, how)
     with call.progress("filtering") as step:
-        report = run(wanted, _key(how), step)
+        report = run(wanted, key, step)
     _tell(call, report, how["out"])
 
 
@@ -135,12 +137,12 @@ def _tell(call: Call, report: Report, out: Path) -> None:
     call.emit(document, "\n".join(lines))
 
 
-def _key(how: _How) -> Secret | None:
-    """Return the key of pseudonyms."""
+def _key(call: Call, how: _How) -> Secret | None:
+    """Return the key of pseudonyms: that of the file, or the home's."""
     if how["action"] != "pseudonymise":
         return None
     if how["key_file"] is None:
-        raise BadInput("pseudonyms need a key: give --key-file FILE", where="--key-file")
+        return pseudonym_key(corpus_master(call.home, call.identity(), "pseudonyms in a filtered corpus"))
     raw = read_bounded(how["key_file"], 4096, what="key")
     if len(raw) < _KEY:
         raise BadInput(f"the key has fewer than {_KEY} bytes", where="--key-file")
@@ -149,7 +151,9 @@ def _key(how: _How) -> Secret | None:
 
 @click.command("review", epilog="Example: strongroom privacy review clean/ --missed 1 --wrong 3")
 @click.argument("folder", metavar="DST", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--missed", type=click.IntRange(0), required=True, help="Documents of stratum 'clean' with something in them.")
+@click.option(
+    "--missed", type=click.IntRange(0), required=True, help="Documents of stratum 'clean' with something in them."
+)
 @click.option("--wrong", type=click.IntRange(0), required=True, help="Findings in the sample that were none.")
 @common
 def review(call: Call, folder: Path, *, missed: int, wrong: int) -> None:

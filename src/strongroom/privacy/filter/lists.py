@@ -72,4 +72,3 @@ def _drawn(population: Iterable[T], count: int, seed: str) -> list[T]:
 
 def _score(seed: str, place: int) -> bytes:
     return hashlib.blake2b(f"{seed}:{place}".encode(), digest_size=8).digest()
-

@@ -185,7 +185,9 @@ class _Result:
         np.save(folder / "signatures.npy", signed)
         np.save(folder / "found.npy", np.array(self._found, dtype=FOUND))
         records = np.bincount(rows["piece"], minlength=len(self._shard.pieces)).tolist()
-        counts = Counts(names=tuple(self._names), records=tuple(records), bytes=self._bytes, planted=self._planted or {})
+        counts = Counts(
+            names=tuple(self._names), records=tuple(records), bytes=self._bytes, planted=self._planted or {}
+        )
         (folder / "counts.json").write_bytes(encode(counts))
 
 
