@@ -14,6 +14,8 @@ from strongroom.cli.frame import Call, Json, Place, common
 from strongroom.core.errors import BadInput
 from strongroom.core.secrets import Secret
 from strongroom.privacy.filter.report import Report
+from strongroom.privacy.filter.review import Share, read_sample, reviewed
+from strongroom.wiring.privacy import corpus_master, pseudonym_key
 from strongroom.wiring.table import load
 
 _RULES_LIMIT = 1 << 20  # bytes
@@ -107,8 +109,9 @@ def filter_(call: Call, source: Path, **how: Unpack[_How]) -> None:
         sample=how["sample"],
         version=__version__,
     )
+    key = _key(call, how)
     with call.progress("filtering") as step:
-        report = run(wanted, _key(how), step)
+        report = run(wanted, key, step)
     _tell(call, report, how["out"])
 
 
@@ -134,13 +137,47 @@ def _tell(call: Call, report: Report, out: Path) -> None:
     call.emit(document, "\n".join(lines))
 
 
-def _key(how: _How) -> Secret | None:
-    """Return the key of pseudonyms."""
+def _key(call: Call, how: _How) -> Secret | None:
+    """Return the key of pseudonyms: that of the file, or the home's."""
     if how["action"] != "pseudonymise":
         return None
     if how["key_file"] is None:
-        raise BadInput("pseudonyms need a key: give --key-file FILE", where="--key-file")
+        return pseudonym_key(corpus_master(call.home, call.identity(), "pseudonyms in a filtered corpus"))
     raw = read_bounded(how["key_file"], 4096, what="key")
     if len(raw) < _KEY:
         raise BadInput(f"the key has fewer than {_KEY} bytes", where="--key-file")
     return Secret(raw)
+
+
+@click.command("review", epilog="Example: strongroom privacy review clean/ --missed 1 --wrong 3")
+@click.argument("folder", metavar="DST", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--missed", type=click.IntRange(0), required=True, help="Documents of stratum 'clean' with something in them."
+)
+@click.option("--wrong", type=click.IntRange(0), required=True, help="Findings in the sample that were none.")
+@common
+def review(call: Call, folder: Path, *, missed: int, wrong: int) -> None:
+    """Say what your reading of a filter's sample (DST/.filter/sample.jsonl) means for the whole corpus.
+
+    Read all of the sample: each finding at its place in SRC, and each document of stratum 'clean' in DST.
+    """
+    report, sample = read_sample(folder)
+    said = reviewed(report, sample, missed=missed, wrong=wrong)
+    document: dict[str, Json] = {
+        "verdict": said.verdict,
+        "recall": _share(said.recall),
+        "precision": _share(said.precision),
+        "documents": said.documents,
+        "findings": said.findings,
+    }
+    words = (
+        f"{said.verdict}: of the documents that hold something, {said.recall.estimate:.1%} had something found"
+        f" (95 % interval {said.recall.low:.1%} to {said.recall.high:.1%}).\n"
+        f"Of the findings, {said.precision.estimate:.1%} were right"
+        f" ({said.precision.low:.1%} to {said.precision.high:.1%})."
+    )
+    call.emit(document, words)
+
+
+def _share(one: Share) -> dict[str, Json]:
+    return {"estimate": round(one.estimate, 4), "low": round(one.low, 4), "high": round(one.high, 4)}

@@ -1,10 +1,10 @@
 """MinHash signatures of many texts, straight from their bytes (Broder 1997; multiply-add hashing).
 
 A word is a run of ASCII letters and digits, ``_`` and bytes from 0x80 on, ASCII letters lowered; a character of three
-bytes whose first is 0xE3 to 0xE9 (kana, Chinese ideographs) is a word by itself. A shingle is five words in a row; a
-text of fewer words has one, of all of them. The signature's i-th member is the least of ``a_i * shingle + b_i`` mod 2^64
-over all shingles (a_i odd), its top 32 bits. Two texts' signatures agree in as large a share of members as their sets of
-shingles do (Jaccard's index), in expectation. The hashes aren't keyed: who writes texts can make two look alike.
+bytes whose first is 0xE3 to 0xE9 (kana, Chinese ideographs) is a word by itself. A shingle is five words in a row; of a
+text of fewer words, all of them. The signature's i-th member is the least of ``a_i * shingle + b_i`` mod 2^64 over all
+shingles (a_i odd), its top 32 bits. In expectation, two texts' signatures agree in as large a share of members as their
+sets of shingles do (Jaccard's index). The hashes aren't keyed: who writes texts can make two look alike.
 
 The twin is in the tests: words by `re`, sets of shingles, Jaccard's index itself.
 """

@@ -11,7 +11,6 @@ import pyarrow as pa  # pyright: ignore[reportMissingTypeStubs]
 import pyarrow.parquet as pq  # pyright: ignore[reportMissingTypeStubs]
 
 from strongroom.core.privacy_errors import CorpusUnreadable
-from strongroom.privacy.corpus.batches import Batch
 
 _ARROW: Final = cast("Any", pa)  # it ships no types
 _PARQUET: Final = cast("Any", pq)
@@ -31,8 +30,8 @@ def rows(path: Path, name: str) -> Iterator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-def texts_of(path: Path, name: str, member: str) -> Iterator[Batch]:
-    """Yield the texts in the column `member`; what stood for each record is left to `rewrite`.
+def texts_of(path: Path, name: str, member: str) -> Iterator[tuple[list[bytes], list[bytes]]]:
+    """Yield the texts in the column `member` (UTF-8), and the ids as JSON, some at a time; `rewrite` writes them.
 
     Raises:
         CorpusUnreadable: it is no parquet file, not whole, or has no such column of texts.
@@ -41,7 +40,7 @@ def texts_of(path: Path, name: str, member: str) -> Iterator[Batch]:
     number = 0
     for batch in _batches(path, name):
         texts = _texts(batch, member, f"{name}#{number}")
-        yield Batch([one.encode() for one in texts], _ids(batch, len(texts)), [b""] * len(texts))
+        yield [one.encode() for one in texts], _ids(batch, len(texts))
         number += len(texts)
 
 

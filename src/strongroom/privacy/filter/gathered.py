@@ -15,7 +15,8 @@ from strongroom.core.canonical import decode
 from strongroom.privacy.filter.assemble import FileTask, Part
 from strongroom.privacy.filter.deny import Deny
 from strongroom.privacy.filter.duplicates import Documents, first_of, likeness
-from strongroom.privacy.filter.report import Position
+from strongroom.privacy.filter.report import Planted, Position
+from strongroom.privacy.filter.review import wilson
 from strongroom.privacy.filter.shard import CHANGED, DENIED, DROPPED, Counts, Piece, Shard
 
 REPEATED, SIMILAR = DENIED + 1, DENIED + 2
@@ -76,7 +77,7 @@ class Gathered:
         """Drop the documents whose file or source the list names."""
         names = frozenset(deny.names)
         for result, bases in zip(self.results if names else (), self.bases, strict=False):
-            for place, (piece, number) in enumerate(zip(*_columns(result.rows, "piece", "record"), strict=True)):
+            for place, (piece, number) in enumerate(_tuples(result.rows, "piece", "record")):
                 name, record = result.shard.pieces[piece].name, bases[piece] + number
                 if name in names or f"{name}#{record}" in names:
                     self.fates[result.first + place] = DENIED
@@ -118,6 +119,19 @@ class Gathered:
         """Return how many findings each rule made."""
         return self._tally("rule")
 
+    def planted(self) -> dict[str, Planted]:
+        """Return by kind how many made-up values were found."""
+        found, tried = Counter[str](), Counter[str]()
+        for result in self.results:
+            for kind, (hits, tries) in result.counts.planted.items():
+                found[kind] += hits
+                tried[kind] += tries
+        shares = {kind: wilson(found[kind], tries) for kind, tries in tried.items()}
+        return {
+            kind: Planted(found=found[kind], planted=tried[kind], low=round(one.low, 4), high=round(one.high, 4))
+            for kind, one in shares.items()
+        }
+
     def _tally(self, column: str) -> dict[str, int]:
         tally = Counter[str]()
         for result in self.results:
@@ -130,8 +144,7 @@ class Gathered:
         for result, bases in zip(self.results, self.bases, strict=True):
             names = result.counts.names
             found = np.load(result.folder / "found.npy")
-            columns = _columns(found, "row", "start", "end", "kind", "rule")
-            for row, start, end, kind, rule in zip(*columns, strict=True):
+            for row, start, end, kind, rule in _tuples(found, "row", "start", "end", "kind", "rule"):
                 piece = int(result.rows["piece"][row])
                 yield Position(
                     file=result.shard.pieces[piece].name,
@@ -158,5 +171,5 @@ class Gathered:
         ]
 
 
-def _columns(rows: npt.NDArray[np.void], *names: str) -> list[list[int]]:
-    return [cast("list[int]", rows[name].tolist()) for name in names]
+def _tuples(rows: npt.NDArray[np.void], *names: str) -> Iterator[tuple[int, ...]]:
+    yield from zip(*(cast("list[int]", rows[name].tolist()) for name in names), strict=True)

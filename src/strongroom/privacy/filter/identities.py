@@ -130,6 +130,11 @@ def _bg(d: str) -> bool:
     return _date(f"{int(d[2:4]) % 20:02}", d[4:6]) and weighted(d, (2, 4, 8, 5, 10, 9, 7, 3, 6)) % 11 % 10 == int(d[9])
 
 
+def _hu(d: str) -> bool:
+    born = "0" < d[0] < "9" and _date(d[3:5], d[5:7])
+    return born and int(d[10]) in {weighted(d, range(10, 0, -1)) % 11, weighted(d, range(1, 11)) % 11}
+
+
 def _gr(d: str) -> bool:
     return _date(d[2:4], d[:2]) and luhn(d)
 
@@ -186,6 +191,7 @@ KNOWN: Final = (
     Identity("ee-lt-code", "11", _ee),
     Identity("bg-egn", "10", _bg, cued=True),
     Identity("gr-amka", "11", _gr),
+    Identity("hu-szemelyi", "11|1 6 4|1-6-4", _hu),
     Identity("tr-kimlik", "11", _tr),
     Identity("hr-oib", "11", mod11_10, cued=True),
     Identity("ru-inn", "12", _ru12),

@@ -13,13 +13,12 @@ import numpy as np
 from strongroom.core.canonical import Record, encode
 from strongroom.privacy.corpus.writing import packed
 from strongroom.privacy.filter.gathered import Gathered
-from strongroom.privacy.filter.report import Repeat, Sampled, Stratum
+from strongroom.privacy.filter.report import SAMPLE, Repeat, Sampled, Stratum
 from strongroom.privacy.filter.shard import CHANGED, DENIED, KEPT
 
 T = TypeVar("T")
 FINDINGS: Final = "findings.jsonl"
 DUPLICATES: Final = "duplicates.jsonl"
-SAMPLE: Final = "sample.jsonl"
 
 
 def write_lists(gathered: Gathered, folder: Path, count: int, *, seed: str) -> dict[str, str]:

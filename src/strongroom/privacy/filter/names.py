@@ -37,7 +37,8 @@ _LABELS: Final = _bytes(
     r"[Nn]ame,NAME,[Ff]ull [Nn]ame,[Ff]irst [Nn]ame,[Ll]ast [Nn]ame,[Ss]urname,[Cc]ustomer,[Pp]atient,[Cc]lient,"
     r"[Ee]mployee,[Aa]pplicant,[Cc]ontact(?: person)?,[Aa]uthors?,[Ss]igned-off-by,[Rr]eviewed-by,[Aa]cked-by,"
     r"[Cc]o-authored-by,[Rr]eported-by,[Tt]ested-by,From,To,Cc,CC,Nom,Nombre,Nome,Naam,Namn,Nimi,Vorname,"
-    r"Imię i nazwisko,Nachname,Attn,c/o,[Rr]ecipient,[Ss]ender,[Mm]aintainer,[Pp]assenger,[Tt]enant,[Ww]itness,[Cc]ardholder"
+    r"Imię i nazwisko,Nachname,Attn,c/o,[Rr]ecipient,[Ss]ender,[Mm]aintainer,[Pp]assenger,"
+    r"[Tt]enant,[Ww]itness,[Cc]ardholder"
 )
 _GREETINGS: Final = _bytes(
     r"Dear,Hi,Hello,Hey,Hallo,Liebe,Lieber,Cher,Chère,Bonjour,Estimado,Estimada,Hola,Caro,Cara,Gentile,Ciao,Beste,"

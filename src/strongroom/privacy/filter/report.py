@@ -14,7 +14,7 @@ from strongroom.privacy.filter.actions import Action
 TYPE: Final = "strongroom/filter-report@1"
 REPORT: Final = "filter-report.json"
 BESIDE: Final = ".filter"  # the folder of the lists; hidden, so that it is no part of the corpus
-LIMIT: Final = 1 << 30  # bytes
+SAMPLE: Final = "sample.jsonl"
 Stratum = Literal["finding", "clean", "changed"]
 
 
@@ -49,6 +49,15 @@ class How(Record, frozen=True, kw_only=True):
     deny: str | None  # SHA-256 of the list, or of the names and bytes of its files
 
 
+class Planted(Record, frozen=True, kw_only=True):
+    """How many made-up values, put into documents of the corpus, were found: an upper bound of recall."""
+
+    found: int
+    planted: int
+    low: float  # 95 %, Wilson
+    high: float
+
+
 class Report(Record, frozen=True, kw_only=True):
     """The whole."""
 
@@ -63,6 +72,7 @@ class Report(Record, frozen=True, kw_only=True):
     changed: int  # documents that are written with something replaced
     dropped: Dropped
     files: tuple[Filtered, ...]
+    planted: dict[str, Planted]  # by kind
     lists: dict[str, str]  # SHA-256 of each list beside the report
 
 

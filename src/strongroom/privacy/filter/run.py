@@ -85,6 +85,7 @@ def _filtered(wanted: Wanted, found: Sequence[CorpusFile], folder: Path, *, key:
         rules=wanted.rules,
         member=wanted.text,
         denied=wanted.deny.names,
+        version=f"{wanted.version} {rules(wanted.rules).digest}",
         key_check="" if key is None else check_value(key),
     )
     todo = shards(found, folder / "shards", job, key=None if key is None else key.reveal())
@@ -121,6 +122,7 @@ def _written(wanted: Wanted, gathered: Gathered, folder: Path) -> Report:
         changed=gathered.count("changed"),
         dropped=Dropped(**{why: gathered.count(why) for why in ("findings", "denied", "repeated", "similar")}),
         files=tuple(kept),
+        planted=gathered.planted(),
         lists=lists,
     )
     (out / REPORT).write_bytes(encode(report))

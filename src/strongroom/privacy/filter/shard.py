@@ -32,6 +32,7 @@ from strongroom.privacy.corpus.packed import opened
 from strongroom.privacy.corpus.writing import sync
 from strongroom.privacy.filter.actions import Action, replace
 from strongroom.privacy.filter.findings import Finding
+from strongroom.privacy.filter.planted import planted
 from strongroom.privacy.filter.rules import rules
 
 ROW: Final = np.dtype(
@@ -71,6 +72,7 @@ class Job(Record, frozen=True, kw_only=True):
     rules: bytes
     member: str
     denied: tuple[str, ...]  # sources and ids
+    version: str  # of the program, and the digest of its rules: another one may find other things
     key_check: str = ""  # a digest of the key's pseudonym of nothing: another key is another job
 
 
@@ -100,6 +102,7 @@ class Counts(Record, frozen=True, kw_only=True):
     names: tuple[str, ...]  # of kinds and rules, as findings number them
     records: tuple[int, ...]  # of each piece
     bytes: int  # of text
+    planted: dict[str, tuple[int, int]]  # made-up values found, and how many there were, by kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +131,18 @@ class _Result:
         self._signatures = list[npt.NDArray[np.uint32]]()
         self._found = list[tuple[int, int, int, int, int]]()
         self._count = 0
+        self._planted: dict[str, tuple[int, int]] | None = None
         self._denied = frozenset(one.encode() for each in shard.job.denied for one in (each, json.dumps(each)))
 
     def take(self, lot: _Lot) -> None:
         """Filter documents, and write what is left of them."""
         texts, records = lot.batch.texts, lot.batch.records
         fates = np.zeros(len(texts), dtype=np.uint8)
-        for place, findings in self._scanner.find(texts).items():
+        found = self._scanner.find(texts)
+        if self._planted is None:
+            clean = [one for place, one in enumerate(texts) if place not in found]
+            self._planted = planted(self._scanner.find, clean, self._shard.name)
+        for place, findings in found.items():
             self._note(self._count + place, texts[place], findings)
             fates[place] = DROPPED if self._shard.job.action == "drop" else CHANGED
             if fates[place] == CHANGED:
@@ -177,7 +185,9 @@ class _Result:
         np.save(folder / "signatures.npy", signed)
         np.save(folder / "found.npy", np.array(self._found, dtype=FOUND))
         records = np.bincount(rows["piece"], minlength=len(self._shard.pieces)).tolist()
-        counts = Counts(names=tuple(self._names), records=tuple(records), bytes=self._bytes)
+        counts = Counts(
+            names=tuple(self._names), records=tuple(records), bytes=self._bytes, planted=self._planted or {}
+        )
         (folder / "counts.json").write_bytes(encode(counts))
 
 
@@ -214,7 +224,8 @@ def _batches(piece: Piece, member: str) -> Iterator[Batch]:
     if piece.kind == "parquet":
         from strongroom.privacy.corpus.parquet import texts_of  # noqa: PLC0415 - pyarrow is slow to import
 
-        yield from texts_of(Path(piece.path), piece.name, member)
+        for texts, ids in texts_of(Path(piece.path), piece.name, member):
+            yield Batch(texts, ids, [b""] * len(texts))
         return
     where = f"{piece.name} (from byte {piece.low})" if piece.low else piece.name
     try:
