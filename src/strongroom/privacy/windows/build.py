@@ -160,11 +160,13 @@ def _order_digest(order: Order) -> str:
 
 def _shards(found: Sequence[CorpusFile], partial: Path) -> tuple[Shard, ...]:
     """Cut a corpus into shards: the same whenever it is the same."""
-    cut = list[list[CorpusFile]]([[]])
+    cut, filled = list[list[CorpusFile]]([[]]), 0
     for one in found:
-        if cut[-1] and sum(each.size for each in cut[-1]) + one.size > _SHARD:
+        if cut[-1] and filled + one.size > _SHARD:
             cut.append([])
+            filled = 0
         cut[-1].append(one)
+        filled += one.size
     return tuple([Shard(tuple(group), partial / f"shard-{at:06}") for at, group in enumerate(cut)])
 
 
