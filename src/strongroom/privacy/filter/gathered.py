@@ -19,8 +19,15 @@ from strongroom.privacy.filter.report import Planted, Position
 from strongroom.privacy.filter.review import wilson
 from strongroom.privacy.filter.shard import CHANGED, DENIED, DROPPED, Counts, Piece, Shard
 
-REPEATED, SIMILAR = DENIED + 1, DENIED + 2
-WHY: Final = {"changed": CHANGED, "findings": DROPPED, "denied": DENIED, "repeated": REPEATED, "similar": SIMILAR}
+REPEATED, SIMILAR, SEEN = DENIED + 1, DENIED + 2, DENIED + 3
+WHY: Final = {
+    "changed": CHANGED,
+    "findings": DROPPED,
+    "denied": DENIED,
+    "repeated": REPEATED,
+    "similar": SIMILAR,
+    "seen": SEEN,
+}
 DENY_SIMILARITY: Final = 0.8
 
 
@@ -102,6 +109,10 @@ class Gathered:
             elif similarity is not None:
                 same = documents.wholes[number] == documents.wholes[first + denied]
                 self._drop(number - denied, first, REPEATED if same else SIMILAR, likely=likely)
+
+    def drop_seen(self, repeats: npt.NDArray[np.bool_]) -> None:
+        """Drop documents that an index has seen."""
+        self.fates[(self.fates < DROPPED) & repeats] = SEEN
 
     def _drop(self, number: int, first: int | None, fate: int, *, likely: float) -> None:
         self.fates[number] = fate

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from strongroom.core.canonical import digest, encode
 from strongroom.core.errors import AlreadyExists, BadInput, Busy, DiskFull, StoreUnavailable
@@ -30,6 +31,7 @@ from strongroom.privacy.filter.deny import NOTHING, Deny
 from strongroom.privacy.filter.gathered import Gathered
 from strongroom.privacy.filter.lists import write_lists
 from strongroom.privacy.filter.plan import shards
+from strongroom.privacy.filter.repeats import Against, Task, repeats, seen
 from strongroom.privacy.filter.report import BESIDE, REPORT, Dropped, Filtered, How, Report
 from strongroom.privacy.filter.rules import file_digest, rules
 from strongroom.privacy.filter.shard import Job, filter_shard
@@ -49,6 +51,7 @@ class Wanted:
     text: str = TEXT  # the member of a record that holds its text
     similarity: float | None = 0.8  # None: duplicates stay
     deny: Deny = NOTHING
+    against: Against | None = None  # a window index: documents that mostly repeat what it has are dropped
     jobs: int = 1
     sample: int = 100
     version: str = ""  # of Strongroom, for the report
@@ -98,7 +101,15 @@ def _filtered(wanted: Wanted, found: Sequence[CorpusFile], folder: Path, *, key:
     gathered.drop_denied(wanted.deny)
     if wanted.similarity is not None or wanted.deny.texts:
         gathered.drop_repeats(wanted.deny, wanted.similarity)
+    if wanted.against is not None:
+        gathered.drop_seen(_seen(wanted.against, gathered, wanted.jobs))
     return _written(wanted, gathered, folder)
+
+
+def _seen(against: Against, gathered: Gathered, jobs: int) -> npt.NDArray[np.bool_]:
+    index = against.opened()
+    tasks = [Task(one.shard, one.first, against.folder, against.key.reveal()) for one in gathered.results]
+    return repeats(against, index, list(pool.run(min(jobs, len(tasks)), seen, tasks)))
 
 
 def _written(wanted: Wanted, gathered: Gathered, folder: Path) -> Report:
@@ -120,7 +131,7 @@ def _written(wanted: Wanted, gathered: Gathered, folder: Path) -> Report:
         findings=gathered.by_kind(),
         rules=gathered.by_rule(),
         changed=gathered.count("changed"),
-        dropped=Dropped(**{why: gathered.count(why) for why in ("findings", "denied", "repeated", "similar")}),
+        dropped=Dropped(**{why: gathered.count(why) for why in ("findings", "denied", "repeated", "similar", "seen")}),
         files=tuple(kept),
         planted=gathered.planted(),
         lists=lists,
@@ -146,12 +157,14 @@ def _filtered_file(task: FileTask, digests: FileDigests) -> Filtered:
 
 
 def _how(wanted: Wanted) -> How:
+    against = wanted.against
     return How(
         action=wanted.action,
         rules=rules(wanted.rules).digest,
         rules_file=file_digest(wanted.rules) if wanted.rules else None,
         text=wanted.text,
         similarity=wanted.similarity,
+        seen=None if against is None else (against.opened().header.id, against.share),
         deny=wanted.deny.digest,
     )
 
