@@ -154,6 +154,10 @@ def _tell(call: Call, report: Report, out: Path) -> None:
         "changed": report.changed,
         "dropped": dropped,
         "bytes": report.bytes,
+        "planted": {
+            kind: {"found": one.found, "planted": one.planted, "low": one.low, "high": one.high}
+            for kind, one in report.planted.items()
+        },
         "report": str(out / "filter-report.json"),
     }
     gone = ", ".join(f"{count:,} {_WHY[why]}" for why, count in dropped.items() if count) or "none"
