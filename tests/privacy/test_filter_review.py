@@ -13,10 +13,10 @@ from strongroom.cli.main import main
 from strongroom.core.errors import BadInput
 from strongroom.core.secrets import Secret
 from strongroom.privacy.filter.planted import planted
-from strongroom.privacy.filter.repeats import Against
 from strongroom.privacy.filter.review import read_sample, reviewed, wilson
 from strongroom.privacy.filter.rules import rules
 from strongroom.privacy.filter.run import Wanted, filter_corpus
+from strongroom.privacy.overlap import Overlap
 from strongroom.privacy.windows.build import Order, build, planned
 from strongroom.privacy.windows.shard import Cut
 from tests.privacy.generated import passages
@@ -87,11 +87,11 @@ def test_planted_values_are_found_in_plain_prose_and_the_same_ones_each_time() -
     assert planted(rules().scanner.find, [], "seed") == {}
 
 
-def index_of(source: Path, out: Path) -> Against:
+def index_of(source: Path, out: Path) -> Overlap:
     order = Order(source, out, Cut(window=8, stride=8, text="text"), 20)
     made = "2026-01-01T00:00:00.000Z"
     build(order, planned(order, lambda: "idx_0123456789"), KEY, made=made, progress=lambda _done, _total: None)
-    return Against(out, KEY)
+    return Overlap(out, KEY)
 
 
 def test_what_mostly_repeats_earlier_documents_goes(tmp_path: Path) -> None:

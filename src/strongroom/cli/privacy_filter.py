@@ -22,7 +22,7 @@ from strongroom.wiring.privacy import corpus_master, pseudonym_key
 from strongroom.wiring.table import load
 
 if TYPE_CHECKING:
-    from strongroom.privacy.filter.repeats import Against
+    from strongroom.privacy.filter.gathered import Against
 
 _RULES_LIMIT = 1 << 20  # bytes
 _KEY = 32  # bytes, at least

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from strongroom.core.canonical import digest, encode
 from strongroom.core.errors import AlreadyExists, BadInput, Busy, DiskFull, StoreUnavailable
@@ -28,10 +27,9 @@ from strongroom.privacy.filter import pool
 from strongroom.privacy.filter.actions import Action, check_value
 from strongroom.privacy.filter.assemble import FileDigests, FileTask, assemble
 from strongroom.privacy.filter.deny import NOTHING, Deny
-from strongroom.privacy.filter.gathered import Gathered
+from strongroom.privacy.filter.gathered import Against, Gathered
 from strongroom.privacy.filter.lists import write_lists
 from strongroom.privacy.filter.plan import shards
-from strongroom.privacy.filter.repeats import Against, Task, repeats, seen
 from strongroom.privacy.filter.report import BESIDE, REPORT, Dropped, Filtered, How, Report
 from strongroom.privacy.filter.rules import file_digest, rules
 from strongroom.privacy.filter.shard import Job, filter_shard
@@ -102,14 +100,8 @@ def _filtered(wanted: Wanted, found: Sequence[CorpusFile], folder: Path, *, key:
     if wanted.similarity is not None or wanted.deny.texts:
         gathered.drop_repeats(wanted.deny, wanted.similarity)
     if wanted.against is not None:
-        gathered.drop_seen(_seen(wanted.against, gathered, wanted.jobs))
+        gathered.drop_seen(wanted.against, wanted.jobs)
     return _written(wanted, gathered, folder)
-
-
-def _seen(against: Against, gathered: Gathered, jobs: int) -> npt.NDArray[np.bool_]:
-    index = against.opened()
-    tasks = [Task(one.shard, one.first, against.folder, against.key.reveal()) for one in gathered.results]
-    return repeats(against, index, list(pool.run(min(jobs, len(tasks)), seen, tasks)))
 
 
 def _written(wanted: Wanted, gathered: Gathered, folder: Path) -> Report:
@@ -164,7 +156,7 @@ def _how(wanted: Wanted) -> How:
         rules_file=file_digest(wanted.rules) if wanted.rules else None,
         text=wanted.text,
         similarity=wanted.similarity,
-        seen=None if against is None else (against.opened().header.id, against.share),
+        seen=None if against is None else (against.id, against.share),
         deny=wanted.deny.digest,
     )
 

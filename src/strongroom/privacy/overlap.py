@@ -9,6 +9,7 @@ have in common are in no index, so a licence at the top of a file makes it no re
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,29 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from strongroom.core.secrets import Secret
+from strongroom.privacy.filter.pool import run
 from strongroom.privacy.filter.shard import Shard, lots
 from strongroom.privacy.windows.bulk import Bulk
-from strongroom.privacy.windows.reader import WindowIndex, open_windows
+from strongroom.privacy.windows.reader import open_windows
 
 Shares = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Against:
-    """A window index, its key, and from which share of words on a document counts as a repeat."""
-
-    folder: Path
-    key: Secret
-    share: float = 0.5
-
-    def opened(self) -> WindowIndex:
-        """Open the index.
-
-        Raises:
-            NoSuchIndex, WrongKey, IndexAltered: see `windows.reader`.
-
-        """
-        return open_windows(self.folder, self.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +71,29 @@ def _covered(hits: npt.NDArray[np.bool_], window: int) -> float:
     return float((np.cumsum(steps)[:-1] > 0).mean())
 
 
-def repeats(against: Against, index: WindowIndex, parts: list[Seen]) -> npt.NDArray[np.bool_]:
-    """Return which documents of the whole corpus repeat."""
-    own = hashlib.sha256(b"".join(one.digests for one in parts)).hexdigest() == index.header.corpus
-    shares = np.concatenate([one.earlier if own else one.anywhere for one in parts])
-    return shares >= against.share
+class Overlap:
+    """A window index that documents are compared with; what `privacy.filter` asks for as `Against`."""
+
+    def __init__(self, folder: Path, key: Secret, share: float = 0.5) -> None:
+        """Open the index; a document repeats it from this share of its words on.
+
+        Raises:
+            NoSuchIndex, WrongKey, IndexAltered: see `windows.reader`.
+
+        """
+        self._folder, self._key = folder, key
+        self._header = open_windows(folder, key).header
+        self.share = share
+
+    @property
+    def id(self) -> str:
+        """The index's id."""
+        return self._header.id
+
+    def repeats(self, parts: Sequence[tuple[Shard, int]], jobs: int) -> npt.NDArray[np.bool_]:
+        """Return which documents repeat (n, all shards'); a shard comes with the number of its first document."""
+        tasks = [Task(shard, first, self._folder, self._key.reveal()) for shard, first in parts]
+        found = list(run(min(jobs, len(tasks)), seen, tasks))
+        own = hashlib.sha256(b"".join(one.digests for one in found)).hexdigest() == self._header.corpus
+        shares = np.concatenate([one.earlier if own else one.anywhere for one in found])
+        return shares >= self.share
