@@ -133,11 +133,13 @@ STREET_TRIGGER: Final = "|".join(
 
 def read_names(text: bytes, start: int, end: int) -> Iterator[Finding]:
     """Yield the names about a cue that stands from `start` to `end`."""
-    low, high = max(0, start - _BACK), min(len(text), end + _AHEAD)
+    high = min(len(text), end + _AHEAD)
     for pattern in _READ:
-        for match in pattern.finditer(text, low, high):
+        for match in pattern.finditer(text, start, high):
+            if match.start() > end:
+                break  # another cue's
             first, last = match.span("v")
-            if match.start() <= end and match[0] and not _NONE.intersection(re.split(rb"[ \xa0]", match["v"])):
+            if not _NONE.intersection(re.split(rb"[ \xa0]", match["v"])):
                 yield Finding(first, last, "name", "name")
 
 

@@ -12,7 +12,6 @@ from strongroom.core.canonical import Record
 from strongroom.privacy.filter.actions import Action
 
 TYPE: Final = "strongroom/filter-report@1"
-REPORT: Final = "filter-report.json"
 BESIDE: Final = ".filter"  # the folder of the lists; hidden, so that it is no part of the corpus
 SAMPLE: Final = "sample.jsonl"
 Stratum = Literal["finding", "clean", "changed"]

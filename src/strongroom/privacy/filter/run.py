@@ -21,7 +21,7 @@ import numpy as np
 from strongroom.core.canonical import digest, encode
 from strongroom.core.errors import AlreadyExists, BadInput, Busy, DiskFull, StoreUnavailable
 from strongroom.core.secrets import Secret
-from strongroom.privacy.corpus.documents import TEXT, CorpusFile, files
+from strongroom.privacy.corpus.documents import REPORT, TEXT, CorpusFile, files
 from strongroom.privacy.corpus.writing import sync
 from strongroom.privacy.filter import pool
 from strongroom.privacy.filter.actions import Action, check_value
@@ -30,7 +30,7 @@ from strongroom.privacy.filter.deny import NOTHING, Deny
 from strongroom.privacy.filter.gathered import Against, Gathered
 from strongroom.privacy.filter.lists import write_lists
 from strongroom.privacy.filter.plan import shards
-from strongroom.privacy.filter.report import BESIDE, REPORT, Dropped, Filtered, How, Report
+from strongroom.privacy.filter.report import BESIDE, Dropped, Filtered, How, Report
 from strongroom.privacy.filter.rules import file_digest, rules
 from strongroom.privacy.filter.shard import Job, filter_shard
 
@@ -68,7 +68,7 @@ def filter_corpus(wanted: Wanted, key: Secret | None, step: Step) -> Report:
 
     """
     rules(wanted.rules)  # an error in them comes before any work
-    found = [one for one in files(wanted.source) if one.name != REPORT]
+    found = files(wanted.source)
     _check_places(wanted)
     try:
         with _working(wanted.out) as folder:
@@ -81,6 +81,8 @@ def filter_corpus(wanted: Wanted, key: Secret | None, step: Step) -> Report:
 
 def _filtered(wanted: Wanted, found: Sequence[CorpusFile], folder: Path, *, key: Secret | None, step: Step) -> Report:
     (folder / "shards").mkdir(exist_ok=True, mode=0o700)
+    for unfinished in (folder / "shards").glob("*.tmp"):
+        shutil.rmtree(unfinished)
     job = Job(
         action=wanted.action,
         rules=wanted.rules,
