@@ -90,7 +90,7 @@ def _judged(text: bytes, groups: list[tuple[int, int]], cues: _Cues) -> Finding 
     """Return what these groups of digits are, as one number."""
     start, end = groups[0][0], groups[-1][1]
     size = sum(b - a for a, b in groups)
-    if not max(_LEAST, 2 * len(groups) - 1) <= size <= _LONGEST or not _alone(text, start, end):
+    if not max(_LEAST, 2 * len(groups) - 2) <= size <= _LONGEST or not _alone(text, start, end):
         return None
     written = _written(text, groups)
     digits, shape = "".join(written.groups), _shape(written)
