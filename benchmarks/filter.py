@@ -151,8 +151,9 @@ def dedup_peers(given: list[bytes], place: Path) -> dict[str, object]:
 def quality() -> dict[str, object]:
     """Return what the rules find of values that Faker made, set in the project's documentation."""
     planted, hit, right, wrong = Counter(), Counter(), Counter(), Counter()
+    paragraphs = GENERATED.passages(HERE.parent / "docs")
     for seed in (11, 12, 13):
-        given = list(GENERATED.texts(GENERATED.passages(HERE.parent / "docs"), seed=seed, each=20))
+        given = list(GENERATED.texts(paragraphs, seed=seed, each=20))
         for total, one in zip((planted, hit, right, wrong), GENERATED.tally(given, dict(found(given))), strict=True):
             total.update(one)
 
@@ -172,7 +173,21 @@ def quality() -> dict[str, object]:
         "behind a cue": share(told=True),
         "bare": share(told=False),
     }
+    given = [
+        one
+        for one in GENERATED.texts(paragraphs, seed=14, each=60, kinds=("name",))
+        if one.planted[0].locale in GENERATED.NAMED
+    ]
+    named, seen, fair, false = GENERATED.tally(given, dict(found(given)), cover=0.6)  # without titles and degrees
+    for told in (True, False):
+        keys = [key for key in named if key[2] == told]
+        kinds["name"] = kinds.get("name", {}) | {
+            "planted": named.total(),
+            "recall": seen.total() / named.total(),
+            ("behind a cue" if told else "bare"): sum(seen[key] for key in keys) / sum(named[key] for key in keys),
+        }
     return {
+        "precision of names": fair["name"] / (fair["name"] + false["name"]),
         "precision, all kinds": right.total() / (right.total() + wrong.total()),
         "recall by kind": kinds,
         "recall by locale": {

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import engine
+import filter as corpus_filter
 import windows
 
 import custody
@@ -30,6 +31,7 @@ PAGE = HERE.parent / "docs" / "benchmarks.md"
 BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "custody": custody.main,
     "engine": engine.main,
+    "filter": corpus_filter.main,
     "gateway": gateway.main,
     "ledger": ledger.main,
     "lineage": lineage.main,

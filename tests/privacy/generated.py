@@ -112,6 +112,14 @@ _TOLD = {
     "national_id": ("{id}: {}", "national id {}", "SSN {}", "ID number: {}"),
     "ip": ("from {} at noon", "host {} is down", "ip={}", "[{}]"),
     "secret": ("{}",),
+    "name": (
+        "Dear {},\n",
+        "Name: {}\n",
+        "Author: {} <x>",
+        "Signed-off-by: {} <y>",
+        "my name is {}, and",
+        "Regards,\n{}\n",
+    ),
 }
 _BARE = ("see {} in the table", "| {} | yes |", "({})", '"{}", ')
 _ASSIGNED = (
@@ -212,6 +220,15 @@ MAKERS: dict[str, Callable[[Faker, random.Random], str]] = {
 }
 
 
+_LANGUAGES = ("en", "de", "fr", "es", "it", "nl", "pl", "pt", "sv", "da", "fi", "cs", "ru", "zh", "ja")
+NAMED = [one for one in LOCALES if one.startswith(_LANGUAGES)]
+"""Locales whose names are measured."""
+
+
+def _name(fake: Faker, _chance: random.Random) -> str:
+    return fake.name()
+
+
 def texts(paragraphs: list[str], *, seed: int, each: int, kinds: tuple[str, ...] = tuple(MAKERS)) -> Iterator[Text]:
     """Yield for every locale and kind `each` texts with one value set in."""
     chance = random.Random(seed)  # noqa: S311 - as above
@@ -224,7 +241,7 @@ def texts(paragraphs: list[str], *, seed: int, each: int, kinds: tuple[str, ...]
 
 
 def _text(paragraph: str, kind: str, locale: str, fake: Faker, chance: random.Random) -> Text:
-    value = MAKERS[kind](fake, chance)
+    value = (_name if kind == "name" else MAKERS[kind])(fake, chance)
     told = kind == "secret" or chance.random() < 0.7
     frame = chance.choice(_TOLD[kind] if told else _BARE)
     if value.startswith("\0"):
@@ -240,10 +257,12 @@ def _text(paragraph: str, kind: str, locale: str, fake: Faker, chance: random.Ra
     return Text(raw, (planted,))
 
 
-def tally(given: list[Text], found: dict[int, list]) -> tuple[Counter, Counter, Counter, Counter]:
+def tally(
+    given: list[Text], found: dict[int, list], *, cover: float = 0.8
+) -> tuple[Counter, Counter, Counter, Counter]:
     """Return, by (kind, locale, told), how many were planted and how many found; and findings right and wrong by kind.
 
-    Found is what a finding of whatever kind covers to 80 %; right, what touches a planted value.
+    Found is what a finding of whatever kind covers to the share `cover`; right, what touches a planted value.
     """
     planted, hit, right, wrong = Counter(), Counter(), Counter(), Counter()
     for number, text in enumerate(given):
@@ -252,7 +271,7 @@ def tally(given: list[Text], found: dict[int, list]) -> tuple[Counter, Counter, 
             key = (one.kind, one.locale, one.told)
             planted[key] += 1
             covered = sum(max(0, min(each.end, one.end) - max(each.start, one.start)) for each in findings)
-            hit[key] += covered >= 0.8 * (one.end - one.start)
+            hit[key] += covered >= cover * (one.end - one.start)
         for each in findings:
             touches = any(each.start < one.end and one.start < each.end for one in text.planted)
             (right if touches else wrong)[each.kind] += 1

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
@@ -15,8 +16,13 @@ from strongroom.core.errors import BadInput
 from strongroom.core.secrets import Secret
 from strongroom.privacy.filter.report import Report
 from strongroom.privacy.filter.review import Share, read_sample, reviewed
+from strongroom.privacy.windows.layout import read_sealed
+from strongroom.wiring.corpus_index import Keeper, read_key
 from strongroom.wiring.privacy import corpus_master, pseudonym_key
 from strongroom.wiring.table import load
+
+if TYPE_CHECKING:
+    from strongroom.privacy.filter.gathered import Against
 
 _RULES_LIMIT = 1 << 20  # bytes
 _KEY = 32  # bytes, at least
@@ -24,6 +30,7 @@ _WHY = {
     "findings": "for what was found in them",
     "denied": "on the list",
     "repeated": "the same as an earlier one",
+    "seen": "seen in the window index",
     "similar": "nearly the same as an earlier one",
 }
 _ACTIONS = ("drop", "mask", "pseudonymise")
@@ -40,7 +47,10 @@ class _How(TypedDict):
     text: str
     similarity: float
     keep_duplicates: bool
-    jobs: int
+    seen: Path | None
+    seen_share: float
+    seen_key: Path | None
+    jobs: int | None
     sample: int
 
 
@@ -75,6 +85,24 @@ class _How(TypedDict):
     default=0.8,
     help="From which estimate on a document repeats another. Default: 0.8.",
 )
+@click.option(
+    "--seen",
+    metavar="INDEX",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A window index, of SRC or another corpus: drop documents that mostly repeat what it has.",
+)
+@click.option(
+    "--seen-share",
+    type=click.FloatRange(0.01, 1),
+    default=0.5,
+    help="The share of a document's words that --seen must have. Default: 0.5.",
+)
+@click.option(
+    "--seen-key",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The key of --seen, where it is none of the home's.",
+)
 @click.option("--keep-duplicates", is_flag=True, help="Leave duplicates in.")
 @click.option(
     "--jobs",
@@ -105,6 +133,7 @@ def filter_(call: Call, source: Path, **how: Unpack[_How]) -> None:
         text=how["text"],
         similarity=None if how["keep_duplicates"] else how["similarity"],
         deny=read_deny(how["deny"], text=how["text"]),
+        against=_against(call, how),
         jobs=how["jobs"] or os.cpu_count() or 1,
         sample=how["sample"],
         version=__version__,
@@ -125,6 +154,10 @@ def _tell(call: Call, report: Report, out: Path) -> None:
         "changed": report.changed,
         "dropped": dropped,
         "bytes": report.bytes,
+        "planted": {
+            kind: {"found": one.found, "planted": one.planted, "low": one.low, "high": one.high}
+            for kind, one in report.planted.items()
+        },
         "report": str(out / "filter-report.json"),
     }
     gone = ", ".join(f"{count:,} {_WHY[why]}" for why, count in dropped.items() if count) or "none"
@@ -135,6 +168,17 @@ def _tell(call: Call, report: Report, out: Path) -> None:
         f"The report is {out / 'filter-report.json'}; where each finding stood is in {out / '.filter'}.",
     ]
     call.emit(document, "\n".join(lines))
+
+
+def _against(call: Call, how: _How) -> Against | None:
+    """Return the index that documents are compared with, and its key."""
+    folder, file = how["seen"], how["seen_key"]
+    if folder is None:
+        return None
+    keeper = Keeper(call.home, call.identity()) if file is None else Keeper(own=read_key(file))
+    key = keeper.key(read_sealed(folder).header.id, "drop what a window index has seen")
+    against: Callable[[Path, Secret, float], Against] = load("corpus", "against")
+    return against(folder, key, how["seen_share"])
 
 
 def _key(call: Call, how: _How) -> Secret | None:

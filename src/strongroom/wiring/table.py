@@ -55,6 +55,7 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
         "filter": "strongroom.privacy.filter.run:filter_corpus",
         "wanted": "strongroom.privacy.filter.run:Wanted",
         "deny": "strongroom.privacy.filter.deny:read_deny",
+        "against": "strongroom.privacy.overlap:Overlap",
     },
     "recall": {"windows": "strongroom.privacy.windows.reader:open_windows"},
     "attack": {

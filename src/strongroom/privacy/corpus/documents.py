@@ -16,6 +16,7 @@ from strongroom.core.privacy_errors import CorpusUnreadable
 from strongroom.privacy.corpus.packed import PACKED, REMEDY, opened
 
 TEXT: Final = "text"  # the member of a record that holds its text
+REPORT: Final = "filter-report.json"  # what a filter says of the folder that it made: no part of the corpus
 LONGEST_LINE: Final = 256 << 20  # bytes: a JSON line, or a text file, whole in memory
 Kind = Literal["jsonl", "parquet", "text"]
 _LINES: Final = frozenset({".jsonl", ".ndjson"})
@@ -60,7 +61,9 @@ class Document:
 
 
 def files(source: Path) -> tuple[CorpusFile, ...]:
-    """Return the files of a corpus, by name: those below a folder, or the one file. Hidden ones are left out.
+    """Return the files of a corpus, by name: those below a folder, or the one file.
+
+    Hidden ones are left out, and the report of a filter that made the folder.
 
     Raises:
         BadInput: nothing is there, or nothing in it.
@@ -75,7 +78,7 @@ def files(source: Path) -> tuple[CorpusFile, ...]:
         below[:] = sorted(one for one in below if not one.startswith("."))
         for name in names:
             path = Path(folder, name)
-            if not name.startswith(".") and path.is_file() and not path.is_symlink():
+            if not name.startswith(".") and path != source / REPORT and path.is_file() and not path.is_symlink():
                 found.append(CorpusFile(path, path.relative_to(source).as_posix(), path.stat().st_size))
     if not found:
         raise BadInput("the folder holds no files", where=str(source))

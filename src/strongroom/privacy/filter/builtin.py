@@ -48,6 +48,8 @@ class Rule:
         elif self.exact is not None:
             group = "v" if "v" in self.exact.groupindex else 0
             for match in self.exact.finditer(text, max(0, start - self.around), min(len(text), end + self.around)):
+                if match.start() > end:
+                    return  # another trigger's
                 if self.check(match[group]):
                     yield Finding(*match.span(group), self.kind, self.name)
 
@@ -168,14 +170,16 @@ def _assigned(text: bytes, start: int, end: int) -> Iterator[Finding]:
 
 
 def _private_key(text: bytes, start: int, end: int) -> Iterator[Finding]:
-    stop = text.find(b"-----END", end, end + 20_000)
+    far = min(len(text), end + _LONGEST_KEY)
+    stop = text.find(b"-----END", end, far)
     close = text.find(b"-----", stop + 8, stop + 60) if stop >= 0 else -1
-    blank = text.find(b"\n\n", end)
-    last = close + 5 if close >= 0 else (blank if blank >= 0 else len(text))
+    blank = text.find(b"\n\n", end, far)
+    last = close + 5 if close >= 0 else (blank if blank >= 0 else far)
     if last - end > 64:  # noqa: PLR2004 - a heading in a manual has no key behind it
         yield Finding(start, last, SECRET, "private-key")
 
 
+_LONGEST_KEY: Final = 20_000  # bytes
 _B64: Final = rb"[A-Za-z0-9_\-]"
 RULES: Final = (
     Rule("email", "email", rb"[A-Za-z0-9._%+'\-\x80-\xff]@[A-Za-z0-9\x80-\xff]", re.compile(_EMAIL), around=320),

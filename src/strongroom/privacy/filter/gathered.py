@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,15 @@ from strongroom.privacy.filter.report import Planted, Position
 from strongroom.privacy.filter.review import wilson
 from strongroom.privacy.filter.shard import CHANGED, DENIED, DROPPED, Counts, Piece, Shard
 
-REPEATED, SIMILAR = DENIED + 1, DENIED + 2
-WHY: Final = {"changed": CHANGED, "findings": DROPPED, "denied": DENIED, "repeated": REPEATED, "similar": SIMILAR}
+REPEATED, SIMILAR, SEEN = DENIED + 1, DENIED + 2, DENIED + 3
+WHY: Final = {
+    "changed": CHANGED,
+    "findings": DROPPED,
+    "denied": DENIED,
+    "repeated": REPEATED,
+    "similar": SIMILAR,
+    "seen": SEEN,
+}
 DENY_SIMILARITY: Final = 0.8
 
 
@@ -33,6 +40,24 @@ class Result:
     rows: npt.NDArray[np.void]
     counts: Counts
     first: int
+
+
+class Against(Protocol):
+    """What says of documents that they mostly repeat what it has: a window index."""
+
+    @property
+    def id(self) -> str:
+        """Name it."""
+        ...
+
+    @property
+    def share(self) -> float:
+        """From which share of its words on a document repeats."""
+        ...
+
+    def repeats(self, parts: Sequence[tuple[Shard, int]], jobs: int) -> npt.NDArray[np.bool_]:
+        """Return which documents repeat (n, all shards'); a shard comes with the number of its first document."""
+        ...
 
 
 class Gathered:
@@ -102,6 +127,11 @@ class Gathered:
             elif similarity is not None:
                 same = documents.wholes[number] == documents.wholes[first + denied]
                 self._drop(number - denied, first, REPEATED if same else SIMILAR, likely=likely)
+
+    def drop_seen(self, against: Against, jobs: int) -> None:
+        """Drop documents that an index has seen."""
+        repeats = against.repeats([(one.shard, one.first) for one in self.results], jobs)
+        self.fates[(self.fates < DROPPED) & repeats] = SEEN
 
     def _drop(self, number: int, first: int | None, fate: int, *, likely: float) -> None:
         self.fates[number] = fate

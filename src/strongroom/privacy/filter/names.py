@@ -21,6 +21,7 @@ _NAME: Final = r"(?:" + _WORD + r"|" + _UPPER + r"\.)" + _MORE + r"{0,3}"
 _FULL: Final = _WORD + _MORE + r"{1,3}"
 _IDEOGRAPH: Final = r"[\xe3-\xed][\x80-\xbf][\x80-\xbf]"
 _EASTERN: Final = r"(?:" + _IDEOGRAPH + r"){2,4}(?: ?(?:" + _IDEOGRAPH + r"){1,3})?"
+_ANY: Final = r"(?:" + _NAME + r"|" + _EASTERN + r")"
 
 
 def _bytes(text: str) -> str:
@@ -58,22 +59,34 @@ NAME_TRIGGER: Final = "|".join(
     (
         r"\b" + _TITLES + r"\.? [A-Z\xc3-\xd4]",
         r"\b" + _LABELS + r"[\"']?" + _COLON,
-        r"\b" + _GREETINGS + r" [A-Z\xc3-\xd4]",
+        r"\b" + _GREETINGS + r" [A-Z\xc3-\xed]",
         _CLOSINGS + r",?\s",
         _VERBS + r"[, ]",
         _EASTERN_LABELS,
     )
 ).encode("latin-1")
+_LABELLED: Final = r"(?:" + _FULL + r"|" + _EASTERN + r")"
 _ENDED: Final = r"(?=[\s,;<(\"'.|/]|\Z|[\xe3\xef])"
 _TITLED: Final = r"(?:" + _TITLES + r"\.? )*(?P<v>"
 _READ: Final = tuple(
     re.compile(one.encode("latin-1"))
     for one in (
         r"\b" + _TITLES + r"\.? " + _TITLED + _NAME + r")",
-        r"(?<![\w\-])" + _LABELS + r"[\"']?" + _COLON + r"[ \t]*[\"']?" + _TITLED + _FULL + r")" + _ENDED,
-        r"\b" + _GREETINGS + r" " + _TITLED + _NAME + r")(?=[,!:\n]| and )",
-        _CLOSINGS + r",?[ \t]*\r?\n(?:[ \t]*\r?\n)?[ \t\-]*(?P<v>" + _NAME + r")(?=[ \t]*(?:\n|\r|\Z))",
-        _VERBS + r",? (?P<v>" + _NAME + r")",
+        r"(?<![\w\-])"
+        + _LABELS
+        + r"[\"']?"
+        + _COLON
+        + r"[ \t]*[\"']?"
+        + _TITLED
+        + r"(?:"
+        + _FULL
+        + r"|"
+        + _EASTERN
+        + r"))"
+        + _ENDED,
+        r"\b" + _GREETINGS + r" " + _TITLED + _ANY + r")(?=[,!:\n]| and )",
+        _CLOSINGS + r",?[ \t]*\r?\n(?:[ \t]*\r?\n)?[ \t\-]*(?P<v>" + _ANY + r")(?=[ \t]*(?:\n|\r|\Z))",
+        _VERBS + r",? (?P<v>" + _ANY + r")",
         _EASTERN_LABELS + r"[ \xe3\x80:=\xef\xbc\x9a]{0,3}(?P<v>" + _EASTERN + r")",
     )
 )
@@ -120,11 +133,13 @@ STREET_TRIGGER: Final = "|".join(
 
 def read_names(text: bytes, start: int, end: int) -> Iterator[Finding]:
     """Yield the names about a cue that stands from `start` to `end`."""
-    low, high = max(0, start - _BACK), min(len(text), end + _AHEAD)
+    high = min(len(text), end + _AHEAD)
     for pattern in _READ:
-        for match in pattern.finditer(text, low, high):
+        for match in pattern.finditer(text, start, high):
+            if match.start() > end:
+                break  # another cue's
             first, last = match.span("v")
-            if match.start() <= end and match[0] and not _NONE.intersection(re.split(rb"[ \xa0]", match["v"])):
+            if not _NONE.intersection(re.split(rb"[ \xa0]", match["v"])):
                 yield Finding(first, last, "name", "name")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
@@ -56,10 +57,15 @@ def read_numbers(text: bytes, start: int, end: int) -> Iterator[Finding]:
     if groups and groups[0][0] > 0 and _word(text[groups[0][0] - 1]):
         groups = groups[1:]
     before = text[max(0, start - _BEFORE) : start].decode("utf-8", "ignore").rpartition("\n\n")[2]
+    cues = _Cues(
+        identity=_ID_CUE.search(before) is not None,
+        phone=_PHONE_CUE.search(before) is not None,
+        east=any("\u3000" < one < "\ua000" for one in before[-40:]),
+    )
     first = 0
     while first < len(groups):
         for last in range(min(len(groups), first + _MOST_GROUPS) - 1, first - 1, -1):
-            found = _judged(text, groups[first : last + 1], before)
+            found = _judged(text, groups[first : last + 1], cues)
             if found is not None:
                 yield found
                 first = last
@@ -71,30 +77,40 @@ def _word(byte: int) -> bool:
     return byte in _LETTERS
 
 
-def _judged(text: bytes, groups: list[tuple[int, int]], before: str) -> Finding | None:
+@dataclass(frozen=True, slots=True)
+class _Cues:
+    """What stands before a run of digits: words that tell an identity or a telephone, and Chinese text."""
+
+    identity: bool
+    phone: bool
+    east: bool
+
+
+def _judged(text: bytes, groups: list[tuple[int, int]], cues: _Cues) -> Finding | None:
     """Return what these groups of digits are, as one number."""
     start, end = groups[0][0], groups[-1][1]
-    if not _LEAST <= sum(b - a for a, b in groups) <= _LONGEST or not _alone(text, start, end):
+    size = sum(b - a for a, b in groups)
+    if not max(_LEAST, 2 * len(groups) - 2) <= size <= _LONGEST or not _alone(text, start, end):
         return None
     written = _written(text, groups)
     digits, shape = "".join(written.groups), _shape(written)
     if "." not in shape and "/" not in shape and card(digits) and _grouped_as_card(written):
         return Finding(start, end, "card", "card")
-    cue = bool(_ID_CUE.search(before))
     for identity in SHAPES.get(shape, ()):
-        if (cue or not identity.cued) and identity.valid(digits):
+        if (cues.identity or not identity.cued) and identity.valid(digits):
             return Finding(start, end, "national_id", identity.name)
-    return _phone(text, written, end, before=before)
+    return _phone(text, written, end, cues=cues)
 
 
-def _phone(text: bytes, written: Written, end: int, *, before: str) -> Finding | None:
+def _phone(text: bytes, written: Written, end: int, *, cues: _Cues) -> Finding | None:
     extension = _EXTENSION.match(text, end)
     if extension is None and end < len(text) and _word(text[end]):
         return None
-    east = any("\u3000" < one < "\ua000" for one in before[-40:])
-    cue = bool(_PHONE_CUE.search(before))
     start = end - len(written.text.encode())
-    if not phone(written, cue=cue, east=east) or (not cue and _in_a_row(text, start, end)):
+    if not phone(written, cue=cues.phone, east=cues.east):
+        return None
+    spaced = not written.gaps or any(" " in gap for gap in written.gaps)
+    if spaced and not cues.phone and _in_a_row(text, start, end):
         return None
     return Finding(start, extension.end() if extension else end, "phone", "phone")
 

@@ -12,7 +12,6 @@ from strongroom.core.canonical import Record
 from strongroom.privacy.filter.actions import Action
 
 TYPE: Final = "strongroom/filter-report@1"
-REPORT: Final = "filter-report.json"
 BESIDE: Final = ".filter"  # the folder of the lists; hidden, so that it is no part of the corpus
 SAMPLE: Final = "sample.jsonl"
 Stratum = Literal["finding", "clean", "changed"]
@@ -36,6 +35,7 @@ class Dropped(Record, frozen=True, kw_only=True):
     denied: int = 0
     repeated: int = 0
     similar: int = 0
+    seen: int = 0  # by the window index
 
 
 class How(Record, frozen=True, kw_only=True):
@@ -46,6 +46,7 @@ class How(Record, frozen=True, kw_only=True):
     rules_file: str | None  # SHA-256
     text: str  # the member of a record that holds its text
     similarity: float | None  # None: duplicates stay
+    seen: tuple[str, float] | None  # a window index's id, and the share of words from which a document is dropped
     deny: str | None  # SHA-256 of the list, or of the names and bytes of its files
 
 

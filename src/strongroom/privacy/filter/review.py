@@ -18,7 +18,8 @@ from typing import Final, Literal
 
 from strongroom.core.canonical import decode
 from strongroom.core.errors import BadInput
-from strongroom.privacy.filter.report import BESIDE, REPORT, SAMPLE, Report, Sampled
+from strongroom.privacy.corpus.documents import REPORT
+from strongroom.privacy.filter.report import BESIDE, SAMPLE, Report, Sampled
 
 _Z: Final = 2.241402727604947  # the normal's 98.75 % quantile: 97.5 % on both sides together
 _Z95: Final = 1.959963984540054

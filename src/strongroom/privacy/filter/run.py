@@ -21,16 +21,16 @@ import numpy as np
 from strongroom.core.canonical import digest, encode
 from strongroom.core.errors import AlreadyExists, BadInput, Busy, DiskFull, StoreUnavailable
 from strongroom.core.secrets import Secret
-from strongroom.privacy.corpus.documents import TEXT, CorpusFile, files
+from strongroom.privacy.corpus.documents import REPORT, TEXT, CorpusFile, files
 from strongroom.privacy.corpus.writing import sync
 from strongroom.privacy.filter import pool
 from strongroom.privacy.filter.actions import Action, check_value
 from strongroom.privacy.filter.assemble import FileDigests, FileTask, assemble
 from strongroom.privacy.filter.deny import NOTHING, Deny
-from strongroom.privacy.filter.gathered import Gathered
+from strongroom.privacy.filter.gathered import Against, Gathered
 from strongroom.privacy.filter.lists import write_lists
 from strongroom.privacy.filter.plan import shards
-from strongroom.privacy.filter.report import BESIDE, REPORT, Dropped, Filtered, How, Report
+from strongroom.privacy.filter.report import BESIDE, Dropped, Filtered, How, Report
 from strongroom.privacy.filter.rules import file_digest, rules
 from strongroom.privacy.filter.shard import Job, filter_shard
 
@@ -49,6 +49,7 @@ class Wanted:
     text: str = TEXT  # the member of a record that holds its text
     similarity: float | None = 0.8  # None: duplicates stay
     deny: Deny = NOTHING
+    against: Against | None = None  # a window index: documents that mostly repeat what it has are dropped
     jobs: int = 1
     sample: int = 100
     version: str = ""  # of Strongroom, for the report
@@ -67,7 +68,7 @@ def filter_corpus(wanted: Wanted, key: Secret | None, step: Step) -> Report:
 
     """
     rules(wanted.rules)  # an error in them comes before any work
-    found = [one for one in files(wanted.source) if one.name != REPORT]
+    found = files(wanted.source)
     _check_places(wanted)
     try:
         with _working(wanted.out) as folder:
@@ -80,6 +81,8 @@ def filter_corpus(wanted: Wanted, key: Secret | None, step: Step) -> Report:
 
 def _filtered(wanted: Wanted, found: Sequence[CorpusFile], folder: Path, *, key: Secret | None, step: Step) -> Report:
     (folder / "shards").mkdir(exist_ok=True, mode=0o700)
+    for unfinished in (folder / "shards").glob("*.tmp"):
+        shutil.rmtree(unfinished)
     job = Job(
         action=wanted.action,
         rules=wanted.rules,
@@ -98,6 +101,8 @@ def _filtered(wanted: Wanted, found: Sequence[CorpusFile], folder: Path, *, key:
     gathered.drop_denied(wanted.deny)
     if wanted.similarity is not None or wanted.deny.texts:
         gathered.drop_repeats(wanted.deny, wanted.similarity)
+    if wanted.against is not None:
+        gathered.drop_seen(wanted.against, wanted.jobs)
     return _written(wanted, gathered, folder)
 
 
@@ -120,7 +125,7 @@ def _written(wanted: Wanted, gathered: Gathered, folder: Path) -> Report:
         findings=gathered.by_kind(),
         rules=gathered.by_rule(),
         changed=gathered.count("changed"),
-        dropped=Dropped(**{why: gathered.count(why) for why in ("findings", "denied", "repeated", "similar")}),
+        dropped=Dropped(**{why: gathered.count(why) for why in ("findings", "denied", "repeated", "similar", "seen")}),
         files=tuple(kept),
         planted=gathered.planted(),
         lists=lists,
@@ -146,12 +151,14 @@ def _filtered_file(task: FileTask, digests: FileDigests) -> Filtered:
 
 
 def _how(wanted: Wanted) -> How:
+    against = wanted.against
     return How(
         action=wanted.action,
         rules=rules(wanted.rules).digest,
         rules_file=file_digest(wanted.rules) if wanted.rules else None,
         text=wanted.text,
         similarity=wanted.similarity,
+        seen=None if against is None else (against.id, against.share),
         deny=wanted.deny.digest,
     )
 

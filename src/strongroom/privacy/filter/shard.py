@@ -106,7 +106,7 @@ class Counts(Record, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
-class _Lot:
+class Lot:
     """Documents on their way: a batch, and where each comes from."""
 
     batch: Batch
@@ -134,7 +134,7 @@ class _Result:
         self._planted: dict[str, tuple[int, int]] | None = None
         self._denied = frozenset(one.encode() for each in shard.job.denied for one in (each, json.dumps(each)))
 
-    def take(self, lot: _Lot) -> None:
+    def take(self, lot: Lot) -> None:
         """Filter documents, and write what is left of them."""
         texts, records = lot.batch.texts, lot.batch.records
         fates = np.zeros(len(texts), dtype=np.uint8)
@@ -160,7 +160,7 @@ class _Result:
             kind, rule = (self._names.setdefault(name, len(self._names)) for name in (one.kind, one.rule))
             self._found.append((row, start, counted, kind, rule))
 
-    def _keep(self, lot: _Lot, fates: npt.NDArray[np.uint8]) -> None:
+    def _keep(self, lot: Lot, fates: npt.NDArray[np.uint8]) -> None:
         rows = np.zeros(len(fates), dtype=ROW)
         rows["piece"], rows["record"], rows["fate"] = lot.pieces, lot.numbers, fates
         signed, rows["whole"], rows["words"] = signatures(lot.batch.texts)
@@ -191,7 +191,7 @@ class _Result:
         (folder / "counts.json").write_bytes(encode(counts))
 
 
-def _lots(shard: Shard) -> Iterator[_Lot]:
+def lots(shard: Shard) -> Iterator[Lot]:
     """Yield a shard's documents, some megabytes at a time; texts of several files together."""
     texts, pieces = list[bytes](), list[int]()
     for place, piece in enumerate(shard.pieces):
@@ -208,15 +208,15 @@ def _lots(shard: Shard) -> Iterator[_Lot]:
         yield _texts(texts, pieces)
 
 
-def _texts(texts: list[bytes], pieces: list[int]) -> _Lot:
-    return _Lot(Batch(texts, [b""] * len(texts), list(texts)), pieces, [0] * len(texts), "text")
+def _texts(texts: list[bytes], pieces: list[int]) -> Lot:
+    return Lot(Batch(texts, [b""] * len(texts), list(texts)), pieces, [0] * len(texts), "text")
 
 
-def _records(piece: Piece, place: int, member: str) -> Iterator[_Lot]:
+def _records(piece: Piece, place: int, member: str) -> Iterator[Lot]:
     number = 0
     for batch in _batches(piece, member):
         count = len(batch.texts)
-        yield _Lot(batch, [place] * count, list(range(number, number + count)), piece.kind)
+        yield Lot(batch, [place] * count, list(range(number, number + count)), piece.kind)
         number += count
 
 
@@ -280,7 +280,7 @@ def filter_shard(shard: Shard) -> str:
     draft.mkdir(mode=0o700)
     with (draft / "data").open("xb") as data:
         made = _Result(shard, data)
-        for lot in _lots(shard):
+        for lot in lots(shard):
             made.take(lot)
     made.write(draft)
     sync(draft)
