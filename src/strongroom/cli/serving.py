@@ -13,6 +13,7 @@ from strongroom.cli.frame import Call, Group, Json, common, moment, read_secret,
 from strongroom.cli.ledger import write_new
 from strongroom.cli.serving_limits import changed, limit_words, limited, needs_some, org, reading, total
 from strongroom.cli.serving_policy import policy
+from strongroom.cli.serving_recall import recall
 from strongroom.cli.serving_usage import exposure_words, usage
 from strongroom.core.errors import BadInput, TamperError
 from strongroom.serving.accounts import Account, Accounts
@@ -30,7 +31,7 @@ serving = Group("serving", help="Who may ask the model what, and how much of it.
 account = Group("account", help="Customers and their limits.")
 key = Group("key", help="API keys: shown once, kept as a hash, revoked at once.")
 terms = Group("terms", help="Terms of use by version: a key is let in once it has accepted those in force.")
-for group in (account, key, org, policy, total, terms):
+for group in (account, key, org, policy, recall, total, terms):
     serving.add_command(group)
 serving.add_command(usage)
 

@@ -36,7 +36,7 @@ class _Opened(Windows, Protocol):
 _Open = Callable[[Path, Secret], _Opened]
 
 
-def attach(rooms: Serving, who: Identity, folder: Path, policy: Policy) -> Attached:
+def attach(rooms: Serving, who: Identity, folder: Path, *, policy: Policy) -> Attached:
     """Attach the index in `folder`, once every byte of it was checked.
 
     Raises:

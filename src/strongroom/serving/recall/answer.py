@@ -26,7 +26,7 @@ class Filtered:
 
     __slots__ = (
         "_bite", "_ends", "_freed", "_fresh", "_hold", "_marks", "_matcher", "_passed", "_queue", "_stream", "_thought",
-        "_total", "incident", "released",
+        "_total", "incident",
     )  # fmt: skip
 
     def __init__(
@@ -46,7 +46,6 @@ class Filtered:
         self._freed = 0  # up to here text may go
         self._thought = False  # the last piece was a thought
         self.incident: Incident | None = None
-        self.released = False  # something has gone out
 
     @property
     def near(self) -> bool:
@@ -78,7 +77,6 @@ class Filtered:
         if self._bite >= BITE:
             return self._look()
         if self._queue[0][0] <= self._freed:
-            self.released = True
             return (self._queue.popleft()[1],)
         return ()
 
@@ -91,7 +89,6 @@ class Filtered:
             return out
         rest = [piece for _, piece, _ in self._queue]
         self._queue.clear()
-        self.released = self.released or bool(rest)
         return [*out, *rest]
 
     def before(self) -> Sequence[Piece]:
@@ -107,7 +104,6 @@ class Filtered:
             used = -(-tokens * len(part.text) // max(1, len(piece.text)))
             self._queue.appendleft((end, piece, tokens - used))
             out.append(part)
-        self.released = self.released or bool(out)
         return out
 
     def _apart(self, piece: Piece) -> str:
@@ -147,7 +143,6 @@ class Filtered:
         out, queue = list[Piece](), self._queue
         while queue and queue[0][0] <= upto:
             out.append(queue.popleft()[1])
-        self.released = self.released or bool(out)
         return out
 
 
