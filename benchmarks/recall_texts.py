@@ -136,8 +136,11 @@ def _replaced(text: str, every: int) -> str:
 
 
 def _inserted(text: str, every: int) -> str:
-    said = text.split(" ")
-    return " ".join(f"{one} {JUNK[at % len(JUNK)]}" if at % every == every - 1 else one for at, one in enumerate(said))
+    parts = re.split(r"(\w+)", text)
+    return "".join(
+        f"{one} {JUNK[at % len(JUNK)]}" if at % 2 and (at // 2) % every == every - 1 else one
+        for at, one in enumerate(parts)
+    )
 
 
 def _deleted(text: str, every: int) -> str:
