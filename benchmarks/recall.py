@@ -23,7 +23,6 @@ import json
 import math
 import random
 import re
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -51,7 +50,7 @@ HERE = Path(__file__).resolve().parent
 RESULT = HERE / "results" / "recall.json"
 CACHE = Path.home() / ".cache" / "strongroom-bench"
 KEY = Secret(bytes(range(32)))
-COMMON = 10
+COMMON = 20  # as `privacy index build` has it
 SHAPES = ((8, 8), (8, 4), (6, 6), (6, 4), (6, 2), (5, 5), (5, 4), (5, 3), (5, 2), (4, 8), (4, 6), (4, 4), (4, 3))
 CHOSEN = ((5, 4), (8, 8))
 MEMBERS, HELD = 600, 3000
@@ -84,9 +83,11 @@ def pieces(text: str) -> list[Piece]:
     return [Piece(id="", text=one, tokens=1) for one in re.findall(r"\s?[^\s]{1,4}|\s", text)]
 
 
-def written(index: Windows, text: str, *, gather: Gather = nothing, before: Sequence[str] = ()) -> tuple[bool, str, bool]:
+def written(
+    index: Windows, text: str, *, gather: Gather = nothing, before: Sequence[str] = (), own: Sequence[str] = ()
+) -> tuple[bool, str, bool]:
     """Let a text through as a stream: whether it was stopped, what had left by then, and whether it came near."""
-    made = Filtered(index, Policy(), mine=Own(()), gather=gather)
+    made = Filtered(index, Policy(), mine=Own(own), gather=gather)
     if before:
         made.goes_on_from("\n".join(before), counts=True)
     out = list[Piece]()
@@ -245,16 +246,20 @@ def _timed(index: Windows | None, rows: list[list[Piece]]) -> float:
 def oracle(index: Windows, members: list[Doc], held: list[Doc]) -> dict[str, Any]:
     """Return how well an account tells members from strangers, whatever it knows how to make the model recite.
 
-    The model is the worst one: asked to go on from a passage's first 40 words, it recites the rest of a member and of
-    a stranger alike. What is shown: why an answer ended (plain), or that it ended sooner than asked (quiet), or that
-    it differs from what would have been recited (resample).
+    The model is the worst one: it writes whatever passage it is asked for, of members and of strangers alike, so that
+    whoever has a text learns whether it was trained on. What shows it: why an answer ended (plain), or that it ended
+    too soon (quiet, and resample alike: another text came). With `mark` nothing does. `repeated` is the same where the
+    passage stands in the prompt, which is the cheapest way to have it written.
     """
     drawn = random.Random(11)
     pairs = [(one, True) for one in members[:300]] + [(one, False) for one in held[:300]]
     drawn.shuffle(pairs)
     seen = [(written(index, one.text), member) for one, member in pairs]
     plain = _advantage([(stopped, member) for (stopped, _, _), member in seen])
-    quiet = _advantage([(len(out) < len(one.text), member) for ((_, out, _), member), (one, _) in zip(seen, pairs, strict=True)])
+    quiet = _advantage(
+        [(len(out) < len(one.text), member) for ((_, out, _), member), (one, _) in zip(seen, pairs, strict=True)]
+    )
+    again = [(written(index, one.text, own=(one.text,))[0], member) for one, member in pairs]
     limits = {}
     for most in (0, 1, 5, 20, 100):
         told, incidents = 0, 0
@@ -264,7 +269,7 @@ def oracle(index: Windows, members: list[Doc], held: list[Doc]) -> dict[str, Any
             told += 1
             incidents += stopped
         limits[str(most or "none")] = {"questions_answered": told, "members_confirmed": incidents}
-    return {"plain": plain, "quiet_and_cut_short": quiet, "mark": _advantage([(False, one) for _, one in seen]),
+    return {"plain": plain, "quiet_and_cut_short": quiet, "repeated": _advantage(again), "mark": _advantage([(False, one) for _, one in seen]),
             "a_day_by_incidents_per_day": limits}  # fmt: skip
 
 
@@ -307,7 +312,10 @@ def main(more: Sequence[Path] = ()) -> dict[str, Any]:
             print(window, stride, json.dumps(figures["shapes"][f"{window},{stride}"]), flush=True)
         for window, stride in CHOSEN:
             figures["chosen"][f"{window},{stride}"] = _chosen(
-                open_windows(place / f"windows-{window}-{stride}-{COMMON}", KEY), (inside, outside, prose), copied, tokenizer
+                open_windows(place / f"windows-{window}-{stride}-{COMMON}", KEY),
+                (inside, outside, prose),
+                copied,
+                tokenizer,
             )
     return figures
 
@@ -345,4 +353,3 @@ if __name__ == "__main__":
     found = main(parser.parse_args().texts)
     RESULT.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found["chosen"], indent=1))
-    print(statistics.__name__ and "written", RESULT)
