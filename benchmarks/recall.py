@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import json
 import math
-import random
 import re
 import tempfile
 import time
@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import recall_texts as texts
 from recall_texts import CODE_ONLY, TRANSFORMS, Doc
 from tokenizers import Tokenizer
@@ -39,10 +40,9 @@ from strongroom.engines.demo_model import demo_model
 from strongroom.ports.completions import Piece
 from strongroom.ports.recall import Windows
 from strongroom.privacy.windows.build import Order, build, planned
-from strongroom.privacy.windows.reader import open_windows
+from strongroom.privacy.windows.reader import WindowIndex, open_windows
 from strongroom.privacy.windows.shard import Cut
 from strongroom.serving.recall.answer import Filtered
-from strongroom.serving.recall.gathered import Gathered
 from strongroom.serving.recall.own import Own
 from strongroom.serving.recall.policy import Policy, rules_of
 
@@ -52,7 +52,7 @@ CACHE = Path.home() / ".cache" / "strongroom-bench"
 KEY = Secret(bytes(range(32)))
 COMMON = 20  # as `privacy index build` has it
 SHAPES = ((8, 8), (8, 4), (6, 6), (6, 4), (6, 2), (5, 5), (5, 4), (5, 3), (5, 2), (4, 8), (4, 6), (4, 4), (4, 3))
-CHOSEN = ((5, 4), (8, 8))
+CHOSEN = (((5, 4), 10), ((8, 8), COMMON))  # the recommended one, and what the command builds by itself
 MEMBERS, HELD = 600, 3000
 EDITS = ("verbatim", "every 12th word replaced", "every 12th word inserted", "every 12th word deleted",
          "every 7th word replaced", "every 7th word inserted", "every 5th word replaced")  # fmt: skip
@@ -64,7 +64,7 @@ def nothing(_owner: int, _windows: Iterable[int]) -> bool:
     return False
 
 
-def index_of(members: list[Doc], place: Path, window: int, stride: int, common: int = COMMON) -> Windows:
+def index_of(members: list[Doc], place: Path, shape: tuple[int, int], *, common: int = COMMON) -> WindowIndex:
     """Build an index over `members`."""
     corpus = place / "corpus"
     if not corpus.exists():
@@ -72,6 +72,7 @@ def index_of(members: list[Doc], place: Path, window: int, stride: int, common: 
         with (corpus / "all.jsonl").open("w") as stream:
             for one in members:
                 stream.write(json.dumps({"text": one.text.encode("utf-8", "replace").decode()}) + "\n")
+    window, stride = shape
     out = place / f"windows-{window}-{stride}-{common}"
     order = Order(corpus, out, Cut(window=window, stride=stride, text="text"), common=common)
     build(order, planned(order, lambda: "index-benchmark"), KEY, made="", progress=lambda *_: None)
@@ -152,13 +153,15 @@ def refused(index: Windows, docs: list[Doc], copied: list[bool]) -> dict[str, An
         "without_copies": wilson(sum(one[0] for one in clean), len(clean)),
         "near": round(sum(one[2] for one in clean) / max(1, len(clean)), 4),
         "by_kind": {
-            kind: wilson(*_of_kind(kind, docs, copied, stopped))
+            kind: wilson(*_of_kind(kind, docs, copied, stopped=stopped))
             for kind in kinds
         },
     }  # fmt: skip
 
 
-def _of_kind(kind: str, docs: list[Doc], copied: list[bool], stopped: list[tuple[bool, str, bool]]) -> tuple[int, int]:
+def _of_kind(
+    kind: str, docs: list[Doc], copied: list[bool], *, stopped: list[tuple[bool, str, bool]]
+) -> tuple[int, int]:
     own = [one[0] for doc, copy, one in zip(docs, copied, stopped, strict=True) if doc.kind == kind and not copy]
     return sum(own), len(own)
 
@@ -204,17 +207,15 @@ def messages(index: Windows, docs: list[Doc], held: list[Doc]) -> dict[str, Any]
     }
 
 
-def cost(index: Windows, tokenizer: Any, held: list[Doc], members: list[Doc]) -> dict[str, Any]:
+def cost(index: Windows, tokenizer: Tokenizer, *, held: list[Doc], members: list[Doc]) -> dict[str, Any]:
     """Return CPU microseconds a token, of the filter itself."""
     figures: dict[str, Any] = {}
     for name, docs in (("held out", held), ("its own corpus, marked", members)):
         rows: list[list[Piece]] = []
         for doc in docs[:400]:
-            spans = tokenizer.encode(doc.text).offsets
-            ends = [0, *(end for _, end in spans)]
-            rows.append([
-                Piece(id="", text=doc.text[at:end], tokens=1) for at, end in zip(ends, ends[1:], strict=False) if end > at
-            ])  # fmt: skip
+            ends = [0, *(end for _, end in tokenizer.encode(doc.text).offsets)]
+            spans = [one for one in itertools.pairwise(ends) if one[1] > one[0]]
+            rows.append([Piece(id="", text=doc.text[at:end], tokens=1) for at, end in spans])
         tokens = sum(map(len, rows))
         best, bare = math.inf, math.inf
         for _ in range(3):
@@ -251,14 +252,12 @@ def oracle(index: Windows, members: list[Doc], held: list[Doc]) -> dict[str, Any
     too soon (quiet, and resample alike: another text came). With `mark` nothing does. `repeated` is the same where the
     passage stands in the prompt, which is the cheapest way to have it written.
     """
-    drawn = random.Random(11)
+    drawn = np.random.default_rng(11)
     pairs = [(one, True) for one in members[:300]] + [(one, False) for one in held[:300]]
-    drawn.shuffle(pairs)
+    pairs = [pairs[at] for at in drawn.permutation(len(pairs))]
     seen = [(written(index, one.text), member) for one, member in pairs]
     plain = _advantage([(stopped, member) for (stopped, _, _), member in seen])
-    quiet = _advantage(
-        [(len(out) < len(one.text), member) for ((_, out, _), member), (one, _) in zip(seen, pairs, strict=True)]
-    )
+    short = [(len(out) < len(doc.text), member) for ((_, out, _), member), (doc, _) in zip(seen, pairs, strict=True)]
     again = [(written(index, one.text, own=(one.text,))[0], member) for one, member in pairs]
     limits = {}
     for most in (0, 1, 5, 20, 100):
@@ -269,8 +268,13 @@ def oracle(index: Windows, members: list[Doc], held: list[Doc]) -> dict[str, Any
             told += 1
             incidents += stopped
         limits[str(most or "none")] = {"questions_answered": told, "members_confirmed": incidents}
-    return {"plain": plain, "quiet_and_cut_short": quiet, "repeated": _advantage(again), "mark": _advantage([(False, one) for _, one in seen]),
-            "a_day_by_incidents_per_day": limits}  # fmt: skip
+    return {
+        "plain": plain,
+        "quiet_and_cut_short": _advantage(short),
+        "repeated": _advantage(again),
+        "mark": _advantage([(False, one) for _, one in seen]),
+        "a_day_by_incidents_per_day": limits,
+    }
 
 
 def _advantage(guesses: list[tuple[bool, bool]]) -> dict[str, Any]:
@@ -304,23 +308,21 @@ def main(more: Sequence[Path] = ()) -> dict[str, Any]:
     }
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        copied = copies(index_of(members, place, 8, 1, 1 << 20), outside)
+        copied = copies(index_of(members, place, (8, 1), common=1 << 20), outside)
         figures["corpus"]["copies_among_held_out"] = wilson(sum(copied), len(copied))
         for window, stride in SHAPES:
-            index = index_of(members, place, window, stride)
-            figures["shapes"][f"{window},{stride}"] = _shape(index, inside, outside, copied, place)
+            index = index_of(members, place, (window, stride))
+            figures["shapes"][f"{window},{stride}"] = _shape(index, inside, outside, copied=copied)
             print(window, stride, json.dumps(figures["shapes"][f"{window},{stride}"]), flush=True)
-        for window, stride in CHOSEN:
-            figures["chosen"][f"{window},{stride}"] = _chosen(
-                open_windows(place / f"windows-{window}-{stride}-{COMMON}", KEY),
-                (inside, outside, prose),
-                copied,
-                tokenizer,
-            )
+        for shape, common in CHOSEN:
+            out = place / f"windows-{shape[0]}-{shape[1]}-{common}"
+            index = open_windows(out, KEY) if out.exists() else index_of(members, place, shape, common=common)
+            found = _chosen(index, (inside, outside, prose), copied=copied, tokenizer=tokenizer)
+            figures["chosen"][f"{shape[0]},{shape[1]}"] = {"common": common} | found
     return figures
 
 
-def _shape(index: Any, inside: list[Doc], outside: list[Doc], copied: list[bool], place: Path) -> dict[str, Any]:
+def _shape(index: WindowIndex, inside: list[Doc], outside: list[Doc], *, copied: list[bool]) -> dict[str, Any]:
     size = sum(one.stat().st_size for one in index.folder.iterdir())
     return {
         "hits": rules_of(index.window, index.stride).hits,
@@ -331,7 +333,7 @@ def _shape(index: Any, inside: list[Doc], outside: list[Doc], copied: list[bool]
 
 
 def _chosen(
-    index: Windows, docs: tuple[list[Doc], list[Doc], list[Doc]], copied: list[bool], tokenizer: Any
+    index: Windows, docs: tuple[list[Doc], list[Doc], list[Doc]], *, copied: list[bool], tokenizer: Tokenizer
 ) -> dict[str, Any]:
     inside, outside, prose = docs
     code = [one for one in inside if one.kind != "prose"]
@@ -343,7 +345,7 @@ def _chosen(
         "model_prose": refused(index, prose, [False] * len(prose)),
         "messages": messages(index, inside[:300], outside),
         "oracle": oracle(index, inside, outside),
-        "cost": cost(index, tokenizer, outside, inside),
+        "cost": cost(index, tokenizer, held=outside, members=inside),
     }
 
 

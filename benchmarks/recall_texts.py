@@ -13,23 +13,23 @@ import gzip
 import hashlib
 import html
 import keyword
-import random
 import re
 import sysconfig
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from strongroom.core.words import words
 
 RESULTS = Path(__file__).resolve().parent / "results"
 WORDS = 120  # of a passage
+_SHORTEST, _LONGEST = 800, 600_000  # letters of a document, bytes of a page
 MOST = {"python": 14_000_000, "c": 14_000_000, "prose": 14_000_000}  # letters of each kind
-JUNK = "zebra lantern quartz meadow violet thunder pickle harbor saddle ribbon copper walnut".split()
+JUNK = ["zebra", "lantern", "quartz", "meadow", "violet", "thunder", "pickle", "harbor", "saddle", "ribbon", "copper"]
 _PAGES = re.compile(r"(\.txt|README[^/]*|\.html|NEWS|\.md|FAQ|\.rst)(\.gz)?$")
 _MARKUP = re.compile(r"(?s)<(script|style).*?</\1>|<[^>]*>")
 
@@ -45,20 +45,20 @@ class Doc:
 
 def documents(texts: list[Path]) -> tuple[list[Doc], list[Doc]]:
     """Return the members of the training text, and what is held out: a third of all groups."""
-    drawn = random.Random(7)
+    drawn = np.random.default_rng(7)
     found: dict[str, list[tuple[str, Path]]] = {"python": [], "c": [], "prose": []}
     for kind, group, path in _paths(texts):
         found[kind].append((group, path))
     members: list[Doc] = []
     held: list[Doc] = []
     seen: set[bytes] = set()
-    for kind, paths in found.items():
-        drawn.shuffle(paths)
+    for kind, named in found.items():
+        paths = [named[at] for at in drawn.permutation(len(named))]
         size = 0
         for group, path in paths:
             text = _read(path)
             digest = hashlib.md5(text.encode("utf-8", "replace"), usedforsecurity=False).digest()
-            if size > MOST[kind] or len(text) < 800 or digest in seen:
+            if size > MOST[kind] or len(text) < _SHORTEST or digest in seen:
                 continue
             seen.add(digest)
             size += len(text)
@@ -68,23 +68,24 @@ def documents(texts: list[Path]) -> tuple[list[Doc], list[Doc]]:
 
 
 def _paths(texts: list[Path]) -> Iterator[tuple[str, str, Path]]:
-    library = Path(sysconfig.get_paths()["stdlib"])
-    for root in (library, Path(sysconfig.get_paths()["purelib"])):
-        for path in sorted(root.rglob("*.py")):
-            parts = path.relative_to(root).parts
-            if root is not library or "site-packages" not in parts:
-                yield "python", f"{root.name}/{parts[0]}", path
-    docs = Path("/usr/share/doc")
-    for path in sorted(docs.rglob("*")):
-        if path.is_file() and _PAGES.search(path.name) and path.stat().st_size < 600_000:
-            yield "prose", "doc/" + path.relative_to(docs).parts[0].split("-")[0], path
+    library, beside = (Path(sysconfig.get_paths()[name]) for name in ("stdlib", "purelib"))
+    for path, parts in [*_below(library), *_below(beside)]:
+        if path.suffix == ".py" and "site-packages" not in parts:
+            yield "python", parts[0], path
+    for path, parts in _below(Path("/usr/share/doc")):
+        if _PAGES.search(path.name) and path.stat().st_size < _LONGEST:
+            yield "prose", "doc/" + parts[0].split("-")[0], path
     for root in texts:
-        for path in sorted(root.rglob("*")):
-            parts = path.relative_to(root).parts[:-1]
-            if path.suffix in {".c", ".h"}:
-                yield "c", "/".join(parts[:3]), path
-            elif path.is_file() and _PAGES.search(path.name):
-                yield "prose", "/".join(parts[:3]), path
+        for path, parts in _below(root):
+            kind = "c" if path.suffix in {".c", ".h"} else "prose" if _PAGES.search(path.name) else ""
+            if kind:
+                yield kind, "/".join(parts[:-1][:3]), path
+
+
+def _below(root: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    for path in sorted(root.rglob("*")):
+        if path.is_file():
+            yield path, path.relative_to(root).parts
 
 
 def _read(path: Path) -> str:
@@ -98,21 +99,20 @@ def _read(path: Path) -> str:
 
 def passages(docs: list[Doc], many: int, *, each: int = 6, seed: int = 3) -> list[Doc]:
     """Return passages of `WORDS` words, as their documents have them: `each` of a document at most."""
-    drawn = random.Random(seed)
-    shuffled = list(docs)
-    drawn.shuffle(shuffled)
+    drawn = np.random.default_rng(seed)
+    shuffled = [docs[at] for at in drawn.permutation(len(docs))]
     found: list[Doc] = []
     for doc in shuffled:
         ends = [0, *(end for _, end in words(doc.text))]
         for _ in range(min(each, (len(ends) - 1) // WORDS)):
-            at = drawn.randrange(len(ends) - WORDS)
+            at = int(drawn.integers(len(ends) - WORDS))
             found.append(Doc(doc.kind, doc.group, doc.text[ends[at] : ends[at + WORDS]]))
         if len(found) >= many:
             break
     return found[:many]
 
 
-def model_prose(tokenizer: Any) -> list[Doc]:
+def model_prose(tokenizer: Tokenizer) -> list[Doc]:
     """Return what SmolLM2-135M-Instruct wrote (watermark_texts.py), as far as it is long enough."""
     rows = np.load(RESULTS / "watermark-texts.npz")["tokens"]
     texts = [tokenizer.decode([int(one) for one in row], skip_special_tokens=True) for row in rows]
@@ -120,12 +120,18 @@ def model_prose(tokenizer: Any) -> list[Doc]:
 
 
 # ── what is done to a passage ────────────────────────────────────────────────────────────────────────────────────────
-_ALIKE = str.maketrans("aeopcxsijABEKMHOPCTX", "аеорсхѕіјАВЕКМНОРСТХ")
+_ALIKE = str.maketrans(
+    "aeopcxsijABEKMHOPCTX",
+    "\u0430\u0435\u043e\u0440\u0441\u0445\u0455\u0456\u0458\u0410\u0412"
+    "\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425",
+)
 _WIDE = {at: at + 0xFEE0 for at in range(0x21, 0x7F)}
 _CODE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{3,}")
-_C_WORDS = set("auto break case char const continue default double else enum extern float goto long register return short "
-               "signed sizeof static struct switch typedef union unsigned void volatile while include define ifdef "
-               "ifndef endif".split())  # fmt: skip
+_C_WORDS = {
+    *("auto", "break", "case", "char", "const", "continue", "default", "double", "else", "enum", "extern", "float"),
+    *("goto", "long", "register", "return", "short", "signed", "sizeof", "static", "struct", "switch", "typedef"),
+    *("union", "void", "unsigned", "volatile", "while", "include", "define", "ifdef", "ifndef", "endif"),
+}
 
 
 def _replaced(text: str, every: int) -> str:
@@ -162,8 +168,7 @@ def _renamed(text: str) -> str:
 
 def _shuffled(text: str) -> str:
     parts = [one for one in re.split(r"(?<=[.!?;:{}\n])\s+", text) if one]
-    random.Random(5).shuffle(parts)
-    return " ".join(parts)
+    return " ".join(parts[at] for at in np.random.default_rng(5).permutation(len(parts)))
 
 
 def _interleaved(text: str, every: int) -> str:
@@ -203,11 +208,11 @@ TRANSFORMS: dict[str, Callable[[str], str]] = {
     "each word for another (stands in for translation)": lambda text: re.sub(
         r"\w+", lambda one: codecs.encode(one.group()[::-1], "rot13"), text
     ),
-    "letter by letter": lambda text: " ".join(text),
+    "letter by letter": " ".join,
     "words joined in pairs": lambda text: re.sub(r"(\w+)\W+(\w+)", r"\1\2", text),
     "base64": lambda text: base64.b64encode(text.encode("utf-8", "replace")).decode(),
     "ROT13": lambda text: codecs.encode(text, "rot13"),
-    "words in reverse order": lambda text: " ".join(text.split()[::-1]),
+    "words in reverse order": lambda text: " ".join(reversed(text.split())),
     "letters in reverse order": lambda text: text[::-1],
 }
 CODE_ONLY = {"identifiers renamed (code)", "comments and strings taken out (code)"}

@@ -1,4 +1,4 @@
-"""`serving recall`: a corpus is indexed, its index attached to what is served, and a model that recites is held back."""
+"""`serving recall`: a corpus is indexed, the index attached to what is served, and a reciting model is held back."""
 
 from __future__ import annotations
 
