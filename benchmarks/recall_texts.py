@@ -70,7 +70,7 @@ def documents(texts: list[Path]) -> tuple[list[Doc], list[Doc]]:
 def _paths(texts: list[Path]) -> Iterator[tuple[str, str, Path]]:
     library, beside = (Path(sysconfig.get_paths()[name]) for name in ("stdlib", "purelib"))
     for path, parts in [*_below(library), *_below(beside)]:
-        if path.suffix == ".py" and "site-packages" not in parts:
+        if path.suffix == ".py" and not {"site-packages", "_vendor", "_vendored", "_distutils"} & set(parts):
             yield "python", parts[0], path
     for path, parts in _below(Path("/usr/share/doc")):
         if _PAGES.search(path.name) and path.stat().st_size < _LONGEST:
