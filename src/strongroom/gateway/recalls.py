@@ -21,7 +21,7 @@ from strongroom.serving.roster import RosterRecall
 from strongroom.serving.usage import Settled
 from strongroom.serving.wire import Wanted
 from strongroom.serving.wire_errors import Refusal, refuse
-from strongroom.wiring.recall import open_attached
+from strongroom.wiring.windows import open_attached
 
 _LOOK: Final = 5  # ticks between two looks at the index's files
 _ANSWERS: Final = 8  # earlier answers that this one may go on from
