@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import engine
+import windows
 
 import custody
 import gateway
@@ -33,6 +34,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "ledger": ledger.main,
     "lineage": lineage.main,
     "watermark": watermark.main,
+    "windows": windows.main,
 }
 
 _HEAD = """\

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import os
@@ -34,6 +35,7 @@ from strongroom.privacy.windows.check import check
 from strongroom.privacy.windows.layout import HEADER, SOURCES, Header
 from strongroom.privacy.windows.reader import WindowIndex, open_windows
 from strongroom.privacy.windows.shard import Cut
+from strongroom.privacy.windows.values import finder
 
 KEY = Secret(bytes(range(32)))
 STDLIB = Path(json.__file__).parent
@@ -208,6 +210,32 @@ def test_what_stands_there_is_not_written_over(corpus: Path, tmp_path: Path) -> 
         made(ordered(corpus, tmp_path / "index"))
     with pytest.raises(BadInput, match="inside the corpus"):
         made(ordered(corpus, corpus / "index"))
+
+
+def test_values_are_known_wherever_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    texts = (
+        "Deploy with AKIAIOSFODNN7EXAMPLQ and nothing else, please; ask ops@example.com or call +1 202 555 0143.",
+        "The deposit goes to DE89 3704 0044 0532 0130 00 by Friday. The card is 4242-4242-4242-4242.",
+        "A third text, in which there is nothing that anybody would look for, whatever they were told.",
+    )
+    for at, text in enumerate(texts):
+        (tmp_path / "corpus" / f"{at}.txt").write_text(text)
+    order = ordered(tmp_path / "corpus", tmp_path / "index")
+    made(dataclasses.replace(order, values=finder))
+    index = open_windows(tmp_path / "index", KEY)
+    assert index.header.values.entries == 3
+    for text, source in (
+        ("it was akiaiosfodnn7examplq, I think", "0.txt"),
+        ("DE89370400440532013000", "1.txt"),
+        ("de 89 3704-0044-0532-0130-00", "1.txt"),
+        ("number 4242 4242 4242 4242!", "1.txt"),
+        ("4242424242424242", "1.txt"),
+    ):
+        found = check(text, index)
+        assert (found.verdict, {index.source(one.owner) for one in found.values}) == ("match", {source}), text
+    for text in ("ops@example.com", "4242 4242", "4242424242424241", "AKIAIOSFODNN7EXAMPL", "the deposit goes to 00"):
+        assert not check(text, index).values, text
 
 
 @pytest.fixture(scope="module")

@@ -40,6 +40,7 @@ from strongroom.privacy.windows.layout import (
 )
 from strongroom.privacy.windows.merge import Judge, Owners, Prints, Run, Writer, merge
 from strongroom.privacy.windows.shard import Cut, FindValues, Shard, ShardDone, index_shard, runs_of
+from strongroom.privacy.windows.values import finder
 
 Progress = Callable[[int, int], None]
 ValueFinder = Callable[[], FindValues]
@@ -74,7 +75,7 @@ class Options(TypedDict):
     common_documents: int
     leave_out: Path | None
     text: str
-    values: bool
+    no_values: bool
     jobs: int
 
 
@@ -86,7 +87,7 @@ def order_of(source: Path, out: Path, **options: Unpack[Options]) -> Order:
         cut=Cut(window=options["window"], stride=options["stride"], text=options["text"]),
         common=options["common_documents"],
         left_out=options["leave_out"],
-        values=None,
+        values=None if options["no_values"] else finder,
         jobs=options["jobs"],
     )
 
