@@ -22,10 +22,10 @@ def built(place: Path, texts: Sequence[str], *, window: int = 5, stride: int = 4
     corpus.mkdir()
     for at, text in enumerate(texts):
         (corpus / f"{at:05}.txt").write_text(text)
-    known = list(values)
+    known = [one.encode() for one in values]
 
     def finder() -> FindValues:
-        return lambda text: [one for one in known if one in text]
+        return lambda texts: [(at, one) for at, text in enumerate(texts) for one in known if one in text]
 
     order = Order(corpus, place, Cut(window=window, stride=stride, text="text"), common=10, values=finder)
     build(
