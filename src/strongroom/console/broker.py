@@ -37,6 +37,7 @@ from strongroom.serving.roster import (
     Recall,
     Refresh,
     Refreshed,
+    RosterRecall,
     TermsAccepted,
     TermsText,
     TermsWanted,
@@ -62,6 +63,7 @@ class Broker:
     register: Register
     veil: Secret  # keys what softens answers; every gateway is told it
     leasing: Leasing
+    recall: Callable[[], RosterRecall | None]  # what gateways compare answers with
     version: int = 0
     looked: int = 0  # ledger entries up to here were looked at
     salt: tuple[str, bytes] = ("", b"")  # the day, and what keys the hashes of addresses on it
@@ -89,7 +91,10 @@ class Broker:
         """Send everybody the roster as it is now; return its version."""
         self.version += 1
         roster = replace(
-            self.serving.roster(self.version, self.names), veil=self.veil.reveal(), salt=self._salt_of_today()
+            self.serving.roster(self.version, self.names),
+            veil=self.veil.reveal(),
+            salt=self._salt_of_today(),
+            recall=self.recall(),
         )
         self.leasing.judge_by(Book(roster).budgets())
         for gateway in self.gateways:
