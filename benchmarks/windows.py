@@ -58,7 +58,7 @@ def built(corpus: Path, place: Path, shape: tuple[int, int]) -> tuple[float, Pat
     """Build an index; return the CPU-seconds and its folder."""
     out = place / f"index-{shape[0]}-{shape[1]}"
     shutil.rmtree(out, ignore_errors=True)
-    order = Order(source=corpus, out=out, cut=Cut(window=shape[0], stride=shape[1], text="text"), common=20)
+    order = Order(source=corpus, out=out, cut=Cut(window=shape[0], stride=shape[1], text="text"), common=5)
     started = time.process_time()
     build(order, planned(order, lambda: "idx_00000000"), KEY, made="", progress=lambda *_: None)
     return time.process_time() - started, out

@@ -46,7 +46,7 @@ class _Build(TypedDict):
     "--common",
     "common_documents",
     type=click.IntRange(min=2),
-    default=20,
+    default=5,
     show_default=True,
     help="Leave out windows that so many different documents have: licences and other boilerplate.",
 )

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from strongroom.core.canonical import Record
 from strongroom.core.words import fold, words
 from strongroom.kernels.blake2b import keyed
+from strongroom.kernels.minhash import HASHES, signatures
 from strongroom.kernels.tables import sort_pairs
 from strongroom.kernels.windows import fingerprints
 from strongroom.ports.recall import VALUE_WORDS
@@ -33,6 +34,7 @@ _RUN: Final = 8 << 20  # fingerprints of a run: some 100 MB, and twice that whil
 _SHORTEST_VALUE: Final = 8  # letters and digits: what is shorter comes up by chance
 Prints = npt.NDArray[np.uint64]
 Owners = npt.NDArray[np.uint32]
+LIKENESS: Final = np.dtype([("signature", "<u4", (HASHES,)), ("whole", "<u8"), ("words", "<u4")])
 FindValues = Callable[[Sequence[bytes]], Iterable[tuple[int, bytes]]]
 """Finds values in texts, UTF-8: yields the number of a text, and a value that is in it."""
 
@@ -122,6 +124,7 @@ class _Runs:
         self._held = 0  # fingerprints in these
         self._digests: IO[bytes] = (folder / "documents").open("wb")
         self._values: IO[bytes] = (folder / "values").open("wb")
+        self._likenesses: IO[bytes] = (folder / "likenesses").open("wb")
 
     def add(self, document: Document) -> None:
         """Take the next document."""
@@ -152,6 +155,7 @@ class _Runs:
             for at, value in self._find([one.encode("utf-8", "replace") for one in self._texts]):
                 self._value(self._first + at, value)
         folded = [fold(one) for one in self._texts]
+        self._likenesses.write(likenesses(folded).tobytes())
         ends = np.cumsum([len(one) for one in folded], dtype=np.int64)
         data = np.frombuffer(b"".join(folded), dtype=np.uint8)
         cut = self._cut
@@ -182,7 +186,15 @@ class _Runs:
     def close(self) -> None:
         """Close the files."""
         self._digests.close()
+        self._likenesses.close()
         self._values.close()
+
+
+def likenesses(texts: Sequence[bytes]) -> npt.NDArray[np.void]:
+    """Return by what documents are known that are versions of one another (n)."""
+    found = np.empty(len(texts), dtype=LIKENESS)
+    found["signature"], found["whole"], found["words"] = signatures(texts)
+    return found
 
 
 def runs_of(folder: Path, done: ShardDone) -> Iterator[tuple[Prints, Owners]]:
