@@ -129,7 +129,7 @@ def test_the_index_holds_no_text(corpus: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "index").stat().st_mode & 0o077
 
 
-def test_boilerplate_is_left_out_and_copies_of_a_document_are_not_boilerplate(tmp_path: Path) -> None:
+def test_boilerplate_is_left_out_and_versions_of_a_document_are_not_boilerplate(tmp_path: Path) -> None:
     folder = tmp_path / "corpus"
     folder.mkdir()
     licence = " ".join(f"licence{at}" for at in range(40))
@@ -138,7 +138,8 @@ def test_boilerplate_is_left_out_and_copies_of_a_document_are_not_boilerplate(tm
     for at in range(6):
         (folder / f"{at}.txt").write_text(f"{licence} and then {at} " + " ".join(f"own{at}x{n}" for n in range(30)))
     for at in range(9):
-        (folder / f"copy{at}.txt").write_text(secret)
+        edited = [word if n != 4 * at + 1 else "other" for n, word in enumerate(secret.split())]
+        (folder / f"version{at}.txt").write_text(" ".join(edited if at % 2 else secret.split()))
     (folder / "h.txt").write_text(header)
     (tmp_path / "left").write_text(f"odd words before {header}")
     order = ordered(folder, tmp_path / "index", window=4, stride=1, common=5)
