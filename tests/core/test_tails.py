@@ -15,9 +15,9 @@ from strongroom.core.tails import log_binomial_tail, log_gamma_tail
 
 
 def _exact(count: int, total: float) -> Decimal:
-    """Return ln Q(count, total) from the definition, to 300 digits."""
+    """Return ln Q(count, total) from the definition, to 330 digits: the terms cancel where the tail is near 1."""
     with localcontext() as context:
-        context.prec = 300
+        context.prec = 330
         s, term, whole = Decimal(total), Decimal(1), Decimal(1)
         for k in range(1, count):
             term = term * s / k

@@ -15,7 +15,8 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from strongroom.core.errors import BadInput, InputTooLarge, UntrustedCode  # noqa: E402 - after the skip
+from strongroom.core.errors import BadInput, InputTooLarge  # noqa: E402 - after the skip
+from strongroom.core.serving_errors import UntrustedCode  # noqa: E402 - after the skip
 from strongroom.engines.sampling import shape  # noqa: E402
 from strongroom.engines.tokens import Tokens  # noqa: E402
 from strongroom.engines.transformers_engine import Engine  # noqa: E402

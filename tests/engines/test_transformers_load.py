@@ -11,7 +11,8 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from strongroom.core.errors import BadInput, StrongroomError, UntrustedCode  # noqa: E402 - after the skip
+from strongroom.core.errors import BadInput, StrongroomError  # noqa: E402 - after the skip
+from strongroom.core.serving_errors import UntrustedCode  # noqa: E402 - after the skip
 from strongroom.engines.transformers_load import load_model  # noqa: E402
 
 if TYPE_CHECKING:

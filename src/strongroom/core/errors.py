@@ -17,9 +17,8 @@
     │   ├── RolledBack · WrongKey · LedgerAltered · LedgerTruncated · LedgerForked · LedgerRolledBack
     │   └── ProofInvalid · RecordAltered · IndexAltered
     ├── NotFoundError                   exit 5   no such thing
-    │   ├── NoHome · NoSuchCheckpoint · NoSuchRequest · NoSuchEntry · WitnessUnaware
-    │   └── NoSuchAccount · NoSuchOrganisation · NoSuchApiKey · NoTerms · NothingMarked · NoTokenizer
-    │       · NoSuchRecipient · NoSuchCopy · NoSuchIndex
+    │   ├── NoHome · NoSuchCheckpoint · NoSuchRequest · NoSuchEntry · WitnessUnaware · NoSuchRecipient · NoSuchCopy
+    │   └── NoSuchAccount · NoSuchOrganisation · NoSuchApiKey · NoTerms · NothingMarked · NoTokenizer · NoSuchIndex
     ├── ConflictError                   exit 6   the thing is there already, or is busy
     │   ├── AlreadyExists · AlreadyClaimed · Busy · HomeVersion · AlreadyUp
     ├── StorageError                    exit 7   the disk or the server said no
@@ -28,12 +27,13 @@
     │   └── EntryTooLarge · InputTooLarge
     └── MissingExtra · EngineFailed     exit 9 · 1 an optional part is not installed; a model failed while it wrote
 
-Those of serving a model are in `core.serving_errors`, those of marked copies in `core.copy_errors`, those
-of corpora in `core.privacy_errors`. A leaf carries a
-stable ``code``, an exit status and a default ``remedy``; the one who raises it says ``where`` and the ``message``.
+Those of serving, of marked copies and of corpora are in `core.serving_errors`, `copy_errors` and `privacy_errors`. A leaf
+has a stable ``code``, an exit status and a default ``remedy``; the one who raises it says ``where`` and the ``message``.
 Messages name things and places, never contents, keys or passphrases (rule 9).
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 
@@ -56,6 +56,10 @@ class StrongroomError(Exception):
         self.message = message
         self.where = where
         self.advice = self.remedy if remedy is None else remedy
+
+    def __reduce__(self) -> tuple[Callable[..., "StrongroomError"], tuple[object, ...]]:
+        """Let it travel between the processes of a pool."""
+        return partial(type(self), where=self.where, remedy=self.advice), (self.message,)
 
     def document(self) -> dict[str, str]:
         """Return the error as the command line prints it under ``error``."""
@@ -192,12 +196,6 @@ class ApprovalAltered(RefusedError, code="access.approval_altered"):
     """The approval does not fit what is asked: object, destination, host or policy changed, or its signature is bad."""
 
     remedy = "Leave a new request for what is wanted now, and have that approved."
-
-
-class UntrustedCode(RefusedError, code="engine.untrusted_code"):
-    """A checkpoint asks for code of its own, or of a third party, to be run."""
-
-    remedy = "Use a checkpoint of an architecture that transformers itself ships: no model's code is ever run."
 
 
 class TamperError(StrongroomError, code="tamper", exit_status=4):

@@ -9,6 +9,12 @@ class EngineFailed(StrongroomError, code="engine.failed"):
     remedy = "Try again; if it happens again, check the memory that is free and the checkpoint (custody verify)."
 
 
+class UntrustedCode(RefusedError, code="engine.untrusted_code"):
+    """A checkpoint asks for code of its own, or of a third party, to be run."""
+
+    remedy = "Use a checkpoint of an architecture that transformers itself ships: no model's code is ever run."
+
+
 class UnknownApiKey(RefusedError, code="serving.unknown_api_key"):
     """The API key is none of this home's, or was revoked."""
 

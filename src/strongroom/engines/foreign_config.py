@@ -12,7 +12,8 @@ from typing import cast
 
 import msgspec
 
-from strongroom.core.errors import BadInput, UntrustedCode
+from strongroom.core.errors import BadInput
+from strongroom.core.serving_errors import UntrustedCode
 from strongroom.ports.weights import WeightSource
 
 Document = dict[str, object]

@@ -1,0 +1,21 @@
+"""How kernels are compiled: the one place that touches numba, which ships no types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar, cast
+
+import numba  # pyright: ignore[reportMissingTypeStubs]
+
+F = TypeVar("F", bound=Callable[..., object])
+_NUMBA: Final = cast("Any", numba)
+
+
+def compiled(function: F) -> F:
+    """Compile `function` at its first call, without Python's lock; what came out is kept beside the source file."""
+    return cast("F", _NUMBA.njit(cache=True, nogil=True)(function))
+
+
+def inlined(function: F) -> F:
+    """Compile `function` into whoever calls it."""
+    return cast("F", _NUMBA.njit(cache=True, nogil=True, inline="always")(function))
