@@ -30,6 +30,7 @@ from strongroom.serving.roster import Refresh, ToControl
 from strongroom.serving.shares import Shares
 from strongroom.wiring.home import Home, open_home
 from strongroom.wiring.process import run, say, until_told
+from strongroom.wiring.recall import Tells
 from strongroom.wiring.recognise import keep_tokenizer
 from strongroom.wiring.serving import RUN, SHARES, serving_of, veil_of
 from strongroom.wiring.table import load
@@ -54,7 +55,8 @@ def _broker(home: Home, setup: ControlSetup) -> Broker:
     if model is not None:
         keep_tokenizer(home, operator, model, master=master)
     leasing = Leasing(serving.books, Shares(home.path / RUN / SHARES, monotonic))
-    return Broker(serving, operator, model, setup.names, serving.register(master), veil_of(master), leasing)
+    register, veil, tells = serving.register(master), veil_of(master), Tells(serving, operator)
+    return Broker(serving, operator, model, setup.names, register, veil, leasing, tells)
 
 
 async def _serve(broker: Broker, setup: ControlSetup) -> None:

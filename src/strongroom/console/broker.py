@@ -44,6 +44,7 @@ from strongroom.serving.roster import (
 )
 from strongroom.serving.spool import used_today
 from strongroom.watermark.register import Register
+from strongroom.wiring.recall import Tells
 from strongroom.wiring.serving import Serving
 
 _ROSTER_ACTIONS = frozenset({SERVING.entered, ACCEPTED})
@@ -62,6 +63,7 @@ class Broker:
     register: Register
     veil: Secret  # keys what softens answers; every gateway is told it
     leasing: Leasing
+    recall: Tells
     version: int = 0
     looked: int = 0  # ledger entries up to here were looked at
     salt: tuple[str, bytes] = ("", b"")  # the day, and what keys the hashes of addresses on it
@@ -89,7 +91,10 @@ class Broker:
         """Send everybody the roster as it is now; return its version."""
         self.version += 1
         roster = replace(
-            self.serving.roster(self.version, self.names), veil=self.veil.reveal(), salt=self._salt_of_today()
+            self.serving.roster(self.version, self.names),
+            veil=self.veil.reveal(),
+            salt=self._salt_of_today(),
+            recall=self.recall.now(),
         )
         self.leasing.judge_by(Book(roster).budgets())
         for gateway in self.gateways:

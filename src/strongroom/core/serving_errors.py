@@ -60,6 +60,12 @@ class NoTerms(NotFoundError, code="serving.no_terms"):
     remedy = "`strongroom serving terms publish FILE` publishes them."
 
 
+class NothingAttached(NotFoundError, code="serving.nothing_attached"):
+    """No window index is attached to what is served."""
+
+    remedy = "`strongroom serving recall attach INDEX` attaches one."
+
+
 class NothingMarked(NotFoundError, code="watermark.nothing_marked"):
     """No text was ever marked by this home, so there is nothing to recognise."""
 

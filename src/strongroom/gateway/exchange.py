@@ -6,20 +6,21 @@ that were held and not used are free again, and one `Settled` line says what was
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from strongroom.gateway.budgets import NOTHING, Hold, Uses
+from strongroom.gateway.output import Output
+from strongroom.gateway.recalls import Guard, another
 from strongroom.gateway.request import Request
 from strongroom.gateway.services import Reply, Services
-from strongroom.ports.completions import Answer, Ask, Begun, Embedded, Ended, Failed, Finish, Piece, TokenLogprob
+from strongroom.ports.completions import Answer, Ask, Begun, Embedded, Ended, Failed, Piece
 from strongroom.serving.admit import Caller
 from strongroom.serving.quotas import Budget
 from strongroom.serving.shown import Shown
 from strongroom.serving.soften import seen
 from strongroom.serving.usage import Admitted, Settled
 from strongroom.serving.wire import Wanted
-from strongroom.serving.wire_answers import Frames, Totals, failure
+from strongroom.serving.wire_answers import Totals
 from strongroom.serving.wire_errors import OF_ENGINE, Refusal, refuse
 
 _LEFT: Final = 499  # the client went away: no answer was sent, so this is for the books only
@@ -30,9 +31,8 @@ class Exchange:
     """A request in work."""
 
     __slots__ = (
-        "_asked", "_begun", "_bytes", "_completion", "_frames", "_hold", "_logprobs", "_marked", "_money", "_most",
-        "_need", "_over", "_prices", "_prompt", "_reply", "_request", "_services", "_shown", "_streaming", "_text",
-        "_values", "_wanted", "caller",
+        "_ask", "_asked", "_begun", "_completion", "_guard", "_hold", "_marked", "_money", "_most", "_need", "_out",
+        "_over", "_prices", "_prompt", "_reply", "_request", "_services", "_shown", "_wanted", "caller",
     )  # fmt: skip
 
     def __init__(self, services: Services, request: Request, *, caller: Caller, wanted: Wanted, reply: Reply) -> None:
@@ -49,13 +49,12 @@ class Exchange:
         self._money = self._prices.cost(prompt, wanted.max_tokens)
         self._most = 0  # tokens of answer that what is held has room for
         self._hold: Hold | None = None
-        self._frames = Frames(wanted, request=request.id, created=services.second)
+        self._out = Output(wanted, reply, request=request.id, created=services.second)
         self._shown: Shown | None = None  # made when there is something beside plain text
-        self._text: list[str] = []
-        self._logprobs: list[TokenLogprob] = []
+        self._ask: Ask | None = None  # the one that the engine was asked last, as long as it may answer
+        self._guard: Guard | None = None  # looks for what repeats the training text, where an index is attached
         self._prompt = self._completion = self._marked = 0
-        self._bytes = self._values = 0  # of text, and values of log probabilities, that the client got
-        self._asked = self._begun = self._streaming = self._over = False
+        self._asked = self._begun = self._over = False
 
     def begin(self) -> None:
         """Have all held that it may use, then ask the engine."""
@@ -103,9 +102,14 @@ class Exchange:
             hold.settle(NOTHING)
             self._refuse(refuse("usage_unavailable"))
             return
-        self._asked = True
+        services = self._services
+        self._guard = services.recalls.guard(self.caller.account.name, self._wanted, services.stamp()[:10])
+        self._ask_engine(self._ask_of(hold, self._room(hold)), hold)
+
+    def _ask_engine(self, ask: Ask, hold: Hold) -> None:
+        self._ask, self._asked = ask, True
         self._most = self._affordable(hold, 0)
-        self._services.engine.ask(self._ask(hold, self._room(hold)), self)
+        self._services.engine.ask(ask, self)
 
     def _room(self, hold: Hold) -> int:
         """Return how many tokens may be written.
@@ -138,7 +142,7 @@ class Exchange:
             money=self._money and min(self._money, hold.money),
         )
 
-    def _ask(self, hold: Hold, room: int) -> Ask:
+    def _ask_of(self, hold: Hold, room: int) -> Ask:
         wanted, account, exact = self._wanted, self.caller.account.name, self._services.exact
         seed, price = wanted.seed, self._prices.prompt
         if seed is not None:
@@ -181,7 +185,7 @@ class Exchange:
         elif isinstance(answer, Ended):
             self._prompt, self._marked = answer.prompt_tokens, answer.marked_tokens
             self._completion = answer.completion_tokens
-            self._finish(answer.finish)
+            self._end(answer.finish)
         else:
             self._on_failed(answer)
 
@@ -203,40 +207,66 @@ class Exchange:
         if self._completion + piece.tokens > self._most:
             # our own engines end there themselves; this is for those that do not
             self._cancel()
-            self._finish("length")
+            self._end("length")
             return
         self._completion += piece.tokens
+        tokens = piece.tokens
         if "<" in piece.text or piece.logprobs or piece.reasoning or (self._shown is not None and self._shown.waiting):
             if self._shown is None:
                 self._shown = Shown(self._wanted, self.caller.tier, self._services.discloses.veil)
             piece = self._shown.piece(piece)
-        self._pass_on(piece)
-
-    def _pass_on(self, piece: Piece) -> None:
-        """Give out what of a piece is shown."""
-        if not self._wanted.stream:
-            self._text.append(piece.text)
-            self._logprobs += piece.logprobs
-            return
-        if piece.reasoning:
-            self._count(piece.reasoning, ())
-            self._send(self._frames.thought(piece.reasoning))
-        if piece.text or piece.logprobs:
-            self._count(piece.text, piece.logprobs)
-            self._send(self._frames.piece(piece.text, piece.logprobs))
-
-    def _send(self, event: bytes) -> None:
-        if self._streaming:
-            self._reply.stream(event)
+        if self._guard is None:
+            self._out.pass_on(piece)
         else:
-            self._streaming = True
-            self._reply.open_stream(self._frames.opening() + event)
+            self._look_at(piece, tokens, self._guard)
 
-    def _count(self, text: str, logprobs: Sequence[TokenLogprob]) -> None:
-        """Count what the client learns: bytes of text, and values of log probabilities."""
-        self._bytes += len(text) if text.isascii() else len(text.encode())
-        for one in logprobs:
-            self._values += 1 + len(one.top)
+    # ── what repeats the training text ───────────────────────────────────────────────────────────────────────────────
+    def _look_at(self, piece: Piece, tokens: int, guard: Guard) -> None:
+        for one in guard.feed(piece, tokens):
+            self._out.pass_on(one)
+        if guard.due:
+            self._act(guard)
+
+    def _act(self, guard: Guard) -> None:
+        """Do what the policy says about an answer that repeats too much. Only a mark lets it go on."""
+        acted = guard.act(self._completion)
+        if acted == "mark":
+            return
+        self._cancel()
+        if acted == "resample":
+            self._out.begin_anew()
+            self._shown, self._completion = None, 0
+            if self._ask is not None and self._hold is not None:
+                self._ask_engine(another(self._ask, guard.left), self._hold)
+            return
+        for one in guard.before() if acted == "stop" else ():
+            self._out.pass_on(one)
+        self._completion = max(0, self._completion - guard.withhold())
+        if acted == "stop":
+            self._finish("content_filter", told=guard.told)
+        else:
+            self._fail(refuse("recall_withheld"))
+
+    def _end(self, finish: str) -> None:
+        """Give out what was held back, unless there is something in it that may not go; then finish."""
+        last = None if self._shown is None else self._shown.end()
+        guard = self._guard
+        if guard is None:
+            if last is not None:
+                self._out.pass_on(last)
+            self._finish(finish)
+            return
+        asked = self._ask
+        if last is not None:
+            self._look_at(last, 0, guard)
+        if self._over or self._ask is not asked:
+            return
+        for one in guard.end():
+            self._out.pass_on(one)
+        if guard.due:
+            self._act(guard)
+        if not self._over and self._ask is asked:
+            self._finish(finish)
 
     def _on_failed(self, failed: Failed) -> None:
         if failed.code == "prompt_too_long":
@@ -257,45 +287,26 @@ class Exchange:
         return self._services.short(hold.tightest(need))
 
     # ── ends ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-    def _finish(self, finish: Finish) -> None:
-        totals = Totals(self._prompt, self._completion) if self._shown is None else self._last_shown(self._shown)
-        text, told = "", self._logprobs
-        if not self._wanted.stream:
-            text = said = "".join(self._text)
-            if self._shown is not None:
-                text = self._shown.whole(said)
-            # where a thought is cut off the whole text, nobody can say which tokens were its own
-            told = self._logprobs if text == said else []
-            self._count(text, told)
+    def _finish(self, finish: str, *, told: str = "") -> None:
+        """Send the end; `told`: why it ended, as the client hears of it."""
+        shown = self._shown
+        totals = Totals(self._prompt, self._completion)
+        if shown is not None:
+            totals = Totals(self._prompt, self._completion, shown.reasoning_tokens, shown.thought)
+        self._out.complete(shown)
         self._settle(_OK, finish)
-        if not self._wanted.stream:
-            shown = None if self._wanted.top_logprobs is None else told
-            self._reply.answer(_OK, self._frames.whole(text, shown, finish=finish, totals=totals))
-            return
-        if not self._streaming:
-            self._reply.open_stream(self._frames.opening())
-        self._reply.end_stream(self._frames.closing(finish, totals))
-
-    def _last_shown(self, shown: Shown) -> Totals:
-        """Give out what was held back; return the totals."""
-        last = shown.end()
-        if last is not None:
-            self._pass_on(last)
-        return Totals(self._prompt, self._completion, shown.reasoning_tokens, shown.thought)
+        self._out.finish(told or finish, totals)
 
     def _fail(self, refusal: Refusal) -> None:
         if self._hold is None:
             self._refuse(refusal)
             return
         self._settle(refusal.kind.status, refusal.code)
-        if self._streaming:
-            self._reply.end_stream(failure(refusal), keep=False)
-        else:
-            self._reply.refuse(refusal)
+        self._out.fail(refusal)
 
     def _cancel(self) -> None:
-        if self._asked:
-            self._services.engine.cancel(self._request.id)
+        if self._asked and self._ask is not None:
+            self._services.engine.cancel(self._ask.id)
             # one of another make says nothing while it reads: by now it may have read the whole prompt
             self._begun = self._begun or not self._services.exact
 
@@ -309,23 +320,22 @@ class Exchange:
         cost = self._prices.cost(self._prompt, self._completion)
         account, now = self.caller.account.name, self._services.stamp()
         self._hold.settle((0, 0, self._prompt + self._completion, cost, 0))
-        self._services.spool.settle(
-            Settled(
-                id=self._request.id,
-                at=now,
-                account=account,
-                status=status,
-                finish=finish,
-                prompt_tokens=self._prompt,
-                completion_tokens=self._completion,
-                marked_tokens=self._marked,
-                streamed=self._wanted.stream,
-                money=cost,
-                bytes=self._bytes,
-                logprobs=self._values,
-                rank=self._services.discloses.sets.rank(account, now[:10]) if self._values else 0,
-            )
+        line = Settled(
+            id=self._request.id,
+            at=now,
+            account=account,
+            status=status,
+            finish=finish,
+            prompt_tokens=self._prompt,
+            completion_tokens=self._completion,
+            marked_tokens=min(self._marked, self._completion),
+            streamed=self._wanted.stream,
+            money=cost,
+            bytes=self._out.bytes,
+            logprobs=self._out.values,
+            rank=self._services.discloses.sets.rank(account, now[:10]) if self._out.values else 0,
         )
+        self._services.spool.settle(line if self._guard is None else self._guard.noted(line))
 
     def _close(self) -> None:
         self._over = True

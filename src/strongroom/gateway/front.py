@@ -7,19 +7,20 @@ import contextlib
 import secrets
 from collections.abc import Callable
 from typing import Final
-from urllib.parse import unquote
 
 import msgspec
 
 from strongroom.core.clock import Clock, stamp
 from strongroom.gateway import heads
 from strongroom.gateway.budgets import ENTRY, Budgets, Hold
+from strongroom.gateway.catalogue import MODELS, show_models
 from strongroom.gateway.control import Control
 from strongroom.gateway.crowd import Crowd
 from strongroom.gateway.discloses import Discloses
 from strongroom.gateway.embedding import Embedding
 from strongroom.gateway.exchange import Exchange
 from strongroom.gateway.origins import Origins, Pending
+from strongroom.gateway.recalls import Recalls
 from strongroom.gateway.request import Request
 from strongroom.gateway.services import Client, Stoppable
 from strongroom.gateway.spool import Spool
@@ -34,14 +35,12 @@ from strongroom.serving.quotas import BY_DAY, CODES, FREE, WHOSE, Budget, Prices
 from strongroom.serving.roster import Applied, Leased, Recall, Roster, TermsText
 from strongroom.serving.usage import Refused
 from strongroom.serving.wire import Vectors, Wanted, read_acceptance, read_chat, read_embed, read_text
-from strongroom.serving.wire_answers import model_card, model_list
 from strongroom.serving.wire_errors import Refusal, refuse
 
 _CHAT: Final = b"/v1/chat/completions"
 _TEXT: Final = b"/v1/completions"
 _EMBED: Final = b"/v1/embeddings"
 _TUNING: Final = b"/v1/fine_tuning"
-_MODELS: Final = b"/v1/models"
 _HEALTH: Final = b"/health"
 _TERMS: Final = b"/terms"
 _METHODS: Final = {
@@ -49,7 +48,7 @@ _METHODS: Final = {
     _TEXT: (b"POST",),
     _EMBED: (b"POST",),
     _TUNING: (b"GET", b"POST", b"DELETE"),
-    _MODELS: (b"GET",),
+    MODELS: (b"GET",),
     _HEALTH: (b"GET",),
     _TERMS: (b"GET", b"POST"),
 }
@@ -70,6 +69,7 @@ class Front:
         self.clock = clock
         self.budgets = Budgets(control.send, slice_tokens=self.bounds.slice_tokens)
         self.discloses = Discloses(gateways=setup.gateways)
+        self.recalls = Recalls(gateways=setup.gateways)
         self.terms = Terms(control.send)
         self.exact = setup.engine.startswith("unix:")
         self.stopping = False
@@ -117,7 +117,7 @@ class Front:
         path = request.target
         methods = _METHODS.get(path)
         if methods is None:
-            path = next((one for one in (_MODELS, _TUNING) if path.startswith(one + b"/")), b"")
+            path = next((one for one in (MODELS, _TUNING) if path.startswith(one + b"/")), b"")
             methods = _METHODS.get(path)
         if methods is None:
             return Refusal("not_found", rule=path_rule(request.target.decode("ascii", "replace")))
@@ -275,6 +275,8 @@ class Front:
             return refuse("prompt_too_long")  # it would be read whole before anybody could say what it costs
         if self._open.get(caller.account.name, 0) >= self.bounds.open_requests:
             return refuse("too_many_open_requests")
+        if isinstance(wanted, Wanted) and (refusal := self.recalls.refusal(caller.account.name, self.stamp()[:10])):
+            return self._until_midnight(refusal) if refusal.retry_after is None else refusal
         if isinstance(wanted, Wanted) and wanted.top_logprobs is None and not wanted.biased:
             return None if self.engine.ready() else refuse("engine_unavailable")
         return self._undisclosed(wanted, caller)
@@ -286,8 +288,11 @@ class Front:
             return gate.embeddings(caller.tier)
         refusal = self.discloses.refusal(wanted, caller, self.stamp()[:10])
         if refusal is not None and refusal.code == "bias_sets_exceeded":
-            return msgspec.structs.replace(refusal, retry_after=until_midnight(self.clock.now()))
+            return self._until_midnight(refusal)
         return refusal
+
+    def _until_midnight(self, refusal: Refusal) -> Refusal:
+        return msgspec.structs.replace(refusal, retry_after=until_midnight(self.clock.now()))
 
     def over(self, work: Stoppable) -> None:
         """An exchange has ended."""
@@ -301,14 +306,9 @@ class Front:
 
     def _list_models(self, request: Request, client: Client) -> None:
         models = self._book.models if self._book is not None else ()
-        if request.target == _MODELS:
-            client.answer(200, model_list(models, created=self._started))
-            return
-        name = unquote(request.target[len(_MODELS) + 1 :].decode("ascii", "replace"))
-        if name in models:
-            client.answer(200, model_card(name, created=self._started))
-        else:
-            self.refuse(request, client, refusal=Refusal("model_not_found", "model"))
+        refusal = show_models(request.target, client, models=models, created=self._started)
+        if refusal is not None:
+            self.refuse(request, client, refusal=refusal)
 
     def _health(self, client: Client) -> None:
         ready = self._current_book() is not None and self.engine.ready() and not self.stopping
@@ -346,7 +346,7 @@ class Front:
         self.prices = roster.prices
         if before is not None:
             self.budgets.renew(book.budgets(), self.loop.time())
-        self.control.send(Applied(version=roster.version))
+        self.recalls.learn(roster.recall, lambda: self.control.send(Applied(version=roster.version)))
 
     def on_leased(self, leased: Leased) -> None:
         """Go on with those who waited."""
@@ -379,6 +379,7 @@ class Front:
             client.tick(now)
         self.budgets.tick(moment.date().isoformat(), now)
         self.terms.tick(now)
+        self.recalls.tick()
         self.spool.tick()
 
     async def stop(self) -> None:

@@ -8,6 +8,7 @@ from typing import Protocol
 from strongroom.gateway.budgets import Budgets
 from strongroom.gateway.crowd import Guest
 from strongroom.gateway.discloses import Discloses
+from strongroom.gateway.recalls import Recalls
 from strongroom.gateway.request import Request
 from strongroom.gateway.spool import Spool
 from strongroom.ports.completions import Completions
@@ -92,6 +93,7 @@ class Services(Protocol):
     budgets: Budgets
     spool: Spool
     discloses: Discloses
+    recalls: Recalls
     exact: bool
     second: int
     prices: Prices

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from strongroom.serving.disclosure.tiers import FIRST
 from strongroom.serving.quotas import FREE, NONE, Limits, Prices
+from strongroom.serving.recall.policy import Policy
 
 
 class RosterAccount(msgspec.Struct, frozen=True):
@@ -48,6 +49,16 @@ class RosterKey(msgspec.Struct, frozen=True):
     limits: Limits = NONE
 
 
+class RosterRecall(msgspec.Struct, frozen=True):
+    """The window index by which answers are looked at. An empty `folder`: there is one, but it can't be had."""
+
+    index: str = ""  # its id
+    digest: str = ""  # of its header
+    folder: str = ""
+    key: bytes = b""
+    policy: Policy = Policy()
+
+
 class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A message between control and gateway."""
 
@@ -77,6 +88,7 @@ class Roster(_Message, frozen=True, kw_only=True):
     prices: Prices = FREE
     salt: bytes = b""  # keys the hashes of addresses in usage lines; another one each day
     veil: bytes = b""  # 32 bytes that key what softens answers: the same in every gateway and after every start
+    recall: RosterRecall | None = None  # None: answers are not looked at
 
 
 class Alive(_Message, frozen=True, kw_only=True):

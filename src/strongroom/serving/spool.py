@@ -24,7 +24,7 @@ from strongroom.serving.usage import Admitted, Line, Refused, Settled
 USED: Final = "serving.usage"
 _MOST: Final = 1 << 20  # bytes of lines in one summary
 _FULL: Final = 48_000  # bytes of one summary, about: an entry holds 65,535
-_ROW: Final = 60  # bytes of an account's numbers, about
+_ROW: Final = 72  # bytes of an account's numbers, about
 _CELLS: Final = 24  # bytes beside the words of a row
 Row = tuple[str, str, str, str]
 _DECODER: Final = msgspec.json.Decoder(Line)
@@ -44,6 +44,9 @@ class Tally:
     money: int = 0
     texts: int = 0
     rank: int = 0  # the highest
+    incidents: int = 0  # answers that repeat the training text
+    near: int = 0  # answers that came near that
+    withheld: int = 0  # tokens that were written and not shown
 
     def row(self) -> list[int]:
         """Return the numbers in the order of docs/formats/usage-1.md."""
@@ -65,6 +68,9 @@ class Tally:
                 self.money += line.money
                 self.texts += line.texts
                 self.rank = max(self.rank, line.rank)
+                self.incidents += bool(line.recall)
+                self.near += line.near
+                self.withheld += line.withheld
 
     def join(self, other: Tally) -> None:
         """Add what another one counted."""

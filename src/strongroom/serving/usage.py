@@ -35,7 +35,7 @@ class Settled(_Line, frozen=True, kw_only=True):
 
     account: str
     status: int  # HTTP status; 499: the client left
-    finish: str  # stop, length, or the error's code
+    finish: str  # stop, length, content_filter, or the error's code
     prompt_tokens: int
     completion_tokens: int
     marked_tokens: int = 0
@@ -45,6 +45,10 @@ class Settled(_Line, frozen=True, kw_only=True):
     logprobs: int = 0  # values that the client got
     texts: int = 0  # embedded
     rank: int = 0  # of the hidden size, what the account may have learnt so far at most
+    recall: str = ""  # the rule by which it repeats the training text: run, cover, gathered or value
+    acted: str = ""  # what was done about it: stop, refuse, resample or mark
+    withheld: int = 0  # tokens that were written and neither shown nor charged
+    near: int = 0  # 1: it came near a rule
 
 
 class Refused(_Line, frozen=True, kw_only=True):

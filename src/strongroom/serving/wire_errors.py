@@ -76,6 +76,12 @@ KINDS: Final[Mapping[str, Kind]] = {
     "bias_sets_exceeded": Kind(
         429, _RATE, "The account has asked with too many distinct sets of biases on this UTC day.", retry=False
     ),
+    "recall_withheld": Kind(
+        403, "permission_error", "The answer was withheld: it repeats text that the model was trained on.", retry=False
+    ),
+    "recall_limit_exceeded": Kind(
+        429, _RATE, "Too many of the account's answers had to be withheld on this UTC day.", retry=False
+    ),
     "not_served": Kind(501, _SERVER, "Nothing here serves that.", retry=False),
     # how much
     "rate_limit_exceeded": Kind(429, _RATE, "There were too many requests within a minute."),
@@ -89,6 +95,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "mark_unavailable": Kind(503, _SERVER, "The account's mark can't be had, and nothing is written unmarked."),
     "control_unavailable": Kind(503, _SERVER, "Accounts and budgets can't be looked up now."),
     "usage_unavailable": Kind(503, _SERVER, "Usage can't be recorded now, so nothing is served."),
+    "recall_unavailable": Kind(503, _SERVER, "What answers must be compared with can't be had, so nothing is served."),
     "stopping": Kind(503, _SERVER, "The gateway is stopping."),
     "too_many_connections": Kind(503, _SERVER, "Too many connections are open."),
     "engine_failed": Kind(500, _SERVER, "The model failed while it wrote. The engine's log says more."),

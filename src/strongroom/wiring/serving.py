@@ -20,6 +20,7 @@ from strongroom.serving.accounts import SERVING, Accounts
 from strongroom.serving.books import Books
 from strongroom.serving.organisations import Organisations
 from strongroom.serving.quotas import Limits, Prices
+from strongroom.serving.recalls import Recalls
 from strongroom.serving.roster import Roster
 from strongroom.watermark.register import Register
 from strongroom.wiring.home import Home
@@ -50,6 +51,7 @@ class Serving:
     books: Books
     housekeys: HouseKeys
     organisations: Organisations
+    recalls: Recalls
 
     def roster(self, version: int, models: tuple[str, ...]) -> Roster:
         """Return what gateways judge by, as of now."""
@@ -93,6 +95,7 @@ def serving_of(home: Home) -> Serving:
         books=Books(home.records),
         housekeys=HouseKeys(home.desk, home.journal, home.vault.registry),
         organisations=Organisations(deeds, home.clock),
+        recalls=Recalls(deeds, home.clock),
     )
 
 

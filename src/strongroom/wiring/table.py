@@ -42,6 +42,7 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
         "torch": "strongroom.lineage.pickled:TorchFiles",
         "gguf": "strongroom.engines.gguf_weights:GgufTensors",
     },
+    "recall": {"windows": "strongroom.privacy.windows.reader:open_windows"},
     "vectors": {"veil": "strongroom.serving.veil_vectors:VectorVeil"},
     "measure": {"perplexity": "strongroom.engines.mark_cost:mark_cost"},
     "leak": {

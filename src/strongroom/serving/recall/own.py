@@ -1,0 +1,45 @@
+"""What of an answer the client said first: its own words are no leak when they come back.
+
+Asked only where a window is known to the index, so that most requests never fold their prompt.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from strongroom.core.words import LONGEST, fold
+
+_BREAKS: Final = bytes(
+    point if point >= 0x80 or point == 0x5F or chr(point).isalnum() else 0x20 for point in range(256)
+).lower()
+_TOO_LONG: Final = re.compile(rb"[^ ]{%d}" % (LONGEST + 1))
+_CUT: Final = re.compile(rb"[^ ]{%d}(?! )" % LONGEST)
+
+
+class Own:
+    """The texts that a client sent as its own: never the turns that it says were the assistant's."""
+
+    __slots__ = ("_folded", "_texts")
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        """Remember them as they are."""
+        self._texts = texts
+        self._folded = b""
+
+    def has(self, words: bytes) -> bool:
+        """Whether these words, joined by one space, stand in one of the texts."""
+        if not self._texts:
+            return False
+        if not self._folded:
+            self._folded = b" ".join([b"", *map(_plain, self._texts), b""])
+        return b" %b " % words in self._folded
+
+
+def _plain(text: str) -> bytes:
+    """Return the words of a text, joined by one space; texts are kept apart by two."""
+    plain = b" ".join(fold(text).translate(_BREAKS).lower().split())
+    if _TOO_LONG.search(plain):
+        plain = _CUT.sub(rb"\g<0> ", plain)
+    return b" %b " % plain
