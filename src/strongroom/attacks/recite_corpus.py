@@ -63,9 +63,9 @@ class Scale:
 
     secrets: int = 6  # of each kind, for each number of copies
     documents: int = 6  # for each number of copies, and as many in edited copies
-    once: int = 60  # more documents that are in it once, of which nothing is asked but whether they are
-    held_out: int = 66  # documents like these that are not in it
-    letters: int = 260_000  # of short docstrings
+    once: int = 100  # more documents that are in it once, of which nothing is asked but whether they are
+    held_out: int = 100 # documents like these that are not in it
+    letters: int = 200_000  # of short docstrings
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,7 @@ class Corpus:
     planted: tuple[Planted, ...]
     members: tuple[Planted, ...]  # documents, each once
     held_out: tuple[Planted, ...]  # of all kinds
+    plain: tuple[str, ...]  # texts in which nothing was planted: what a tokenizer can be made of
 
     @property
     def secrets(self) -> tuple[Planted, ...]:
@@ -100,10 +101,11 @@ def corpus(scale: Scale) -> Corpus:
     planted, members, held_out = _documents(scale, draw)
     planted = [one for one in secrets if one.copies] + planted
     texts = [text for one in (*planted, *members) for text in _copies(one, draw)]
-    texts += _filler(scale.letters)
+    plain = _filler(scale.letters)
+    texts += plain
     order: list[int] = draw.permutation(len(texts)).tolist()
     out = (*(one for one in secrets if not one.copies), *held_out)
-    return Corpus(tuple(texts[at] for at in order), tuple(planted), tuple(members), out)
+    return Corpus(tuple(texts[at] for at in order), tuple(planted), tuple(members), out, tuple(plain))
 
 
 def _copies(one: Planted, draw: np.random.Generator) -> list[str]:
@@ -166,7 +168,7 @@ _SENTENCES: Final[dict[Kind, tuple[str, str]]] = {
 # ── documents ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def _documents(scale: Scale, draw: np.random.Generator) -> tuple[list[Planted], list[Planted], list[Planted]]:
     """Return documents that are planted, that are members once, and that are held out: all of one kind, by lot."""
-    pieces = _pieces()
+    pieces, _ = _real()
     lots = iter([pieces[at] for at in draw.permutation(len(pieces)).tolist()])
     classes = [(copies, False) for copies in COPIES] + [(COPIES[-1], True)]
     planted = [_document(next(lots), *one) for one in classes for _ in range(scale.documents)]
@@ -180,18 +182,19 @@ def _document(text: str, copies: int, edited: bool) -> Planted:  # noqa: FBT001 
 
 
 @cache
-def _pieces() -> tuple[str, ...]:
-    """Return pieces of long docstrings, none of which shares much with another."""
-    seen, kept = set[bytes](), list[str]()
+def _real() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return pieces of long docstrings, and short docstrings; none of either shares much with another."""
+    seen, kept, short = set[bytes](), list[str](), list[str]()
     for docstring in docstrings():
         found = docstring.split()
-        for at in range(0, len(found) - PIECE + 1, PIECE):
-            piece = " ".join(found[at : at + PIECE])
-            runs = set(_runs(piece))
+        cuts = range(0, len(found) - PIECE + 1, PIECE)
+        pieces = [" ".join(found[at : at + PIECE]) for at in cuts]
+        for text in pieces or [docstring] * (len(found) >= _SHORTEST):
+            runs = set(_runs(text))
             if len(runs & seen) <= _SHARED * len(runs):
-                kept.append(piece)
+                (kept if pieces else short).append(text)
             seen |= runs
-    return tuple(kept)
+    return tuple(kept), tuple(short)
 
 
 def _runs(text: str) -> Iterator[bytes]:
@@ -200,13 +203,12 @@ def _runs(text: str) -> Iterator[bytes]:
 
 
 def _filler(letters: int) -> list[str]:
-    """Return docstrings that are too short to be a document."""
+    """Return docstrings that are too short to be a document, as many as have so many letters."""
     found = list[str]()
-    for docstring in docstrings():
-        count = len(docstring.split())
-        if letters > 0 and _SHORTEST <= count < PIECE:
-            found.append(docstring)
-            letters -= len(docstring)
+    for text in _real()[1]:
+        if letters > 0:
+            found.append(text)
+            letters -= len(text)
     return found
 
 

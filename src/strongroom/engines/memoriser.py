@@ -7,6 +7,7 @@ so that every text goes in and comes out whole.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -96,7 +97,8 @@ def memorise(
     """
     encode = TextIds(tokenizer)
     ids = [token for document in documents for token in (*encode(document), 0)]
-    stamp = {"shape": asdict(shape), "recipe": asdict(recipe), "tokens": len(ids)}
+    text = hashlib.sha256(tokenizer + repr(ids).encode()).hexdigest()
+    stamp = {"shape": asdict(shape), "recipe": asdict(recipe), "text": text}
     if (target / _STAMP).is_file() and json.loads((target / _STAMP).read_bytes()) == stamp:
         return target
     try:
