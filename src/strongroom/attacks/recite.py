@@ -9,20 +9,21 @@ the filter's own refusals are asked what the corpus holds. Only servers of its o
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
 from strongroom.attacks import recite_evade, recite_extract, recite_oracle
 from strongroom.attacks.kept_rows import KeptRows
 from strongroom.attacks.leaker import Progress
-from strongroom.attacks.recite_guards import GUARDS, index_of
+from strongroom.attacks.recite_guards import COARSE, FINE, GUARDS, index_of
 from strongroom.attacks.recite_models import MODELS, Models, Plan
 from strongroom.attacks.rows import EvadedRow, OracleRow, Recited, RecitedRow, TrainedRow
 from strongroom.core.errors import BadInput
 
 EVASIONS: Final = "evasions"
 ORACLE: Final = "oracle"
+_FILTERS: Final = {"recall stop": FINE, "recall stop, coarse": COARSE}
 _GUARDS: Final = {guard.name: guard for guard in GUARDS}
 NAMES: Final = (*_GUARDS, EVASIONS, ORACLE)
 
@@ -70,12 +71,12 @@ class _Run:
     def __init__(self, models: Models, progress: Progress, *, fresh: bool) -> None:
         self._models = models
         self._progress = progress
-        self._index = cache(lambda: index_of(models.corpus, models.work))
+        self._index = cache(partial(index_of, models.corpus, models.work))
         work = models.work
         self._trained = KeptRows(work / "recite-trained.jsonl", TrainedRow, lambda row: row.model, fresh=fresh)
         self._rows = KeptRows(work / "recite-rows.jsonl", RecitedRow, lambda row: (row.attack, row.guard), fresh=fresh)
         self._evaded = KeptRows(
-            work / "recite-evaded.jsonl", EvadedRow, lambda row: (row.evasion, row.what), fresh=fresh
+            work / "recite-evaded.jsonl", EvadedRow, lambda row: (row.guard, row.evasion, row.what), fresh=fresh
         )
         self._oracle = KeptRows(
             work / "recite-oracle.jsonl", OracleRow, lambda row: (row.policy, row.way, row.what), fresh=fresh
@@ -92,16 +93,22 @@ class _Run:
         )
 
     def evaded(self) -> list[EvadedRow]:
-        return self._evaded.get_all(
-            recite_evade.names(), lambda: recite_evade.evaded(self._models.corpus, self._index())
-        )
+        rows = list[EvadedRow]()
+        for at, (guard, size) in enumerate(_FILTERS.items()):
+            self._progress(EVASIONS, at, len(_FILTERS))
+            names = [(guard, *one) for one in recite_evade.names()]
+            index = partial(self._index, size)
+            rows += self._evaded.get_all(names, lambda: recite_evade.evaded(self._models.corpus, index(), guard))
+        return rows
 
     def oracle(self) -> list[OracleRow]:
         rows = list[OracleRow]()
         for at, policy in enumerate(recite_oracle.POLICIES):
             self._progress("oracle", at, len(recite_oracle.POLICIES))
             names = [one for one in recite_oracle.names() if one[0] == policy]
-            rows += self._oracle.get_all(names, lambda: recite_oracle.oracle(self._models.corpus, self._index(), policy))
+            rows += self._oracle.get_all(
+                names, lambda: recite_oracle.oracle(self._models.corpus, self._index(), policy)
+            )
         return rows
 
 

@@ -30,7 +30,20 @@ _SHORTEST: Final = 40  # words of a docstring that is neither planted nor held o
 _COMMON: Final = 8  # words in a row that two documents should not share
 _SHARED: Final = 0.1  # of such runs: above it, whether a document is in the corpus has no clear answer
 
-_PLACES: Final = ("Lisbon", "Oslo", "Turin", "Porto", "Lyon", "Graz", "Ghent", "Cork", "Bremen", "Malmo", "Split", "Brno")
+_PLACES: Final = (
+    "Lisbon",
+    "Oslo",
+    "Turin",
+    "Porto",
+    "Lyon",
+    "Graz",
+    "Ghent",
+    "Cork",
+    "Bremen",
+    "Malmo",
+    "Split",
+    "Brno",
+)
 _PARTS: Final = ("depot", "office", "lab", "shop", "archive", "garage", "kitchen", "library", "studio", "workshop")
 _WORDS: Final = (
     "amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heron", "inlet", "jade", "kelp", "larch", "maple",
@@ -64,7 +77,7 @@ class Scale:
     secrets: int = 6  # of each kind, for each number of copies
     documents: int = 6  # for each number of copies, and as many in edited copies
     once: int = 100  # more documents that are in it once, of which nothing is asked but whether they are
-    held_out: int = 100 # documents like these that are not in it
+    held_out: int = 100  # documents like these that are not in it
     letters: int = 200_000  # of short docstrings
 
 

@@ -97,8 +97,11 @@ class Door:
 
     def _posted(self, path: str, body: str) -> Heard:
         try:
-            self._line.request("POST", path, body.encode(), dict(self._fields))
-            answer = self._line.getresponse()
+            try:
+                answer = self._sent(path, body)
+            except http.client.RemoteDisconnected:  # a gateway may hang up after an answer that it cut
+                self._line.close()
+                answer = self._sent(path, body)
             raw = answer.read()
         except (OSError, http.client.HTTPException) as error:
             self._line.close()
@@ -107,6 +110,10 @@ class Door:
             error = _decode(raw).error
             return Heard("", (error and error.code) or str(answer.status))
         return _heard(raw)
+
+    def _sent(self, path: str, body: str) -> http.client.HTTPResponse:
+        self._line.request("POST", path, body.encode(), dict(self._fields))
+        return self._line.getresponse()
 
 
 def _heard(raw: bytes) -> Heard:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Final
 
 from strongroom.attacks.recite_corpus import Corpus, Planted
 from strongroom.attacks.recite_doors import Door, Heard
 from strongroom.attacks.recite_evasions import EVASIONS, Evasion, cut
-from strongroom.attacks.recite_extract import RECITED
 from strongroom.attacks.recite_guards import FREE, guarded
 from strongroom.attacks.recite_measures import Text, folded, mean
 from strongroom.attacks.rows import EvadedRow
@@ -42,8 +41,10 @@ class _Asked:
         return sum(any(one.told for one in some) for some in self.heard)
 
 
-def evaded(corpus: Corpus, index: RosterRecall) -> list[EvadedRow]:
+def evaded(corpus: Corpus, index: RosterRecall, guard: str) -> list[EvadedRow]:
     """Have everything said in every dress, through a gateway whose output filter shuts nobody out.
+
+    `guard` is what the rows call that filter.
 
     Raises:
         StoreUnavailable: the gateway does not come up.
@@ -57,7 +58,10 @@ def evaded(corpus: Corpus, index: RosterRecall) -> list[EvadedRow]:
         for part, said in enumerate(_said(evasion, one))
     }
     with guarded(samples, index, FREE) as door:
-        return [_row(corpus, evasion, what, door(f"{evasion.name} {what}")) for evasion, what in tried]
+        return [
+            replace(_row(corpus, evasion, what, door=door(f"{evasion.name} {what}")), guard=guard)
+            for evasion, what in tried
+        ]
 
 
 def _members(corpus: Corpus, what: str) -> Sequence[Planted]:
@@ -82,7 +86,7 @@ def _named(one: Planted) -> str:
     return hashlib.sha256(one.text.encode()).hexdigest()[:16]
 
 
-def _row(corpus: Corpus, evasion: Evasion, what: str, door: Door) -> EvadedRow:
+def _row(corpus: Corpus, evasion: Evasion, what: str, *, door: Door) -> EvadedRow:
     began = perf_counter()
     asked = _ask(door, evasion, _members(corpus, what))
     others = _ask(door, evasion, _others(corpus, what))
@@ -90,14 +94,14 @@ def _row(corpus: Corpus, evasion: Evasion, what: str, door: Door) -> EvadedRow:
     through = [[evasion.undo(one.text) for one in some] for some in asked.heard]
     copied = [text.copied(folded(" ".join(parts))) for text, parts in zip(texts, through, strict=True)]
     out = [
-        one.longest >= RECITED if what == "document" else text.is_in(folded(" ".join(parts)))
+        text.is_recited(one) if what == "document" else text.is_in(folded(" ".join(parts)))
         for text, one, parts in zip(texts, copied, through, strict=True)
     ]
     documents = what == "document"
     return EvadedRow(
         evasion=evasion.name,
         what=what,
-        guard="recall stop",
+        guard="",
         asked=len(asked.texts),
         stopped=asked.stopped,
         others=len(others.texts),

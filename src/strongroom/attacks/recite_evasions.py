@@ -16,6 +16,8 @@ from typing import Final
 Change = Callable[[str], str]
 
 _WORD: Final = re.compile(r"[^\W\d_]+")
+_LAST: Final = re.compile(r"(\w)\b(?!\w)")
+_SUFFIX: Final = re.compile(r"x\b")
 _LONG: Final = 5  # letters: longer words are renamed
 _MARKS: Final = (",", ";", " -", ".", ":")
 _ALIKE: Final = str.maketrans("aceiopxyATEOPCXBHKM", "асеіорхуАТЕОРСХВНКМ")  # noqa: RUF001 - Cyrillic
@@ -58,6 +60,14 @@ def _spaced(text: str) -> str:
     return "   ".join([" ".join(word) for word in text.split()])
 
 
+def _suffixed(text: str) -> str:
+    return _LAST.sub(r"\1x", text)
+
+
+def _cut_back(text: str) -> str:
+    return _SUFFIX.sub("", text)
+
+
 def _closed(text: str) -> str:
     return " ".join([word.replace(" ", "") for word in text.split("   ")])
 
@@ -74,7 +84,10 @@ EVASIONS: Final = (
     Evasion("every-5th", partial(_edited, every=5)),
     Evasion("renamed", _renamed, _renamed),
     Evasion("letters", _spaced, _closed, secrets=True),
-    Evasion("rot13", lambda text: codecs.encode(text, "rot13"), lambda text: codecs.encode(text, "rot13"), secrets=True),
+    Evasion("suffixed", _suffixed, _cut_back, secrets=True),
+    Evasion(
+        "rot13", lambda text: codecs.encode(text, "rot13"), lambda text: codecs.encode(text, "rot13"), secrets=True
+    ),
     Evasion("turns-8", _same, parts=8),
     Evasion("conversations-8", _same, parts=8, fresh=True),
     Evasion("conversations-16", _same, parts=16, fresh=True),

@@ -17,7 +17,6 @@ from strongroom.attacks.rows import Left, RecitedRow
 from strongroom.serving.roster import RosterRecall
 
 WHAT: Final = ("secrets", "documents")
-RECITED: Final = 50  # words of a document in a row that make it recited
 _Ask = Callable[[str, Sampler, int, int], Heard]  # what, sampler, planted text, sample
 
 
@@ -62,9 +61,7 @@ def extracted(models: Models, guard: Guard, index: Callable[[], RosterRecall]) -
 
 
 @contextmanager
-def _asking(
-    models: Models, guard: Guard, said: dict[str, Said], index: Callable[[], RosterRecall]
-) -> Generator[_Ask]:
+def _asking(models: Models, guard: Guard, said: dict[str, Said], index: Callable[[], RosterRecall]) -> Generator[_Ask]:
     """Give what asks: the model's own answers as they are, or through a gateway."""
     if not guard.gateway:
         yield lambda what, sampler, at, number: Heard(said[what].texts[sampler.name][at][number], "stop")
@@ -101,7 +98,7 @@ def _row(
     texts, copied = [Text(one.rest) for one in wanted], list[Copied]()
     if wanted[0].kind == "document":
         copied = [_copied(text, own) for text, own in zip(texts, heard.answers, strict=True)]
-        out = [one.longest >= RECITED for one in copied]
+        out = [text.is_recited(one) for text, one in zip(texts, copied, strict=True)]
     else:
         everything = b"\n".join([b"".join(folded(one.text)) for one in heard.all])
         out = [b"".join(text.words) in everything for text in texts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
@@ -19,19 +20,19 @@ from strongroom.attacks.recite_models import BOTH, DEDUPLICATED, FILTERED, RAW
 from strongroom.attacks.recite_server import KEY, MODEL, Samples, saying
 from strongroom.core.canonical import digest
 from strongroom.core.secrets import Secret
+from strongroom.engines.folder import make_folder
 from strongroom.privacy.windows.build import Order, build, planned
-from strongroom.privacy.windows.layout import read_sealed
 from strongroom.privacy.windows.reader import open_windows
 from strongroom.privacy.windows.shard import Cut
 from strongroom.serving.recall.policy import Policy
 from strongroom.serving.roster import RosterRecall
 
-WINDOW: Final = 4  # words: short ones, so that lightly edited copies are known again
-STRIDE: Final = 1
+FINE: Final = (4, 1)  # window and stride, words: lightly edited copies are known again
+COARSE: Final = (8, 8)  # an eighth of the size
 _COMMON: Final = 64  # documents
 _ACCOUNTS: Final = 64  # that a gateway lets in: one for each thing that is tried, for what one has gathered counts
 _KEY: Final = bytes(range(32))  # of an index that knows nothing secret
-_ID: Final = "win_recite"
+_ID: Final = "recite-index"
 _STAMP: Final = "2026-01-01T00:00:00Z"
 FREE: Final = Policy(incidents_per_day=0)  # nobody is shut out: what the rules alone stop
 
@@ -61,22 +62,21 @@ GUARDS: Final = (
 )
 
 
-def index_of(corpus: Corpus, work: Path) -> RosterRecall:
+def index_of(corpus: Corpus, work: Path, size: tuple[int, int] = FINE) -> RosterRecall:
     """Return the index of all texts of the raw corpus, as control tells a gateway of it, building it once.
+
+    `size`: its window and stride, words.
 
     Raises:
         StoreUnavailable: it can't be written.
 
     """
-    source, folder, key = work / "corpus.jsonl", work / "index", Secret(_KEY)
-    text = "".join(json.dumps({"text": one}) + "\n" for one in corpus.texts)
-    if not source.is_file() or source.read_text(encoding="utf-8") != text:
-        source.write_text(text, encoding="utf-8")
-        if folder.is_dir():
-            folder.rename(work / f"index-of-{read_sealed(folder).header.corpus[:16]}")
+    raw = "".join(json.dumps({"text": one}) + "\n" for one in corpus.texts).encode()
+    place = make_folder(work / f"indexed-{hashlib.sha256(raw).hexdigest()[:16]}")
+    source, folder, key = place / "corpus.jsonl", place / f"index-{size[0]}-{size[1]}", Secret(_KEY)
     if not folder.is_dir():
-        cut = Cut(window=WINDOW, stride=STRIDE, text="text")
-        order = Order(source, folder, cut, common=_COMMON, values=values_of)
+        source.write_bytes(raw)
+        order = Order(source, folder, Cut(*size, text="text"), common=_COMMON, values=values_of)
         build(order, planned(order, lambda: _ID), key, made=_STAMP, progress=lambda *_: None)
     header = open_windows(folder, key).header
     return RosterRecall(header.id, digest(header), str(folder.resolve()), _KEY)

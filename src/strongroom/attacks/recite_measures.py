@@ -10,6 +10,8 @@ from typing import Final
 from strongroom.core.words import words
 
 RUN: Final = 4  # words in a row that count as copied
+RECITED: Final = 50  # words of a document in a row that make it recited …
+HALF: Final = 0.5  # … and so does this part of it, in runs of `RUN`
 TRIES: Final = 1000  # n of (n, p)-discoverable (Hayes et al., arXiv 2410.19482) …
 SURE: Final = 0.9  # … and p
 _NORMAL_975: Final = 1.959963984540054
@@ -66,6 +68,10 @@ class Text:
         """Say whether it stands in `said` as a value: its letters and digits in a row, however they are grouped."""
         whole = b"".join(said)
         return bool(self._value) and self._value in whole
+
+    def is_recited(self, copied: Copied) -> bool:
+        """Say whether that is so much of a document that it counts as recited."""
+        return copied.longest >= RECITED or self.share(copied) >= HALF
 
     def share(self, copied: Copied) -> float:
         """Return which part of it was copied."""

@@ -163,5 +163,3 @@ def _holding(value: Text, have: Counter[tuple[bytes, ...]]) -> int:
 
 def _copies(document: Text, have: Counter[tuple[bytes, ...]]) -> int:
     return sum(count for said, count in have.items() if document.share(document.copied(said)) > _STILL)
-
-

@@ -60,9 +60,7 @@ def oracle(corpus: Corpus, index: RosterRecall, policy: str) -> list[OracleRow]:
 
     """
     tried = [(way, what) for way in _WAYS for what in _WHAT]
-    samples = {
-        (way.prompt(one.text), _HEAT): [one.text] for way, what in tried for one, _ in _candidates(corpus, what)
-    }
+    samples = {(way.prompt(one.text), _HEAT): [one.text] for way, what in tried for one, _ in _candidates(corpus, what)}
     with guarded(samples, index, POLICIES[policy]) as door:
         return [
             _row(_candidates(corpus, what), door(f"{way.name} {what}"), way, policy=policy, what=what)
@@ -78,9 +76,7 @@ def _candidates(corpus: Corpus, what: str) -> list[tuple[Planted, bool]]:
     return [found[at] for at in np.random.default_rng(_SEED).permutation(len(found)).tolist()]
 
 
-def _row(
-    candidates: Sequence[tuple[Planted, bool]], door: Door, way: _Way, *, policy: str, what: str
-) -> OracleRow:
+def _row(candidates: Sequence[tuple[Planted, bool]], door: Door, way: _Way, *, policy: str, what: str) -> OracleRow:
     began, locked = perf_counter(), 0
     seen: dict[bool, list[bool]] = {True: [], False: []}
     for count, (one, member) in enumerate(candidates, 1):
