@@ -20,6 +20,7 @@ from strongroom.cli.frame import Group, PipeClosed, plain, put
 from strongroom.cli.home import home, init
 from strongroom.cli.ledger import ledger
 from strongroom.cli.lineage import lineage
+from strongroom.cli.privacy import privacy
 from strongroom.cli.serving import serving
 from strongroom.cli.up import up
 from strongroom.cli.watermark import watermark
@@ -32,7 +33,7 @@ _PIPE_CLOSED = 141  # as a shell says of a program that SIGPIPE ended
 root = Group(
     "strongroom",
     help="Keeps AI models yours: sealed at rest, logged at every touch, exported only under two people's eyes.",
-    commands=[init, home, access, custody, engine, up, serving, watermark, lineage, attacks, ledger, demo],
+    commands=[init, home, access, custody, engine, up, serving, watermark, lineage, privacy, attacks, ledger, demo],
 )
 root = click.version_option(__version__)(root)
 

@@ -27,8 +27,8 @@
     │   └── EntryTooLarge · InputTooLarge
     └── MissingExtra · EngineFailed     exit 9 · 1 an optional part is not installed; a model failed while it wrote
 
-Those of serving, of marked copies and of corpora are in `core.serving_errors`, `copy_errors` and `privacy_errors`. A leaf
-has a stable ``code``, an exit status and a default ``remedy``; the one who raises it says ``where`` and the ``message``.
+Those of serving, marked copies and corpora are in `core.serving_errors`, `core.copy_errors`, `core.privacy_errors`. A
+leaf has a stable ``code``, an exit status and a default ``remedy``; who raises it says ``where`` and the ``message``.
 Messages name things and places, never contents, keys or passphrases (rule 9).
 """
 

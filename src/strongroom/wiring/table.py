@@ -49,12 +49,19 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
         "gguf": "strongroom.engines.gguf_write:write_gguf",
         "laundered": "strongroom.attacks.symmetries:laundered",
     },
+    "corpus": {
+        "order": "strongroom.privacy.windows.build:order_of",
+        "plan": "strongroom.privacy.windows.build:planned",
+        "index": "strongroom.privacy.windows.build:build",
+    },
+    "recall": {"windows": "strongroom.privacy.windows.reader:open_windows"},
     "attack": {
         "collude": "strongroom.attacks.collude:run",
         "launder": "strongroom.attacks.launder:run",
         "project": "strongroom.attacks.project:run",
     },
 }
+_EXTRAS: Final[Mapping[str, str]] = {"corpus": "privacy"}  # of a port whose packages are not those of models
 _KEYS: Final[Mapping[str, str]] = {"ledger": "ledger.store", "records": "records.store", "blobs": "custody.store"}
 
 
@@ -87,4 +94,5 @@ def load(port: str, scheme: str) -> Any:  # noqa: ANN401 - the caller's annotati
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("strongroom"):
             raise
-        raise MissingExtra(f"{scheme} needs {error.name}, which is not installed", where=port) from None
+        remedy = f"Install it with: pip install 'strongroom[{_EXTRAS.get(port, 'torch')}]'"
+        raise MissingExtra(f"{scheme} needs {error.name}, which is not installed", where=port, remedy=remedy) from None

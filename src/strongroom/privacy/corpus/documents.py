@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final, cast
+from typing import IO, Any, Final
 
 import msgspec
 
 from strongroom.core.errors import BadInput, InputTooLarge, MissingExtra
 from strongroom.core.privacy_errors import CorpusUnreadable
+from strongroom.privacy.corpus.packed import PACKED, REMEDY, opened
 
 TEXT: Final = "text"  # the member of a record that holds its text
 LONGEST_LINE: Final = 256 << 20  # bytes: a JSON line, or a text file, whole in memory
-_READ: Final = 1 << 20
-_PACKED: Final = {".gz": "gzip", ".zst": "zstd"}
 _LINES: Final = frozenset({".jsonl", ".ndjson"})
 
 
@@ -34,7 +32,7 @@ class CorpusFile:
     def kind(self) -> str:
         """Say what is in it: ``jsonl``, ``parquet`` or ``text``."""
         suffixes = [one.lower() for one in self.path.suffixes]
-        last = suffixes[-2:-1] if suffixes and suffixes[-1] in _PACKED else suffixes[-1:]
+        last = suffixes[-2:-1] if suffixes and suffixes[-1] in PACKED else suffixes[-1:]
         if last == [".parquet"]:
             return "parquet"
         return "jsonl" if last and last[0] in _LINES else "text"
@@ -91,36 +89,12 @@ def read(file: CorpusFile, *, text: str = TEXT) -> Iterator[Document]:
         if file.kind == "parquet":
             yield from _parquet(file, text)
         else:
-            with _opened(file.path) as stream:
+            with opened(file.path) as stream:
                 yield from _jsonl(file, stream, text) if file.kind == "jsonl" else _whole(file, stream)
-    except (OSError, EOFError) as error:
-        what = (
-            error.strerror
-            if isinstance(error, OSError) and error.strerror
-            else "what is packed in it is cut off or broken"
-        )
+    except (OSError, EOFError, zlib.error) as error:
+        said = error.strerror if isinstance(error, OSError) else None
+        what = said or "what is packed in it is cut off or broken"
         raise CorpusUnreadable(f"can't be read ({what})", where=file.name) from None
-
-
-def _opened(path: Path) -> IO[bytes]:
-    packed = _PACKED.get(path.suffix.lower())
-    if packed == "gzip":
-        return cast("IO[bytes]", gzip.open(path))
-    if packed == "zstd":
-        return _zstd(path)
-    return path.open("rb")
-
-
-def _zstd(path: Path) -> IO[bytes]:
-    try:
-        import zstandard  # noqa: PLC0415 - only who reads such files needs it
-    except ModuleNotFoundError:
-        raise MissingExtra("zstandard is not installed", where=path.name, remedy=REMEDY) from None
-    reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(path.open("rb"), read_across_frames=True)
-    return io.BufferedReader(cast("io.RawIOBase", reader), _READ)
-
-
-REMEDY: Final = "Install it with: pip install 'strongroom[privacy]'"
 
 
 def _jsonl(file: CorpusFile, stream: IO[bytes], text: str) -> Iterator[Document]:

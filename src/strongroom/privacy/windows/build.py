@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypedDict, Unpack
 
 import msgspec
 import numpy as np
@@ -64,6 +64,31 @@ class Order:
     left_out: Path | None = None  # texts whose every window is left out: licences, headers
     values: ValueFinder | None = None  # finds what is known by itself, too: keys, numbers of cards and accounts
     jobs: int = 1
+
+
+class Options(TypedDict):
+    """How an index is ordered by whoever builds it."""
+
+    window: int
+    stride: int
+    common_documents: int
+    leave_out: Path | None
+    text: str
+    values: bool
+    jobs: int
+
+
+def order_of(source: Path, out: Path, **options: Unpack[Options]) -> Order:
+    """Return the order that these options make."""
+    return Order(
+        source=source,
+        out=out,
+        cut=Cut(window=options["window"], stride=options["stride"], text=options["text"]),
+        common=options["common_documents"],
+        left_out=options["leave_out"],
+        values=None,
+        jobs=options["jobs"],
+    )
 
 
 class _Plan(Record, frozen=True):

@@ -49,7 +49,7 @@ class Header(Record, frozen=True):
     """What an index is."""
 
     format: Literal["strongroom/windows@1"]
-    id: Annotated[str, Meta(pattern="^[0-9a-z-]{8,80}$")]
+    id: Annotated[str, Meta(pattern="^[0-9a-z_-]{8,80}$")]
     made: str
     window: Annotated[int, Meta(ge=2, le=64)]  # words
     stride: Annotated[int, Meta(ge=1, le=64)]  # words

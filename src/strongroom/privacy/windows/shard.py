@@ -6,6 +6,7 @@ all of them and merged by itself; ``done.json``, written last, says that it is w
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -82,9 +83,9 @@ def index_shard(shard: Shard, cut: Cut, *, key: bytes, values: FindValues | None
     if done.exists():
         return msgspec.json.decode(done.read_bytes(), type=ShardDone)
     shard.folder.mkdir(mode=0o700, exist_ok=True)
-    runs = _Runs(shard.folder, cut, key)
-    files = tuple([_index_file(one, runs, cut, values=values) for one in shard.files])
-    runs.close()
+    with contextlib.closing(_Runs(shard.folder, cut, key)) as runs:
+        files = tuple([_index_file(one, runs, cut, values=values) for one in shard.files])
+        runs.end()
     result = ShardDone(files=files, documents=runs.documents, bytes=runs.bytes, runs=runs.count)
     whole = shard.folder / f"{DONE}.new"
     with whole.open("wb") as stream:
@@ -169,10 +170,13 @@ class _Runs:
         self._found, self._held = [], 0
         self.count += 1
 
-    def close(self) -> None:
+    def end(self) -> None:
         """Write what is left."""
         self._scan()
         self._flush()
+
+    def close(self) -> None:
+        """Close the files."""
         self._digests.close()
         self._values.close()
 
