@@ -53,6 +53,9 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
         "order": "strongroom.privacy.windows.build:order_of",
         "plan": "strongroom.privacy.windows.build:planned",
         "index": "strongroom.privacy.windows.build:build",
+        "filter": "strongroom.privacy.filter.run:filter_corpus",
+        "wanted": "strongroom.privacy.filter.run:Wanted",
+        "deny": "strongroom.privacy.filter.deny:read_deny",
     },
     "recall": {"windows": "strongroom.privacy.windows.reader:open_windows"},
     "attack": {

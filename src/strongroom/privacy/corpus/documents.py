@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Literal
 
 import msgspec
 
@@ -17,6 +17,7 @@ from strongroom.privacy.corpus.packed import PACKED, REMEDY, opened
 
 TEXT: Final = "text"  # the member of a record that holds its text
 LONGEST_LINE: Final = 256 << 20  # bytes: a JSON line, or a text file, whole in memory
+Kind = Literal["jsonl", "parquet", "text"]
 _LINES: Final = frozenset({".jsonl", ".ndjson"})
 
 
@@ -29,10 +30,15 @@ class CorpusFile:
     size: int  # bytes, as stored
 
     @property
-    def kind(self) -> str:
-        """Say what is in it: ``jsonl``, ``parquet`` or ``text``."""
+    def packed(self) -> str:
+        """Say what is around it: ``gzip``, ``zstd`` or nothing."""
+        return PACKED.get(self.path.suffix.lower(), "")
+
+    @property
+    def kind(self) -> Kind:
+        """Say what is in it."""
         suffixes = [one.lower() for one in self.path.suffixes]
-        last = suffixes[-2:-1] if suffixes and suffixes[-1] in PACKED else suffixes[-1:]
+        last = suffixes[-2:-1] if self.packed else suffixes[-1:]
         if last == [".parquet"]:
             return "parquet"
         return "jsonl" if last and last[0] in _LINES else "text"
@@ -92,9 +98,13 @@ def read(file: CorpusFile, *, text: str = TEXT) -> Iterator[Document]:
             with opened(file.path) as stream:
                 yield from _jsonl(file, stream, text) if file.kind == "jsonl" else _whole(file, stream)
     except (OSError, EOFError, zlib.error) as error:
-        said = error.strerror if isinstance(error, OSError) else None
-        what = said or "what is packed in it is cut off or broken"
-        raise CorpusUnreadable(f"can't be read ({what})", where=file.name) from None
+        raise unreadable(error, file.name) from None
+
+
+def unreadable(error: Exception, name: str) -> CorpusUnreadable:
+    """Return what is wrong with the file that the corpus calls `name`."""
+    said = error.strerror if isinstance(error, OSError) else None
+    return CorpusUnreadable(f"can't be read ({said or 'what is packed in it is cut off or broken'})", where=name)
 
 
 def _jsonl(file: CorpusFile, stream: IO[bytes], text: str) -> Iterator[Document]:
