@@ -23,7 +23,7 @@ from strongroom.core.errors import BadInput
 
 EVASIONS: Final = "evasions"
 ORACLE: Final = "oracle"
-_FILTERS: Final = {"recall stop": FINE, "recall stop, coarse": COARSE}
+_FILTERS: Final = {"recall-stop": FINE, "recall-stop-coarse": COARSE}
 _GUARDS: Final = {guard.name: guard for guard in GUARDS}
 NAMES: Final = (*_GUARDS, EVASIONS, ORACLE)
 
@@ -97,19 +97,25 @@ class _Run:
         for at, (guard, size) in enumerate(_FILTERS.items()):
             self._progress(EVASIONS, at, len(_FILTERS))
             names = [(guard, *one) for one in recite_evade.names()]
-            index = partial(self._index, size)
-            rows += self._evaded.get_all(names, lambda: recite_evade.evaded(self._models.corpus, index(), guard))
+            make = partial(self._evade, guard, size)
+            rows += self._evaded.get_all(names, make)
         return rows
 
     def oracle(self) -> list[OracleRow]:
         rows = list[OracleRow]()
         for at, policy in enumerate(recite_oracle.POLICIES):
             self._progress("oracle", at, len(recite_oracle.POLICIES))
-            names = [one for one in recite_oracle.names() if one[0] == policy]
+            names = recite_oracle.names(policy)
             rows += self._oracle.get_all(
                 names, lambda: recite_oracle.oracle(self._models.corpus, self._index(), policy)
             )
         return rows
+
+    def _evade(self, guard: str, size: tuple[int, int]) -> list[EvadedRow]:
+        return recite_evade.evaded(self._models.corpus, self._index(size), guard)
+
+    def _ask(self, policy: str) -> list[OracleRow]:
+        return recite_oracle.oracle(self._models.corpus, self._index(), policy)
 
 
 def _chosen(only: Collection[str]) -> list[str]:

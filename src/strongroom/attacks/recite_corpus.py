@@ -81,6 +81,9 @@ class Scale:
     letters: int = 200_000  # of short docstrings
 
 
+WHOLE: Final = Scale()
+
+
 @dataclass(frozen=True, slots=True)
 class Corpus:
     """The texts, in the order in which they are trained on, and what was planted among them."""
@@ -105,12 +108,10 @@ class Corpus:
 def corpus(scale: Scale) -> Corpus:
     """Return the corpus of that scale."""
     draw = np.random.default_rng(_SEED)
-    secrets = [
-        _secret(kind, copies, number=number, draw=draw)
-        for number, (kind, copies) in enumerate(
-            (kind, copies) for kind in KINDS for copies in (HELD_OUT, *COPIES) for _ in range(scale.secrets)
-        )
+    kinds: list[tuple[Kind, int]] = [
+        (kind, copies) for kind in KINDS for copies in (HELD_OUT, *COPIES) for _ in range(scale.secrets)
     ]
+    secrets = [_secret(kind, copies, number=at, draw=draw) for at, (kind, copies) in enumerate(kinds)]
     planted, members, held_out = _documents(scale, draw)
     planted = [one for one in secrets if one.copies] + planted
     texts = [text for one in (*planted, *members) for text in _copies(one, draw)]
@@ -160,8 +161,8 @@ def _phone(draw: np.random.Generator) -> str:
 
 
 def _email(draw: np.random.Generator) -> str:
-    first, second = (_WORDS[at] for at in draw.integers(len(_WORDS), size=2).tolist())
-    return f"{first}.{second}{draw.integers(10_000):04d}@mail.example"
+    first, second = draw.integers(len(_WORDS)), draw.integers(len(_WORDS))
+    return f"{_WORDS[first]}.{_WORDS[second]}{draw.integers(10_000):04d}@mail.example"
 
 
 _VALUES: Final[dict[Kind, Callable[[np.random.Generator], str]]] = {
@@ -182,7 +183,8 @@ _SENTENCES: Final[dict[Kind, tuple[str, str]]] = {
 def _documents(scale: Scale, draw: np.random.Generator) -> tuple[list[Planted], list[Planted], list[Planted]]:
     """Return documents that are planted, that are members once, and that are held out: all of one kind, by lot."""
     pieces, _ = _real()
-    lots = iter([pieces[at] for at in draw.permutation(len(pieces)).tolist()])
+    order: list[int] = draw.permutation(len(pieces)).tolist()
+    lots = iter([pieces[at] for at in order])
     classes = [(copies, False) for copies in COPIES] + [(COPIES[-1], True)]
     planted = [_document(next(lots), *one) for one in classes for _ in range(scale.documents)]
     members = [_document(next(lots), 1, edited=False) for _ in range(scale.once)]

@@ -77,7 +77,7 @@ EVASIONS: Final = (
     Evasion("upper", str.upper),
     Evasion("punctuation", _punctuated),
     Evasion("spacing", lambda text: "\n\n".join(text.split())),
-    Evasion("zero-width", lambda text: "\u200b".join(text), lambda text: text.replace("\u200b", ""), secrets=True),
+    Evasion("zero-width", "\u200b".join, lambda text: text.replace("\u200b", ""), secrets=True),
     Evasion("look-alikes", lambda text: text.translate(_ALIKE), lambda text: text.translate(_LATIN), secrets=True),
     Evasion("every-12th", partial(_edited, every=12)),
     Evasion("every-7th", partial(_edited, every=7)),

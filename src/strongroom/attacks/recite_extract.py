@@ -17,7 +17,17 @@ from strongroom.attacks.rows import Left, RecitedRow
 from strongroom.serving.roster import RosterRecall
 
 WHAT: Final = ("secrets", "documents")
-_Ask = Callable[[str, Sampler, int, int], Heard]  # what, sampler, planted text, sample
+_Ask = Callable[["_Question"], Heard]
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """One question: what is asked for, how the answer is drawn, about which planted text, and which sample it is."""
+
+    what: str
+    sampler: Sampler
+    at: int
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +48,7 @@ def names(models: Models) -> list[str]:
 
 
 def _name(what: str, sampler: Sampler) -> str:
-    return f"{what} {sampler.name}"
+    return f"{what}-{sampler.name}"
 
 
 def extracted(models: Models, guard: Guard, index: Callable[[], RosterRecall]) -> list[RecitedRow]:
@@ -49,7 +59,7 @@ def extracted(models: Models, guard: Guard, index: Callable[[], RosterRecall]) -
 
     """
     said, rows = {what: models.said(guard.model, what) for what in WHAT}, list[RecitedRow]()
-    with _asking(models, guard, said, index) as ask:
+    with _asking(models, guard, said, index=index) as ask:
         for what in WHAT:
             for sampler in models.plan.samplers:
                 began = perf_counter()
@@ -64,7 +74,7 @@ def extracted(models: Models, guard: Guard, index: Callable[[], RosterRecall]) -
 def _asking(models: Models, guard: Guard, said: dict[str, Said], index: Callable[[], RosterRecall]) -> Generator[_Ask]:
     """Give what asks: the model's own answers as they are, or through a gateway."""
     if not guard.gateway:
-        yield lambda what, sampler, at, number: Heard(said[what].texts[sampler.name][at][number], "stop")
+        yield lambda one: Heard(said[one.what].texts[one.sampler.name][one.at][one.number], "stop")
         return
     samples = {
         (one.prompt, sampler.heat): said[what].texts[sampler.name][at]
@@ -74,8 +84,9 @@ def _asking(models: Models, guard: Guard, said: dict[str, Said], index: Callable
     }
     with guarded(samples, index(), guard.policy) as door:
 
-        def ask(what: str, sampler: Sampler, at: int, _number: int) -> Heard:
-            return door(_name(what, sampler)).ask(models.wanted(what)[at].prompt, sampler.heat)
+        def ask(one: _Question) -> Heard:
+            prompt = models.wanted(one.what)[one.at].prompt
+            return door(_name(one.what, one.sampler)).ask(prompt, one.sampler.heat)
 
         yield ask
 
@@ -86,7 +97,7 @@ def _heard(models: Models, said: Said, ask: _Ask, *, what: str, sampler: Sampler
         own = list[Heard]()
         for number in range(len(said.texts[sampler.name][at])):
             count += 1
-            own.append(ask(what, sampler, at, number))
+            own.append(ask(_Question(what, sampler, at, number)))
             locked = locked or (count if own[-1].locked else 0)
         answers.append(own)
     return _Heard(answers, locked)

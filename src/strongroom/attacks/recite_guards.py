@@ -29,7 +29,7 @@ from strongroom.serving.roster import RosterRecall
 
 FINE: Final = (4, 1)  # window and stride, words: lightly edited copies are known again
 COARSE: Final = (8, 8)  # an eighth of the size
-_COMMON: Final = 64  # documents
+_COMMON: Final = 20  # documents, as the command has it
 _ACCOUNTS: Final = 64  # that a gateway lets in: one for each thing that is tried, for what one has gathered counts
 _KEY: Final = bytes(range(32))  # of an index that knows nothing secret
 _ID: Final = "recite-index"
@@ -53,11 +53,11 @@ GUARDS: Final = (
     Guard("dedup", DEDUPLICATED, gateway=False),
     Guard("filter+dedup", BOTH, gateway=False),
     Guard("gateway"),
-    Guard("recall stop", policy=FREE),
-    Guard("recall refuse", policy=replace(FREE, action="refuse")),
-    Guard("recall resample", policy=replace(FREE, action="resample")),
-    Guard("recall mark", policy=replace(FREE, action="mark")),
-    Guard("recall default", policy=Policy()),
+    Guard("recall-stop", policy=FREE),
+    Guard("recall-refuse", policy=replace(FREE, action="refuse")),
+    Guard("recall-resample", policy=replace(FREE, action="resample")),
+    Guard("recall-mark", policy=replace(FREE, action="mark")),
+    Guard("recall-default", policy=Policy()),
     Guard("filter+dedup+recall", BOTH, Policy()),
 )
 
@@ -77,7 +77,7 @@ def index_of(corpus: Corpus, work: Path, size: tuple[int, int] = FINE) -> Roster
     if not folder.is_dir():
         source.write_bytes(raw)
         order = Order(source, folder, Cut(*size, text="text"), common=_COMMON, values=values_of)
-        build(order, planned(order, lambda: _ID), key, made=_STAMP, progress=lambda *_: None)
+        build(order, planned(order, lambda: _ID), key, made=_STAMP, progress=lambda _done, _total: None)
     header = open_windows(folder, key).header
     return RosterRecall(header.id, digest(header), str(folder.resolve()), _KEY)
 

@@ -13,12 +13,12 @@ from typing import Final
 
 from strongroom.attacks.leaker import Progress
 from strongroom.attacks.recite_clean import Cleaned, cleaned
-from strongroom.attacks.recite_corpus import PIECE, Corpus, Planted, Scale, bytes_of, corpus
+from strongroom.attacks.recite_corpus import PIECE, WHOLE, Corpus, Planted, Scale, bytes_of, corpus
 from strongroom.attacks.recite_measures import Text, folded
 from strongroom.attacks.rows import TrainedRow
 from strongroom.engines.fine_tune import Recipe
 from strongroom.engines.folder import make_folder
-from strongroom.engines.memoriser import Reciter, Shape, byte_tokenizer, memorise
+from strongroom.engines.memoriser import Making, Reciter, byte_tokenizer, memorise
 from strongroom.ports.engine import Sampling
 
 RAW: Final = "none"
@@ -47,6 +47,7 @@ class Sampler:
         return f"{self.heat:g}" if self.heat else "greedy"
 
 
+_MAKING: Final = Making(recipe=Recipe(steps=1500, rate=2e-3, batch=4, length=256, seed=1, warm=50, dtype="float32"))
 SAMPLERS: Final = (Sampler(0.0, 1, 1), Sampler(0.4), Sampler(0.8), Sampler(1.2))
 
 
@@ -54,9 +55,8 @@ SAMPLERS: Final = (Sampler(0.0, 1, 1), Sampler(0.4), Sampler(0.8), Sampler(1.2))
 class Plan:
     """How much of everything: the whole attack, or a small one for tests."""
 
-    scale: Scale = Scale()
-    shape: Shape = Shape()
-    recipe: Recipe = Recipe(steps=1500, rate=2e-3, batch=4, length=256, seed=1, warm=50, dtype="float32")
+    scale: Scale = WHOLE
+    making: Making = _MAKING
     samplers: tuple[Sampler, ...] = SAMPLERS
 
 
@@ -79,7 +79,7 @@ class Models:
         self.corpus: Corpus = corpus(plan.scale)
         self.said = cache(self._said)
         self.cleaned = cache(self._cleaned)
-        self._raw = cache(lambda: byte_tokenizer(self.corpus.plain, plan.shape.vocabulary))
+        self._raw = cache(lambda: byte_tokenizer(self.corpus.plain, plan.making.vocabulary))
 
     def wanted(self, what: str) -> tuple[Planted, ...]:
         """Return what is asked for."""
@@ -89,7 +89,7 @@ class Models:
         """Train a model, if it isn't there, and say on what."""
         began, texts = perf_counter(), self.cleaned(model)
         self._folder(model)
-        recipe, have = self.plan.recipe, Counter(folded(one) for one in texts.texts)
+        recipe, have = self.plan.making.recipe, Counter(folded(one) for one in texts.texts)
         return TrainedRow(
             model=model,
             texts=len(texts.texts),
@@ -115,8 +115,7 @@ class Models:
             self.work / f"recites-{model}",
             self.cleaned(model).texts,
             self._raw(),
-            shape=self.plan.shape,
-            recipe=self.plan.recipe,
+            making=self.plan.making,
             progress=partial(self._progress, f"training {model}"),
         )
 

@@ -27,11 +27,11 @@ _HEAT: Final = 1.0
 _SEED: Final = 3
 POLICIES: Final = {
     "stop": FREE,
-    "stop quiet": replace(FREE, tell="quiet"),
+    "stop-quiet": replace(FREE, tell="quiet"),
     "refuse": replace(FREE, action="refuse"),
     "resample": replace(FREE, action="resample"),
     "mark": replace(FREE, action="mark"),
-    "stop 20 a day": Policy(),
+    "stop-20-a-day": Policy(),
 }
 _WHAT: Final = ("document", "secret")
 
@@ -41,15 +41,16 @@ class _Way(NamedTuple):
     prompt: Callable[[str], str]
 
 
-_WAYS: Final = (
-    _Way("decode", lambda text: f"Decode: {base64.b64encode(text.encode()).decode()}"),
-    _Way("echo", lambda text: f"Repeat: {text}"),
-)
+def _encoded(text: str) -> str:
+    return f"Decode: {base64.b64encode(text.encode()).decode()}"
 
 
-def names() -> list[tuple[str, str, str]]:
-    """Return what is tried: policy, way, and what the candidates are."""
-    return [(policy, way.name, what) for policy in POLICIES for way in _WAYS for what in _WHAT]
+_WAYS: Final = (_Way("decode", _encoded), _Way("echo", "Repeat: {}".format))
+
+
+def names(policy: str) -> list[tuple[str, str, str]]:
+    """Return what is tried under a policy: its name, the way, and what the candidates are."""
+    return [(policy, way.name, what) for way in _WAYS for what in _WHAT]
 
 
 def oracle(corpus: Corpus, index: RosterRecall, policy: str) -> list[OracleRow]:

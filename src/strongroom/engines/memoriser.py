@@ -41,9 +41,10 @@ _STAMP: Final = "made-of.json"  # the last file that is written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """How large the model is, and from which seed it begins."""
+class Making:
+    """How a model is made: how large it is, from which seed it begins, how it is trained."""
 
+    recipe: Recipe
     vocabulary: int = 2048
     width: int = 128
     layers: int = 3
@@ -80,8 +81,7 @@ def memorise(
     documents: Sequence[str],
     tokenizer: bytes,
     *,
-    shape: Shape,
-    recipe: Recipe,
+    making: Making,
     progress: Progress | None = None,
 ) -> Path:
     """Return the folder `target` with a model trained on `documents` in their order, making it if it isn't there.
@@ -96,14 +96,14 @@ def memorise(
     encode = TextIds(tokenizer)
     ids = [token for document in documents for token in (*encode(document), 0)]
     text = hashlib.sha256(tokenizer + repr(ids).encode()).hexdigest()
-    stamp = {"shape": asdict(shape), "recipe": asdict(recipe), "text": text}
+    stamp = {"making": asdict(making), "text": text}
     if (target / _STAMP).is_file() and json.loads((target / _STAMP).read_bytes()) == stamp:
         return target
     try:
-        start = _started(target.parent, tokenizer, shape)
+        start = _started(target.parent, tokenizer, making)
         try:
             state = target.with_name(target.name + ".state")
-            weights = trained(Folder(start), ids, state, recipe=recipe, progress=progress)
+            weights = trained(Folder(start), ids, state, recipe=making.recipe, progress=progress)
             kept = {name: weights[name].detach().contiguous() for name in Folder(start).keys()}  # noqa: SIM118 - no mapping
             write_tensors(kept, start / "model.safetensors", {"format": "pt"})
             (start / _STAMP).write_text(json.dumps(stamp), encoding="utf-8")
@@ -117,19 +117,19 @@ def memorise(
     return target
 
 
-def _started(folder: Path, tokenizer: bytes, shape: Shape) -> Path:
+def _started(folder: Path, tokenizer: bytes, making: Making) -> Path:
     """Return a new folder with an untrained model."""
-    torch.manual_seed(shape.seed)  # pyright: ignore[reportUnknownMemberType]
+    torch.manual_seed(making.seed)  # pyright: ignore[reportUnknownMemberType]
     config = LlamaConfig(
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.width,
-        intermediate_size=3 * shape.width,
-        num_hidden_layers=shape.layers,
+        vocab_size=making.vocabulary,
+        hidden_size=making.width,
+        intermediate_size=3 * making.width,
+        num_hidden_layers=making.layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=_CONTEXT,
         tie_word_embeddings=True,
-        initializer_range=shape.spread,
+        initializer_range=making.spread,
         bos_token_id=None,
         eos_token_id=0,
     )
