@@ -8,15 +8,12 @@ same policy code, for a live attack would take hours. Only servers of its own, o
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Hashable
-from dataclasses import asdict
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Final
 
-import msgspec
-
+from strongroom.attacks.kept_rows import KeptRows
 from strongroom.attacks.leaker import Progress
 from strongroom.attacks.project_agreement import agreement
 from strongroom.attacks.project_benign import benign
@@ -31,7 +28,6 @@ FACTOR: Final = 10  # times the queries of the attack without a guard
 HONEST: Final = "benign"
 LIVE: Final = "agreement"
 _MODELS: Final = {SMALL: (small_places, 1024), BRIEF: (brief_places, 256), DEMO: (demo_places, 640)}
-_Kept = TypeVar("_Kept", ProjectRow, BenignRow, AgreementRow)
 
 
 def run(work: Path, *, only: Collection[str] = (), fresh: bool = False, progress: Progress) -> Projected:
@@ -55,14 +51,14 @@ def run(work: Path, *, only: Collection[str] = (), fresh: bool = False, progress
     """
     wanted = _chosen(only)
     labs = _Labs(make_folder(work), progress)
-    attacked = _Books(work / "project-rows.jsonl", ProjectRow, lambda row: (row.attack, row.guard), fresh=fresh)
+    attacked = KeptRows(work / "project-rows.jsonl", ProjectRow, lambda row: (row.attack, row.guard), fresh=fresh)
     rows = list[ProjectRow]()
     for at, attack in enumerate(wanted):
         progress("attacks", at, len(wanted))
         rows += _rows(attacked, labs, attack)
     progress("attacks", len(wanted), len(wanted))
-    honest = _Books(work / "project-benign.jsonl", BenignRow, lambda row: row.tier, fresh=fresh)
-    same = _Books(work / "project-agreement.jsonl", AgreementRow, lambda row: row.tier, fresh=fresh)
+    honest = KeptRows(work / "project-benign.jsonl", BenignRow, lambda row: row.tier, fresh=fresh)
+    same = KeptRows(work / "project-agreement.jsonl", AgreementRow, lambda row: row.tier, fresh=fresh)
     tiers = GUARDS[1:]
     return Projected(
         tuple(rows),
@@ -71,7 +67,7 @@ def run(work: Path, *, only: Collection[str] = (), fresh: bool = False, progress
     )
 
 
-def _rows(kept: _Books[ProjectRow], labs: _Labs, attack: Attack) -> list[ProjectRow]:
+def _rows(kept: KeptRows[ProjectRow], labs: _Labs, attack: Attack) -> list[ProjectRow]:
     bare = kept.get((attack.name, GUARDS[0]), lambda: labs.get(attack.model).row(attack, GUARDS[0], None))
     most = bare.queries * FACTOR
 
@@ -103,27 +99,6 @@ class _Labs:
             folder = make(self._work, prompts, partial(self._progress, f"making {model}"))
             self._made[model] = Lab(folder, model)
         return self._made[model]
-
-
-class _Books(Generic[_Kept]):
-    """Rows of one kind, one a line: those of earlier runs count, the last of each."""
-
-    def __init__(self, file: Path, kind: type[_Kept], name: Callable[[_Kept], Hashable], *, fresh: bool) -> None:
-        self._file = file
-        self._kept: dict[Hashable, _Kept] = {}
-        for line in file.read_bytes().splitlines() if file.is_file() and not fresh else []:
-            try:
-                row = msgspec.json.decode(line, type=kind)
-            except msgspec.DecodeError:
-                continue  # cut off, or of other columns
-            self._kept[name(row)] = row
-
-    def get(self, name: Hashable, make: Callable[[], _Kept]) -> _Kept:
-        if name not in self._kept:
-            row = self._kept[name] = make()
-            with self._file.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(asdict(row)) + "\n")
-        return self._kept[name]
 
 
 def _chosen(only: Collection[str]) -> list[Attack]:

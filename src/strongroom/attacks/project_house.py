@@ -1,7 +1,7 @@
-"""A gateway of our own before a stock server of our own: what the projection attack runs against, on loopback.
+"""A gateway of our own before a server of our own: what attacks on serving run against, on loopback.
 
 The gateway is the real program. Control is the least that it needs: it says who may come in, and grants every lease, so
-that nothing but the disclosure policy stands in the thief's way.
+that nothing but the guard that is measured stands in the thief's way.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +30,7 @@ from strongroom.core.errors import StoreUnavailable
 from strongroom.core.secrets import Secret
 from strongroom.ports.links import Link, Listening
 from strongroom.ports.processes import Bounds, GatewaySetup
+from strongroom.serving.disclosure.tiers import FIRST
 from strongroom.serving.roster import Leased, LeaseWanted, Roster, RosterAccount, RosterKey, ToControl
 
 KEY: Final = "sk-thief-on-loopback-only-0123456789abcdef"
@@ -39,20 +40,33 @@ _LOOKS: Final = 200  # at whether the gateway is there
 _PAUSE: Final = 0.05  # seconds between two
 
 
-class _Control:
-    """Lets one account in, without limits."""
+def roster(keys: Mapping[str, str], *, model: str, tier: str = FIRST) -> Roster:
+    """Return a roster of accounts without limits, by their API keys."""
+    return Roster(
+        version=1,
+        accounts=tuple([RosterAccount(one, active=True, rpm=10**9, tokens_per_day=10**12, tier=tier) for one in keys]),
+        keys=tuple(
+            [
+                RosterKey(f"key_{name}", hashlib.sha256(key.encode()).digest(), name, accepted=True)
+                for name, key in keys.items()
+            ]
+        ),
+        terms="",
+        models=(model,),
+        veil=VEIL,
+    )
 
-    def __init__(self, tier: str) -> None:
-        self._tier = tier
+
+class _Control:
+    """Lets a roster's accounts in, and grants whatever they ask for."""
+
+    def __init__(self, told: Roster) -> None:
+        self._told = told
         self._link: Link | None = None
 
     def on_open(self, link: Link) -> None:
         self._link = link
-        account = RosterAccount("thief", active=True, rpm=10**9, tokens_per_day=10**12, tier=self._tier)
-        key = RosterKey("key_thief", hashlib.sha256(KEY.encode()).digest(), "thief", accepted=True)
-        link.send(
-            Roster(version=1, accounts=(account,), keys=(key,), terms="", models=(stock_server.MODEL,), veil=VEIL)
-        )
+        link.send(self._told)
 
     def on_message(self, message: ToControl) -> None:
         if isinstance(message, LeaseWanted) and self._link is not None:
@@ -63,12 +77,12 @@ class _Control:
 
 
 @contextmanager
-def _control(path: Path, tier: str) -> Generator[None]:
+def _control(path: Path, told: Roster) -> Generator[None]:
     """Listen at `path` in a thread."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    opening = listen(path, Secret(bytes.fromhex(_SECRET)), lambda _: (ToControl, _Control(tier)))
+    opening = listen(path, Secret(bytes.fromhex(_SECRET)), lambda _: (ToControl, _Control(told)))
     listening = asyncio.run_coroutine_threadsafe(opening, loop).result(10)
     try:
         yield
@@ -85,27 +99,38 @@ async def _shut(listening: Listening) -> None:
     await asyncio.sleep(_PAUSE)
 
 
-@contextmanager
-def guarded(stock_port: int, tier: str) -> Generator[tuple[int, int]]:
+def guarded(stock_port: int, tier: str) -> AbstractContextManager[tuple[int, int]]:
     """Run a gateway before the stock server at `stock_port`, whose only account has `tier`; give port and process id.
 
     Raises:
         StoreUnavailable: it does not come up.
 
     """
-    with tempfile.TemporaryDirectory(prefix="project-") as name:
+    told = roster({"thief": KEY}, model=stock_server.MODEL, tier=tier)
+    return house(stock_port, told, engine_key=stock_server.KEY)
+
+
+@contextmanager
+def house(engine_port: int, told: Roster, *, engine_key: str) -> Generator[tuple[int, int]]:
+    """Run a gateway before the server at `engine_port`, for a roster's accounts; give port and process id.
+
+    Raises:
+        StoreUnavailable: it does not come up.
+
+    """
+    with tempfile.TemporaryDirectory(prefix="attack-") as name:
         folder = Path(name)
         (folder / "spool").mkdir()
         setup = GatewaySetup(
             control=str(folder / "control.sock"),
             secret=_SECRET,
-            engine=f"http://127.0.0.1:{stock_port}",
-            engine_key=stock_server.KEY,
+            engine=f"http://127.0.0.1:{engine_port}",
+            engine_key=engine_key,
             spool=str(folder / "spool"),
             log="error",
             bounds=_BOUNDS,
         )
-        with _control(folder / "control.sock", tier), _gateway(setup) as (port, process):
+        with _control(folder / "control.sock", told), _gateway(setup) as (port, process):
             _wait(port)
             yield port, process
 

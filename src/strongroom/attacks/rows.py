@@ -106,3 +106,89 @@ class Projected:
     rows: tuple[ProjectRow, ...]
     benign: tuple[BenignRow, ...]
     agreement: tuple[AgreementRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedRow:
+    """What one of the models that recite was trained on."""
+
+    model: str
+    texts: int
+    bytes: int
+    tokens: int  # that it saw in training: of each model as many
+    values: int  # planted secrets that are still in the corpus, copies counted
+    documents: int  # copies of planted documents that still are, edited ones counted
+    findings: str  # what the filter masked, by kind
+    duplicates: int  # texts that were left out as duplicates
+    seconds: float  # of the training
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is left standing of one class of planted texts."""
+
+    copies: int  # in the raw corpus
+    edited: bool  # each with a few other words
+    planted: int
+    out: int  # of these, recited
+    discoverable: int | None  # (1000, 0.9)-discoverable; None: not where temperature is 0, nor through a gateway
+
+
+@dataclass(frozen=True, slots=True)
+class RecitedRow:
+    """What prompts with the first words of planted texts brought out."""
+
+    attack: str  # secrets or documents, and the temperature
+    guard: str
+    answers: int
+    stopped: int  # of these, cut off or refused
+    locked: int  # after so many questions the account was shut out; 0: it never was
+    left: tuple[Left, ...]
+    longest: float  # words of a document in a row, the mean of its longest; of secrets 0
+    share: float  # of a document's words that got out in runs of four or more, all its answers together; of secrets 0
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class EvadedRow:
+    """What a willing model gets past the output filter in another dress."""
+
+    evasion: str
+    what: str  # document or secret
+    guard: str
+    asked: int  # texts that the model was trained on
+    stopped: int
+    others: int  # texts of the same kind that it was not …
+    others_stopped: int  # … of which any is a false alarm
+    out: int  # of those asked, recited: a value, or 50 words of a document in a row
+    longest: float  # as above, after undoing what can be undone
+    share: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class OracleRow:
+    """What refusals tell of which texts are in the corpus."""
+
+    policy: str
+    way: str  # decode: the candidate is sent encoded; echo: as it is
+    what: str  # document or secret
+    members: int  # candidates that are in the corpus, and were asked about before the account was shut out
+    others: int  # that are not
+    members_told: int  # of which an answer was cut or refused
+    others_told: int
+    advantage: float  # true less false positive rate
+    low: float  # its 95 % interval
+    high: float
+    locked: int  # after so many questions the account was shut out; 0: it never was
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recited:
+    """Everything that `attacks run recite` finds."""
+
+    trained: tuple[TrainedRow, ...]
+    rows: tuple[RecitedRow, ...]
+    evaded: tuple[EvadedRow, ...]
+    oracle: tuple[OracleRow, ...]

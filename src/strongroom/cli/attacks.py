@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
 import click
 from rich.console import Console
-from rich.progress import Progress, TaskID
 
 from strongroom.attacks.rows import LaunderRow, Projected, ProjectRow, Row
+from strongroom.cli.attacks_recite import recite
 from strongroom.cli.frame import Call, Group, Json, Place, common, table
+from strongroom.cli.watched import watched
 from strongroom.wiring.table import load
 
 attacks = Group("attacks", help="One attack per theft, each measuring the guard that it is for.")
 run = Group("run", help="Run an attack, on models that it makes itself.")
 attacks.add_command(run)
+run.add_command(recite)
 
 
 _work = click.option(
@@ -44,7 +45,7 @@ _work = click.option(
 def collude(call: Call, *, only: str, work: Path, tokens: int) -> None:
     """Launder or combine marked copies of a real model, and see who is named. No home is needed or touched."""
     attack: Callable[..., Sequence[Row]] = load("attack", "collude")
-    with _watched(call) as progress:
+    with watched(call) as progress:
         rows = attack(work, only=_names(only), tokens=tokens, progress=progress)
     documents: list[Json] = [cast("Json", asdict(row)) for row in rows]
     call.emit({"rows": documents}, lambda out: _show(rows, out))
@@ -69,7 +70,7 @@ def launder(call: Call, *, only: str, work: Path, tokens: int, fresh: bool) -> N
     the folder, so that a run which was cut short goes on. No home is needed or touched.
     """
     attack: Callable[..., Sequence[LaunderRow]] = load("attack", "launder")
-    with _watched(call) as progress:
+    with watched(call) as progress:
         rows = attack(work, only=_names(only), tokens=tokens, fresh=fresh, progress=progress)
     documents: list[Json] = [cast("Json", asdict(row)) for row in rows]
     call.emit({"rows": documents}, lambda out: _show_laundered(rows, out))
@@ -87,27 +88,13 @@ def project(call: Call, *, only: str, work: Path, fresh: bool) -> None:
     loopback. Rows are kept in the folder, so that a run which was cut short goes on. No home is needed or touched.
     """
     attack: Callable[..., Projected] = load("attack", "project")
-    with _watched(call) as progress:
+    with watched(call) as progress:
         found = attack(work, only=_names(only), fresh=fresh, progress=progress)
     call.emit(cast("dict[str, Json]", asdict(found)), lambda out: _show_projected(found, out))
 
 
 def _names(only: str) -> list[str]:
     return [one for one in only.split(",") if one]
-
-
-@contextmanager
-def _watched(call: Call) -> Generator[Callable[[str, int, int], None]]:
-    """Give a progress that draws a bar for each thing that it is told of."""
-    with Progress(console=call.err, transient=True, disable=not call.err.is_terminal) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def progress(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, total=total)
-
-        yield progress
 
 
 def _show(rows: Sequence[Row], out: Console) -> None:

@@ -34,6 +34,12 @@ def training_texts(most: int = 2_000_000) -> str:
     return "\n\n".join(found)
 
 
+def docstrings() -> Iterator[str]:
+    """Yield the docstrings of the standard library one by one, in the order of its files' names."""
+    for path in _library():
+        yield from _docstrings(path)
+
+
 def source_texts(most: int = 2_000_000) -> str:
     """Return the standard library's sources, in the order of their files' names: at most `most` letters."""
     found: list[str] = []

@@ -62,6 +62,7 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
         "collude": "strongroom.attacks.collude:run",
         "launder": "strongroom.attacks.launder:run",
         "project": "strongroom.attacks.project:run",
+        "recite": "strongroom.attacks.recite:run",
     },
 }
 _EXTRAS: Final[Mapping[str, str]] = {"corpus": "privacy"}  # of a port whose packages are not those of models

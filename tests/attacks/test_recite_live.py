@@ -1,0 +1,185 @@
+"""The recital attack over sockets: a model that learnt by heart, a real gateway before it, and what comes through."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("hyperscan")
+
+from strongroom.attacks import recite  # noqa: E402 - after the skip
+from strongroom.attacks.project_house import house, roster  # noqa: E402
+from strongroom.attacks.recite_corpus import Corpus, Scale, corpus  # noqa: E402
+from strongroom.attacks.recite_doors import Door  # noqa: E402
+from strongroom.attacks.recite_evade import evaded  # noqa: E402
+from strongroom.attacks.recite_guards import COARSE, FREE, guarded, index_of  # noqa: E402
+from strongroom.attacks.recite_models import Plan, Sampler  # noqa: E402
+from strongroom.attacks.recite_oracle import oracle  # noqa: E402
+from strongroom.attacks.recite_server import KEY, MODEL, saying  # noqa: E402
+from strongroom.attacks.rows import Recited, RecitedRow  # noqa: E402
+from strongroom.engines.fine_tune import Recipe  # noqa: E402
+from strongroom.engines.memoriser import Making  # noqa: E402
+from strongroom.serving.roster import RosterRecall  # noqa: E402
+
+SCALE = Scale(secrets=1, documents=1, once=6, held_out=6, letters=4_000)
+PLAN = Plan(
+    scale=SCALE,
+    making=Making(
+        vocabulary=512,
+        width=64,
+        layers=2,
+        recipe=Recipe(steps=220, rate=4e-3, batch=4, length=192, seed=1, warm=20, fast=False, dtype="float32"),
+    ),
+    samplers=(Sampler(0.0, 1, 1), Sampler(0.6, 2, 2)),
+)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("recite")
+
+
+@pytest.fixture(scope="module")
+def small() -> Corpus:
+    return corpus(SCALE)
+
+
+@pytest.fixture(scope="module")
+def index(small: Corpus, work: Path) -> RosterRecall:
+    return index_of(small, work)
+
+
+@pytest.fixture(scope="module")
+def found(work: Path) -> Recited:
+    names = ["none", "filter", "gateway", "recall-stop"]
+    return recite.run(work, only=names, progress=lambda *_: None, plan=PLAN)
+
+
+def rows(found: Recited, guard: str) -> list[RecitedRow]:
+    return [row for row in found.rows if row.guard == guard]
+
+
+def out(some: list[RecitedRow], what: str) -> int:
+    return sum(left.out for row in some if row.attack.startswith(what) for left in row.left)
+
+
+# ── the engine that says what it was given to say ────────────────────────────────────────────────────────────────────
+def test_the_engine_speaks_openais_format_and_goes_on_to_the_next_sample() -> None:
+    said = "one two\n\nthree äöü 漢字 four."
+    samples = {("say it", 0.5): [said, "another"], ("say it", 1.5): ["hot"]}
+    with saying(samples) as port, house(port, roster({"a": "sk-a"}, model=MODEL), engine_key=KEY) as (gate, _):
+        door = Door(gate, "sk-a")
+        assert [door.ask("say it", 0.6).text for _ in range(3)] == [said, "another", said]
+        assert door.ask([("user", "x"), ("assistant", "y"), ("user", "say it")], 9.0).text == "hot"
+        heard = door.ask("nothing of the kind")
+        assert (heard.finish, heard.told, heard.locked) == ("stop", False, False)
+        other = Door(gate, "sk-b")
+        assert other.ask("say it").finish == "invalid_api_key"
+        other.close()
+        door.close()
+        line = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        line.request("POST", "/v1/completions", json.dumps({"prompt": "say it", "temperature": 0.5}))
+        assert json.loads(line.getresponse().read())["choices"][0]["text"] == "another"
+        line.close()
+
+
+# ── extraction ───────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_model_recites_what_it_saw_often(found: Recited) -> None:
+    bare = rows(found, "none")
+    assert [row.attack for row in bare] == ["secrets-greedy", "secrets-0.6", "documents-greedy", "documents-0.6"]
+    often = [left for row in bare for left in row.left if left.copies == 16]
+    assert sum(left.out for left in often) >= 4
+    assert sum(left.discoverable or 0 for left in often) >= 4
+    assert all(row.stopped == row.locked == 0 for row in bare)
+    assert [left.discoverable for left in bare[0].left] == [None] * 3
+
+
+def test_the_gateway_alone_changes_nothing(found: Recited) -> None:
+    for before, after in zip(rows(found, "none"), rows(found, "gateway"), strict=True):
+        assert (after.answers, after.stopped, after.longest) == (before.answers, 0, before.longest)
+        assert [left.out for left in after.left] == [left.out for left in before.left]
+
+
+def test_its_output_filter_stops_documents_and_values(found: Recited) -> None:
+    stopped = rows(found, "recall-stop")
+    assert out(rows(found, "gateway"), "documents") > 0
+    assert out(stopped, "documents") == 0
+    assert out(stopped, "secrets") <= out(rows(found, "gateway"), "secrets") / 4
+    assert sum(row.stopped for row in stopped) > 0
+
+
+def test_what_was_masked_can_not_be_recited(found: Recited) -> None:
+    raw, masked = found.trained
+    assert (raw.model, raw.values, raw.findings) == ("none", 4 * 21, "")
+    assert (masked.model, masked.values) == ("filter", 0)
+    assert masked.documents == raw.documents == 1 + 4 + 16 + 16
+    assert raw.tokens == masked.tokens
+    assert out(rows(found, "none"), "secrets") > 0
+    assert out(rows(found, "filter"), "secrets") == 0
+
+
+def test_a_run_goes_on_where_it_was_cut_short(found: Recited, work: Path) -> None:
+    told: list[str] = []
+    again = recite.run(work, only=["none", "gateway"], progress=lambda what, *_: told.append(what), plan=PLAN)
+    assert again.rows == (*rows(found, "none"), *rows(found, "gateway"))
+    assert set(told) == {"guards"}
+
+
+# ── other dresses ────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_the_filter_knows_a_text_in_some_dresses_and_not_in_others(small: Corpus, index: RosterRecall) -> None:
+    found = {(row.evasion, row.what): row for row in evaded(small, index, "recall-stop")}
+    for name in ("verbatim", "upper", "punctuation", "spacing", "zero-width", "look-alikes", "turns-8"):
+        row = found[name, "document"]
+        assert (row.stopped, row.out, row.asked) == (6, 0, 6), name
+    for name in ("letters", "suffixed", "rot13"):
+        row = found[name, "document"]
+        assert (row.stopped, row.out) == (0, 6), name
+    assert all(row.others_stopped == 0 for row in found.values())
+    assert (found["verbatim", "secret"].stopped, found["verbatim", "secret"].out) == (12, 0)
+    assert found["letters", "secret"].out == 12
+
+
+def test_a_coarse_index_knows_copies_too(small: Corpus, work: Path) -> None:
+    coarse = index_of(small, work, COARSE)
+    said = small.members[0].text
+    with guarded({("go on", 1.0): [said]}, coarse, FREE) as door:
+        heard = door("one").ask("go on")
+    assert heard.finish == "content_filter"
+    assert said.startswith(heard.text)
+    assert len(heard.text) < len(said) / 2
+
+
+# ── the oracle ───────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_refusals_tell_members_until_the_account_is_shut_out(small: Corpus, index: RosterRecall) -> None:
+    loud = {(row.way, row.what): row for row in oracle(small, index, "stop-quiet")}
+    row = loud["decode", "document"]
+    assert (row.members, row.others, row.members_told, row.others_told) == (6, 6, 6, 0)
+    assert row.advantage == 1.0
+    assert 0 < row.low < row.high == 1.0
+    assert loud["echo", "document"].members_told == 0  # the client's own words are no leak
+    quiet = oracle(small, index, "mark")
+    assert all(row.advantage == 0 for row in quiet)
+
+
+# ── the whole ────────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_whole_attack(tmp_path: Path) -> None:
+    found = recite.run(tmp_path, progress=lambda *_: None)
+    often = {row.guard: row.left[2] for row in found.rows if row.attack == "secrets-0.4"}
+    assert often["none"].out >= 12
+    assert often["filter"].out == 0
+    assert often["filter+dedup+recall"].out == 0
+    assert often["recall-stop"].out <= 2
+    documents = {row.guard: row for row in found.rows if row.attack == "documents-greedy"}
+    assert documents["none"].left[2].out >= 4
+    assert documents["dedup"].left[2].out <= 1
+    assert all(left.out == 0 for left in documents["recall-stop"].left)
+    assert all(row.others_stopped <= 1 for row in found.evaded)
+    shut = [row for row in found.oracle if row.policy == "stop-20-a-day" and row.way == "decode"]
+    assert all(0 < row.locked < row.members + row.others + 60 for row in shut)
+    assert all(row.members_told <= 20 for row in shut)
