@@ -106,9 +106,7 @@ class _Run:
         for at, policy in enumerate(recite_oracle.POLICIES):
             self._progress("oracle", at, len(recite_oracle.POLICIES))
             names = recite_oracle.names(policy)
-            rows += self._oracle.get_all(
-                names, lambda: recite_oracle.oracle(self._models.corpus, self._index(), policy)
-            )
+            rows += self._oracle.get_all(names, partial(self._ask, policy))
         return rows
 
     def _evade(self, guard: str, size: tuple[int, int]) -> list[EvadedRow]:
