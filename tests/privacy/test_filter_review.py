@@ -138,3 +138,13 @@ def test_the_commands(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert (status, document["error"]["code"], document["error"]["where"]) == (2, "privacy.bad_rules", "r")
     assert main(["privacy", "filter", str(corpus), "--out", str(tmp_path / "o4"), "--jobs", "1"]) == 0
     assert "200 documents read" in capsys.readouterr().out
+
+
+def test_where_every_document_was_read_nothing_is_estimated(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"text":"one"}\n{"text":"two"}\n')
+    filter_corpus(Wanted(tmp_path / "x.jsonl", tmp_path / "out"), None, lambda _done, _total: None)
+    report, sample = read_sample(tmp_path / "out")
+    none = reviewed(report, sample, missed=0, wrong=0)
+    assert (none.verdict, none.recall.low, none.recall.high) == ("estimated", 1.0, 1.0)
+    one = reviewed(report, sample, missed=1, wrong=0)
+    assert (one.recall.low, one.recall.estimate, one.recall.high) == (0.0, 0.0, 0.0)
