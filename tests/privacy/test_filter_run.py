@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import json
@@ -13,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -27,6 +29,7 @@ from strongroom.privacy.filter.actions import replace
 from strongroom.privacy.filter.deny import Deny, read_deny
 from strongroom.privacy.filter.findings import Finding
 from strongroom.privacy.filter.run import Wanted, filter_corpus
+from strongroom.privacy.filter.shard import save
 from tests.privacy.generated import passages
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -409,3 +412,10 @@ def test_a_folder_that_can_not_be_listed_stops_the_run(corpus: Path, tmp_path: P
     with pytest.raises(CorpusUnreadable):
         filtered(corpus, tmp_path / "out")
     (corpus / "sub").chmod(0o700)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
+def test_a_full_disk_is_called_so() -> None:
+    with pytest.raises(OSError, match="space") as caught:
+        save(Path("/dev/full"), np.zeros(100_000))
+    assert caught.value.errno == errno.ENOSPC

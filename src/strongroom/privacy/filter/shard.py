@@ -8,6 +8,7 @@ written and synced, so a run that was killed goes on with the shards that are th
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import zlib
@@ -180,9 +181,9 @@ class _Result:
         """Write all but the data."""
         rows = np.concatenate(self._rows) if self._rows else np.zeros(0, dtype=ROW)
         signed = np.concatenate(self._signatures) if self._signatures else np.zeros((0, HASHES), dtype=np.uint32)
-        np.save(folder / "rows.npy", rows)
-        np.save(folder / "signatures.npy", signed)
-        np.save(folder / "found.npy", np.array(self._found, dtype=FOUND))
+        save(folder / "rows.npy", rows)
+        save(folder / "signatures.npy", signed)
+        save(folder / "found.npy", np.array(self._found, dtype=FOUND))
         records = np.bincount(rows["piece"], minlength=len(self._shard.pieces)).tolist()
         counts = Counts(
             names=tuple(self._names), records=tuple(records), bytes=self._bytes, planted=self._planted or {}
@@ -193,6 +194,18 @@ class _Result:
 def _spelt(raw: bytes) -> str:
     """Return a member `id` as a list names it: a text without its quotes and escapes, else as it stands."""
     return msgspec.json.decode(raw, type=str) if raw.startswith(b'"') else raw.decode()
+
+
+def save(path: Path, array: npt.NDArray[np.generic]) -> None:
+    """Write an array. Numpy, writing into a file itself, doesn't say that a disk is full.
+
+    Raises:
+        OSError: the disk said no, and why.
+
+    """
+    made = io.BytesIO()
+    np.save(made, array)
+    path.write_bytes(made.getbuffer())
 
 
 def lots(shard: Shard) -> Iterator[Lot]:
