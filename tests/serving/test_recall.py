@@ -184,6 +184,7 @@ def test_rules_follow_from_the_index(shape: tuple[int, int], hits: int) -> None:
 
 
 @pytest.mark.parametrize("odd", [{"hold": -1}, {"hold": 999}, {"gathered": -1}, {"incidents_per_day": -1},
+                                 {"tries": -1}, {"tries": 11},
                                  {"action": "refuse", "tell": "quiet"}])  # fmt: skip
 def test_policies_that_can_not_be_kept(odd: dict[str, Any]) -> None:
     with pytest.raises(BadInput):
