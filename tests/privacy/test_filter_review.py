@@ -79,12 +79,12 @@ def test_the_sample_is_drawn_evenly(corpus: Path, tmp_path: Path) -> None:
 
 def test_planted_values_are_found_in_plain_prose_and_the_same_ones_each_time() -> None:
     texts = [one.encode() for one in passages(DOCS)[:50]]
-    tally = planted(rules().scanner.find, texts, "seed")
-    assert tally == planted(rules().scanner.find, texts, "seed")
+    tally = planted(rules().scanner.find, texts)
+    assert tally == planted(rules().scanner.find, texts)
     assert sum(hits for hits, _ in tally.values()) >= 0.9 * sum(tries for _, tries in tally.values())
     blind = rules(b'disable = ["email", "number"]').scanner
-    assert planted(blind.find, texts, "seed")["email"][0] == 0
-    assert planted(rules().scanner.find, [], "seed") == {}
+    assert planted(blind.find, texts)["email"][0] == 0
+    assert planted(rules().scanner.find, []) == {}
 
 
 def index_of(source: Path, out: Path) -> Overlap:
@@ -138,3 +138,13 @@ def test_the_commands(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert (status, document["error"]["code"], document["error"]["where"]) == (2, "privacy.bad_rules", "r")
     assert main(["privacy", "filter", str(corpus), "--out", str(tmp_path / "o4"), "--jobs", "1"]) == 0
     assert "200 documents read" in capsys.readouterr().out
+
+
+def test_where_every_document_was_read_nothing_is_estimated(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"text":"one"}\n{"text":"two"}\n')
+    filter_corpus(Wanted(tmp_path / "x.jsonl", tmp_path / "out"), None, lambda _done, _total: None)
+    report, sample = read_sample(tmp_path / "out")
+    none = reviewed(report, sample, missed=0, wrong=0)
+    assert (none.verdict, none.recall.low, none.recall.high) == ("estimated", 1.0, 1.0)
+    one = reviewed(report, sample, missed=1, wrong=0)
+    assert (one.recall.low, one.recall.estimate, one.recall.high) == (0.0, 0.0, 0.0)

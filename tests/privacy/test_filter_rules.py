@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strongroom.core.privacy_errors import BadRules
+from strongroom.privacy.filter.builtin import RULES
 from strongroom.privacy.filter.findings import Finding, resolve
+from strongroom.privacy.filter.numbers import read_numbers
 from strongroom.privacy.filter.rules import rules
 from tests.privacy.generated import passages, tally, texts
 
@@ -211,3 +213,36 @@ def test_real_text_without_anybody_in_it_raises_few_alarms() -> None:
     size = sum(map(len, given_)) / 1e6
     counted = {kind: sum(one.kind == kind for one in alarms) for kind in ("phone", "card", "iban", "national_id", "ip")}
     assert sum(counted.values()) / size < 3
+
+
+def test_findings_end_with_whole_characters() -> None:
+    for text in (
+        "12 rue Xa" + "é" * 20,
+        "-----BEGIN PRIVATE KEY-----" + "aé€" * 9000,
+        "Langestraße 1, 12345 Aa" + "é" * 30,
+    ):
+        raw = text.encode()
+        found = rules().scanner.find([raw])[0]
+        assert found
+        for one in found:
+            assert raw[one.start : one.end].decode()
+            assert raw[one.end :].decode() is not None
+
+
+def test_values_in_a_row_are_each_read_once() -> None:
+    rule = next(one for one in RULES if one.name == "email")
+    raw = b"a@b.cd " * 200
+    after, found = 0, 0
+    for at in range(0, len(raw), 7):
+        for one in rule.read(raw, at, at + 3, after=after):
+            after, found = one.end, found + 1
+    assert found == 200
+    assert len(list(rule.read(raw, 700, 703))) == 1
+    assert len(rules().scanner.find([raw])[0]) == 200
+
+
+def test_a_long_line_of_numbers_is_read_by_bounded_stretches() -> None:
+    raw = b"12345678 " * 3000
+    assert len(list(read_numbers(raw + b"+1-545-880-7302", 0, 8))) == 0
+    at = 9 * 3000
+    assert [one.kind for one in read_numbers(raw + b"+1-545-880-7302", at + 1, at + 15)] == ["phone"]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,8 +25,11 @@ from strongroom.core.privacy_errors import CorpusUnreadable
 from strongroom.core.secrets import Secret
 from strongroom.privacy.corpus.documents import files, read
 from strongroom.privacy.filter import plan
+from strongroom.privacy.filter.actions import replace
 from strongroom.privacy.filter.deny import Deny, read_deny
+from strongroom.privacy.filter.findings import Finding
 from strongroom.privacy.filter.run import Wanted, filter_corpus
+from strongroom.privacy.filter.shard import save
 from tests.privacy.generated import passages
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -316,3 +322,103 @@ def test_two_runs_to_one_place_never_mix(corpus: Path, tmp_path: Path) -> None:
 
     filter_corpus(Wanted(corpus, tmp_path / "out", deny=Deny()), None, nested)
     assert seen
+
+
+def test_texts_and_records_side_by_side_keep_their_files(tmp_path: Path) -> None:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    (folder / "a.txt").write_text("one text, by a@b.org\n")
+    (folder / "b.jsonl").write_text('{"text":"first record, bob@web.de"}\n{"text":"second record of these"}\n')
+    (folder / "c.txt").write_text("another text without anything\n")
+    pq.write_table(pa.table({"text": ["a row of the table"]}), folder / "d.parquet")
+    (folder / "e.txt").write_text("last of all\n")
+    filtered(folder, tmp_path / "out")
+    out = tmp_path / "out"
+    assert (out / "a.txt").read_text() == "one text, by [EMAIL]\n"
+    lines = '{"text":"first record, [EMAIL]"}\n{"text":"second record of these"}\n'
+    assert (out / "b.jsonl").read_text() == lines
+    assert (out / "c.txt").read_bytes() == (folder / "c.txt").read_bytes()
+    assert pq.read_table(out / "d.parquet").column("text").to_pylist() == ["a row of the table"]
+    assert (out / "e.txt").read_text() == "last of all\n"
+    found = [json.loads(line) for line in (out / ".filter/findings.jsonl").read_text().splitlines()]
+    assert [(one["file"], one["start"]) for one in found] == [("a.txt", 13), ("b.jsonl", 14)]
+
+
+def test_denied_ids_count_however_they_are_spelt(tmp_path: Path) -> None:
+    lines = '{"id":"é","text":"one"}\n{"id":"\\u00e9","text":"two"}\n{"id":7,"text":"three"}\n{"id":"z","text":"4"}\n'
+    (tmp_path / "x.jsonl").write_text(lines)
+    (tmp_path / "names").write_bytes("\ufeffé\r\n7\r\n".encode())
+    deny = read_deny(tmp_path / "names", text="text")
+    report = filtered(tmp_path / "x.jsonl", tmp_path / "out", deny=deny)
+    assert report["dropped"].denied == 3
+    assert (tmp_path / "out/x.jsonl").read_text() == '{"id":"z","text":"4"}\n'
+
+
+def test_list_and_report_say_the_same_of_duplicates(tmp_path: Path) -> None:
+    texts = ("a " * 6, "a " * 7, "A, a a a a a")
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps({"text": one}) + "\n" for one in texts))
+    report = filtered(tmp_path / "x.jsonl", tmp_path / "out")
+    whys = [json.loads(line)["why"] for line in (tmp_path / "out/.filter/duplicates.jsonl").read_text().splitlines()]
+    assert whys == ["similar", "repeated"]
+    assert (report["dropped"].similar, report["dropped"].repeated) == (1, 1)
+
+
+def test_the_report_does_not_depend_on_where_the_corpus_lies_or_who_filters_it(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "SIZE", 1500)
+    shutil.copytree(corpus, tmp_path / "moved", copy_function=shutil.copyfile)  # new times, too
+    filtered(corpus, tmp_path / "one")
+    filtered(tmp_path / "moved", tmp_path / "two", jobs=2)
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
+
+
+def test_a_text_member_whose_name_is_escaped_is_written_once(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text(
+        '{"te\\u0078t":"a@b.org","text":"second \\u00e9"}\n{"x":"\\u0041","text" : "é"}\n'
+    )
+    filtered(tmp_path / "x.jsonl", tmp_path / "out")
+    assert (tmp_path / "out/x.jsonl").read_text() == '{"text":"second é"}\n{"x":"\\u0041","text" : "é"}\n'
+
+
+def test_a_link_at_the_output_is_refused_before_any_work(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    with pytest.raises(AlreadyExists):
+        filtered(corpus, tmp_path / "link")
+
+
+def test_different_values_have_different_pseudonyms() -> None:
+    def named(kind: str, value: str) -> bytes:
+        raw = value.encode()
+        return replace(raw, [Finding(0, len(raw), kind, "rule")], KEY)
+
+    for kind, one, other in (
+        ("ip", "1.23.4.5", "12.3.4.5"),
+        ("email", "a-b@c.org", "ab@c.org"),
+        ("email", "a+b@c.org", "a_b@c.org"),
+        ("date_of_birth", "1.11.1990", "11.1.1990"),
+        ("address", "1 23rd Street", "12 3rd Street"),
+    ):
+        assert named(kind, one) != named(kind, other)
+    for kind, one, other in (
+        ("email", "A.B@c.org", "a.b [at] c (dot) org"),
+        ("phone", "+1 (545) 880-7302", "+1 545 880 7302"),
+        ("name", "Ann  LEE", "Ann Lee"),
+    ):
+        assert named(kind, one) == named(kind, other)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
+def test_a_folder_that_can_not_be_listed_stops_the_run(corpus: Path, tmp_path: Path) -> None:
+    (corpus / "sub").chmod(0)
+    with pytest.raises(CorpusUnreadable):
+        filtered(corpus, tmp_path / "out")
+    (corpus / "sub").chmod(0o700)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
+def test_a_full_disk_is_called_so() -> None:
+    with pytest.raises(OSError, match="space") as caught:
+        save(Path("/dev/full"), np.zeros(100_000))
+    assert caught.value.errno == errno.ENOSPC

@@ -19,7 +19,9 @@ _FOLDER: Final = Path(".attacks")
 
 
 @click.command("recite", epilog="Example: strongroom attacks run recite --only none,recall-stop --work ./attack")
-@click.option("--only", metavar="NAME,…", default="", help="Only these guards, or evasions, oracle; without it, all.")
+@click.option(
+    "--only", metavar="NAME,…", default="", help="Only these guards, or evasions, oracle, or brief; without it, all."
+)
 @click.option(
     "--work",
     type=Place(file_okay=False, path_type=Path),

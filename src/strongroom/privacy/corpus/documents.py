@@ -67,6 +67,7 @@ def files(source: Path) -> tuple[CorpusFile, ...]:
 
     Raises:
         BadInput: nothing is there, or nothing in it.
+        CorpusUnreadable: a folder can't be listed.
 
     """
     if source.is_file():
@@ -74,7 +75,7 @@ def files(source: Path) -> tuple[CorpusFile, ...]:
     if not source.is_dir():
         raise BadInput("no file or folder is there", where=str(source))
     found = list[CorpusFile]()
-    for folder, below, names in os.walk(source):
+    for folder, below, names in os.walk(source, onerror=_unlisted):
         below[:] = sorted(one for one in below if not one.startswith("."))
         for name in names:
             path = Path(folder, name)
@@ -83,6 +84,10 @@ def files(source: Path) -> tuple[CorpusFile, ...]:
     if not found:
         raise BadInput("the folder holds no files", where=str(source))
     return tuple(sorted(found, key=lambda one: one.name))
+
+
+def _unlisted(error: OSError) -> None:
+    raise unreadable(error, str(error.filename)) from None
 
 
 def read(file: CorpusFile, *, text: str = TEXT) -> Iterator[Document]:

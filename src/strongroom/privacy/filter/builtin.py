@@ -41,16 +41,17 @@ class Rule:
     reader: Reader | None = None  # in place of `exact`
     utf8: bool = False  # the trigger is of characters, not bytes
 
-    def read(self, text: bytes, start: int, end: int) -> Iterator[Finding]:
-        """Yield what is where the trigger fired: from byte `start` of `text` to `end`."""
+    def read(self, text: bytes, start: int, end: int, *, after: int = 0) -> Iterator[Finding]:
+        """Yield what is where the trigger fired, from byte `start` of `text` to `end`; before `after` all is known."""
         if self.reader is not None:
             yield from self.reader(text, start, end)
         elif self.exact is not None:
             group = "v" if "v" in self.exact.groupindex else 0
-            for match in self.exact.finditer(text, max(0, start - self.around), min(len(text), end + self.around)):
+            low, high = max(after, start - self.around), min(len(text), end + self.around)
+            for match in self.exact.finditer(text, low, high):
                 if match.start() > end:
-                    return  # another trigger's
-                if self.check(match[group]):
+                    return  # another trigger's, as those that end before this one
+                if match.end() > start and self.check(match[group]):
                     yield Finding(*match.span(group), self.kind, self.name)
 
 

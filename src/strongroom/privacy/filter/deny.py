@@ -58,7 +58,7 @@ def read_deny(path: Path | None, *, text: str) -> Deny:
     try:
         with path.open("rb") as stream:
             raw = stream.read(_LIMIT + 1)
-        lines = tuple(line.strip() for line in raw.decode().splitlines() if line.strip())
+        lines = tuple(line.strip() for line in raw.decode("utf-8-sig").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError):
         raise BadInput("the list of what is denied can't be read as text", where=str(path)) from None
     if len(raw) > _LIMIT:

@@ -12,7 +12,7 @@ import numpy as np
 
 from strongroom.core.canonical import Record, encode
 from strongroom.privacy.corpus.writing import packed
-from strongroom.privacy.filter.gathered import Gathered
+from strongroom.privacy.filter.gathered import REPEATED, Gathered
 from strongroom.privacy.filter.report import SAMPLE, Repeat, Sampled, Stratum
 from strongroom.privacy.filter.shard import CHANGED, DENIED, KEPT
 
@@ -45,7 +45,8 @@ def _repeats(gathered: Gathered) -> Iterator[Repeat]:
     for number, first, likely in sorted(gathered.repeats, key=lambda one: one[0]):
         file, record = gathered.source(number)
         of_file, of_record = (None, None) if first is None else gathered.source(first)
-        why = "denied" if gathered.fates[number] == DENIED else "repeated" if likely == 1 else "similar"
+        fate = gathered.fates[number]
+        why = "denied" if fate == DENIED else "repeated" if fate == REPEATED else "similar"
         yield Repeat(
             file=file, record=record, of_file=of_file, of_record=of_record, why=why, similarity=round(likely, 4)
         )

@@ -20,6 +20,7 @@ _GAP: Final = rb"(?:[ .()/\-]|\xc2\xa0|\xe2\x80[\x90-\x95\xaf])"
 TRIGGER: Final = rb"(?:[0-9]" + _GAP + rb"{0,3}){6}[0-9](?:\b|[xX]|\xc2|\xe2)"
 """Seven digits with little between them, up to the end of a group."""
 _BEFORE: Final = 48  # bytes looked back for a cue
+_AHEAD: Final = 128  # bytes: a number that begins before the trigger's end has ended by then
 _RUN: Final = re.compile(rb"[0-9]+(?:" + _GAP + rb"{1,3}[0-9]+)*")
 _EARLIER: Final = re.compile(rb"[0-9](?:[0-9]|" + _GAP + rb"{1,3}(?=[0-9]|\Z))*\Z")
 _GROUP: Final = re.compile(rb"[0-9]+")
@@ -52,7 +53,8 @@ def read_numbers(text: bytes, start: int, end: int) -> Iterator[Finding]:
     """Yield the cards, ids and telephone numbers of the run that a trigger found from `start` to `end`."""
     earlier = _EARLIER.search(text, max(0, start - _BEFORE), start)
     start = earlier.start() if earlier else start
-    run = _RUN.match(text, start)
+    far = min(len(text), end + _AHEAD)
+    run = _RUN.match(text, start, far)
     groups = [one.span() for one in _GROUP.finditer(text, start, max(end, run.end() if run else end))]
     if groups and groups[0][0] > 0 and _word(text[groups[0][0] - 1]):
         groups = groups[1:]
@@ -63,7 +65,7 @@ def read_numbers(text: bytes, start: int, end: int) -> Iterator[Finding]:
         east=any("\u3000" < one < "\ua000" for one in before[-40:]),
     )
     first = 0
-    while first < len(groups):
+    while first < len(groups) and groups[first][0] < end:  # what begins behind it is another trigger's
         for last in range(min(len(groups), first + _MOST_GROUPS) - 1, first - 1, -1):
             found = _judged(text, groups[first : last + 1], cues)
             if found is not None:

@@ -15,6 +15,7 @@ from strongroom.privacy.filter.checksums import luhn
 from strongroom.privacy.filter.findings import SECRET, Finding
 
 _HIDDEN_IN: Final = 8  # documents
+_READ: Final = 20_000  # bytes of a document: what is made stays small, however long it is
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 _COVERED: Final = 0.8  # of a value's bytes: then it is found
 Find = Callable[[Sequence[bytes]], Mapping[int, list[Finding]]]
@@ -83,9 +84,12 @@ _MAKE: Final[Mapping[str, Callable[[_Draw], str]]] = {
 }
 
 
-def planted(find: Find, texts: Sequence[bytes], seed: str) -> dict[str, tuple[int, int]]:
-    """Put one value of each kind into some texts, one at a time; return by kind how many were found, of how many."""
-    draw = _Draw(seed)
+def planted(find: Find, texts: Sequence[bytes]) -> dict[str, tuple[int, int]]:
+    """Put one value of each kind into some texts, one at a time; return by kind how many were found, of how many.
+
+    What is put where follows from the texts: the same corpus has the same figures, wherever it lies.
+    """
+    draw = _Draw(_seed(texts))
     made = list(_hidden(texts, draw)) if texts else []
     found = find([text for _, text, _ in made])
     tally: dict[str, tuple[int, int]] = {}
@@ -96,10 +100,17 @@ def planted(find: Find, texts: Sequence[bytes], seed: str) -> dict[str, tuple[in
     return tally
 
 
+def _seed(texts: Sequence[bytes]) -> str:
+    whole = hashlib.blake2b(digest_size=16)
+    for one in texts:
+        whole.update(b"%d:%s" % (len(one), one))
+    return whole.hexdigest()
+
+
 def _hidden(texts: Sequence[bytes], draw: _Draw) -> Iterator[tuple[str, bytes, tuple[int, int]]]:
     for _ in range(_HIDDEN_IN):
-        text = texts[draw.below(len(texts))]
-        spaces = [place for place, byte in enumerate(text[:20_000]) if byte == 0x20]  # noqa: PLR2004 - a space
+        text = texts[draw.below(len(texts))][:_READ].decode("utf-8", "ignore").encode()
+        spaces = [place for place, byte in enumerate(text) if byte == 0x20]  # noqa: PLR2004 - a space
         for kind, make in _MAKE.items():
             at = spaces[draw.below(len(spaces))] if spaces else len(text)
             value = make(draw).encode()

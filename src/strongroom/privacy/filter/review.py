@@ -74,14 +74,16 @@ def reviewed(report: Report, sample: Iterable[Sampled], *, missed: int, wrong: i
     right, lost = wilson(findings - wrong, findings, _Z), wilson(missed, clean, _Z)
     found = report.changed + report.dropped.findings
     rest = report.kept - report.changed
+    if rest == clean:  # all were read: this part is no estimate
+        share = missed / clean if clean else 0.0
+        lost = Share(share, share, share)
     recall = Share(
         _recall(found * right.estimate, rest * lost.estimate),
         _recall(found * right.low, rest * lost.high),
         _recall(found * right.high, rest * lost.low),
     )
-    sure = clean >= _FEWEST and recall.high - recall.low <= _WIDEST
-    everything = rest == clean  # then nothing is estimated
-    verdict = "estimated" if sure or everything else "inconclusive"
+    sure = (clean >= _FEWEST or rest == clean) and recall.high - recall.low <= _WIDEST
+    verdict = "estimated" if sure else "inconclusive"
     return Reviewed(verdict, recall, wilson(findings - wrong, findings), clean, findings)
 
 

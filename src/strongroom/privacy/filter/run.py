@@ -165,7 +165,8 @@ def _how(wanted: Wanted) -> How:
 
 def _check_places(wanted: Wanted) -> None:
     source, out = Path(os.path.realpath(wanted.source)), Path(os.path.realpath(wanted.out))
-    if os.path.lexists(wanted.out) and not (out.is_dir() and not any(out.iterdir())):
+    empty = out.is_dir() and not wanted.out.is_symlink() and not any(out.iterdir())
+    if os.path.lexists(wanted.out) and not empty:
         raise AlreadyExists("something stands at the output", where=str(wanted.out))
     if out.is_relative_to(source) or source.is_relative_to(out):
         raise BadInput("the corpus and the output lie one in the other", where=str(wanted.out))

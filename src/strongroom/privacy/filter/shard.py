@@ -8,7 +8,7 @@ written and synced, so a run that was killed goes on with the shards that are th
 from __future__ import annotations
 
 import hashlib
-import json
+import io
 import os
 import shutil
 import zlib
@@ -132,7 +132,7 @@ class _Result:
         self._found = list[tuple[int, int, int, int, int]]()
         self._count = 0
         self._planted: dict[str, tuple[int, int]] | None = None
-        self._denied = frozenset(one.encode() for each in shard.job.denied for one in (each, json.dumps(each)))
+        self._denied = frozenset(shard.job.denied)
 
     def take(self, lot: Lot) -> None:
         """Filter documents, and write what is left of them."""
@@ -141,7 +141,7 @@ class _Result:
         found = self._scanner.find(texts)
         if self._planted is None:
             clean = [one for place, one in enumerate(texts) if place not in found]
-            self._planted = planted(self._scanner.find, clean, self._shard.name)
+            self._planted = planted(self._scanner.find, clean)
         for place, findings in found.items():
             self._note(self._count + place, texts[place], findings)
             fates[place] = DROPPED if self._shard.job.action == "drop" else CHANGED
@@ -149,7 +149,7 @@ class _Result:
                 text = replace(texts[place], findings, self._secret)
                 records[place] = self._lines.changed(records[place], text) if lot.kind == "jsonl" else text
         if self._denied:
-            fates[[place for place, one in enumerate(lot.batch.ids) if one in self._denied]] = DENIED
+            fates[[place for place, one in enumerate(lot.batch.ids) if _spelt(one) in self._denied]] = DENIED
         self._keep(lot, fates)
 
     def _note(self, row: int, text: bytes, findings: list[Finding]) -> None:
@@ -181,9 +181,9 @@ class _Result:
         """Write all but the data."""
         rows = np.concatenate(self._rows) if self._rows else np.zeros(0, dtype=ROW)
         signed = np.concatenate(self._signatures) if self._signatures else np.zeros((0, HASHES), dtype=np.uint32)
-        np.save(folder / "rows.npy", rows)
-        np.save(folder / "signatures.npy", signed)
-        np.save(folder / "found.npy", np.array(self._found, dtype=FOUND))
+        save(folder / "rows.npy", rows)
+        save(folder / "signatures.npy", signed)
+        save(folder / "found.npy", np.array(self._found, dtype=FOUND))
         records = np.bincount(rows["piece"], minlength=len(self._shard.pieces)).tolist()
         counts = Counts(
             names=tuple(self._names), records=tuple(records), bytes=self._bytes, planted=self._planted or {}
@@ -191,19 +191,36 @@ class _Result:
         (folder / "counts.json").write_bytes(encode(counts))
 
 
+def _spelt(raw: bytes) -> str:
+    """Return a member `id` as a list names it: a text without its quotes and escapes, else as it stands."""
+    return msgspec.json.decode(raw, type=str) if raw.startswith(b'"') else raw.decode()
+
+
+def save(path: Path, array: npt.NDArray[np.generic]) -> None:
+    """Write an array. Numpy, writing into a file itself, doesn't say that a disk is full.
+
+    Raises:
+        OSError: the disk said no, and why.
+
+    """
+    made = io.BytesIO()
+    np.save(made, array)
+    path.write_bytes(made.getbuffer())
+
+
 def lots(shard: Shard) -> Iterator[Lot]:
-    """Yield a shard's documents, some megabytes at a time; texts of several files together."""
+    """Yield a shard's documents in its order, some megabytes at a time; texts of several files together."""
     texts, pieces = list[bytes](), list[int]()
     for place, piece in enumerate(shard.pieces):
         check_same(piece)
         if piece.kind == "text":
             texts.append(_text(piece))
             pieces.append(place)
-        else:
-            yield from _records(piece, place, shard.job.member)
-        if sum(map(len, texts)) > _LOT:
+        if texts and (piece.kind != "text" or sum(map(len, texts)) > _LOT):
             yield _texts(texts, pieces)
             texts, pieces = [], []
+        if piece.kind != "text":
+            yield from _records(piece, place, shard.job.member)
     if texts:
         yield _texts(texts, pieces)
 
