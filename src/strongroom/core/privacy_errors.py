@@ -1,6 +1,10 @@
 """What can go wrong with corpora and their indexes, as leaves of the one tree (`core.errors`)."""
 
+from typing import Final
+
 from strongroom.core.errors import NotFoundError, TamperError, UsageError
+
+EXTRA: Final = "Install it with: pip install 'strongroom[privacy]'"  # the remedy where a package for corpora is missing
 
 
 class CorpusUnreadable(UsageError, code="privacy.corpus_unreadable"):

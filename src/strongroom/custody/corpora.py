@@ -23,7 +23,7 @@ from strongroom.core.canonical import Record, decode, digest, encode
 from strongroom.core.errors import BadInput
 from strongroom.core.ids import CheckpointName
 
-CORPORA: Final = Series("custody.corpus", "privacy.corpus")
+CORPORA: Final = Series("custody.entered", "privacy.corpus")
 
 Class = Literal["public", "internal", "confidential", "restricted"]
 CLASSES: Final[tuple[Class, ...]] = get_args(Class)

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, cast
 
-import numba  # pyright: ignore[reportMissingTypeStubs]
+from strongroom.core.errors import MissingExtra
+from strongroom.core.privacy_errors import EXTRA
+
+try:
+    import numba  # pyright: ignore[reportMissingTypeStubs]
+except ModuleNotFoundError:
+    raise MissingExtra("numba is not installed", where="kernels", remedy=EXTRA) from None
 
 F = TypeVar("F", bound=Callable[..., object])
 _NUMBA: Final = cast("Any", numba)

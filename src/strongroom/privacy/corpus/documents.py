@@ -11,9 +11,9 @@ from typing import IO, Any, Final, Literal
 
 import msgspec
 
-from strongroom.core.errors import BadInput, InputTooLarge, MissingExtra
+from strongroom.core.errors import BadInput, InputTooLarge
 from strongroom.core.privacy_errors import CorpusUnreadable
-from strongroom.privacy.corpus.packed import PACKED, REMEDY, opened
+from strongroom.privacy.corpus.packed import PACKED, opened
 
 TEXT: Final = "text"  # the member of a record that holds its text
 REPORT: Final = "filter-report.json"  # what a filter says of the folder that it made: no part of the corpus
@@ -150,9 +150,7 @@ def _whole(file: CorpusFile, stream: IO[bytes]) -> Iterator[Document]:
 
 
 def _parquet(file: CorpusFile, text: str) -> Iterator[Document]:
-    try:
-        from strongroom.privacy.corpus.parquet import rows  # noqa: PLC0415 - as above
-    except ModuleNotFoundError:
-        raise MissingExtra("pyarrow is not installed", where=file.name, remedy=REMEDY) from None
+    from strongroom.privacy.corpus.parquet import rows  # noqa: PLC0415 - only who has such files needs it
+
     for number, row in enumerate(rows(file.path, file.name)):
         yield _document(row, text, file=file, number=number)

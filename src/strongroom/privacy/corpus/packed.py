@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, cast
 
 from strongroom.core.errors import MissingExtra
+from strongroom.core.privacy_errors import EXTRA
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 PACKED: Final[Mapping[str, str]] = {".gz": "gzip", ".zst": "zstd"}
-REMEDY: Final = "Install it with: pip install 'strongroom[privacy]'"
 _READ: Final = 1 << 20
 _STEP: Final = 16 << 10  # packed bytes: the most repetitive unpack to some 100 MB
 _WINDOW: Final = 1 << 27  # bytes that a zstd file may ask to be held
@@ -43,7 +43,7 @@ class _Unzstd(io.RawIOBase):
         try:
             import zstandard  # noqa: PLC0415 - only who reads such files needs it
         except ModuleNotFoundError:
-            raise MissingExtra("zstandard is not installed", where=path.name, remedy=REMEDY) from None
+            raise MissingExtra("zstandard is not installed", where=path.name, remedy=EXTRA) from None
         self._broken = zstandard.ZstdError
         self._unpacking = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
         self._frame: zstandard.ZstdDecompressionObj | None = None

@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import msgspec
-import pyarrow as pa  # pyright: ignore[reportMissingTypeStubs]
-import pyarrow.parquet as pq  # pyright: ignore[reportMissingTypeStubs]
 
-from strongroom.core.privacy_errors import CorpusUnreadable
+from strongroom.core.errors import MissingExtra
+from strongroom.core.privacy_errors import EXTRA, CorpusUnreadable
+
+try:
+    import pyarrow as pa  # pyright: ignore[reportMissingTypeStubs]
+    import pyarrow.parquet as pq  # pyright: ignore[reportMissingTypeStubs]
+except ModuleNotFoundError:
+    raise MissingExtra("pyarrow is not installed", where="parquet", remedy=EXTRA) from None
 
 _ARROW: Final = cast("Any", pa)  # it ships no types
 _PARQUET: Final = cast("Any", pq)

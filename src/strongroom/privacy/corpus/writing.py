@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from strongroom.core.errors import MissingExtra
-from strongroom.privacy.corpus.packed import REMEDY
+from strongroom.core.privacy_errors import EXTRA
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def _zstd(stream: IO[bytes]) -> IO[bytes]:
     try:
         import zstandard  # noqa: PLC0415 - only who writes such files needs it
     except ModuleNotFoundError:
-        raise MissingExtra("zstandard is not installed", where="zstd", remedy=REMEDY) from None
+        raise MissingExtra("zstandard is not installed", where="zstd", remedy=EXTRA) from None
     return cast("IO[bytes]", zstandard.ZstdCompressor(level=3).stream_writer(stream, closefd=False))
 
 

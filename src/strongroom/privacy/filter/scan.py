@@ -8,11 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Final
 
-import hyperscan
-
-from strongroom.core.privacy_errors import BadRules
+from strongroom.core.errors import MissingExtra
+from strongroom.core.privacy_errors import EXTRA, BadRules
 from strongroom.privacy.filter.builtin import Rule
 from strongroom.privacy.filter.findings import Finding, resolve
+
+try:
+    import hyperscan
+except ModuleNotFoundError:
+    raise MissingExtra("hyperscan is not installed", where="rules", remedy=EXTRA) from None
 
 _BETWEEN: Final = b"\n\x00\n"  # texts; most rules can't match across it
 _CONTINUES, _CONTINUED = 0xC0, 0x80  # a byte of UTF-8 that begins no character: 10xxxxxx
