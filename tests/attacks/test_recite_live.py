@@ -74,7 +74,7 @@ def test_the_engine_speaks_openais_format_and_goes_on_to_the_next_sample() -> No
     with saying(samples) as port, house(port, roster({"a": "sk-a"}, model=MODEL), engine_key=KEY) as (gate, _):
         door = Door(gate, "sk-a")
         assert [door.ask("say it", 0.6).text for _ in range(3)] == [said, "another", said]
-        assert door.ask([("user", "x"), ("assistant", "y"), ("user", "say it")], 9.0).text == "hot"
+        assert door.ask([("user", "x"), ("assistant", "y"), ("user", "say it")], 2.0).text == "hot"
         heard = door.ask("nothing of the kind")
         assert (heard.finish, heard.told, heard.locked) == ("stop", False, False)
         other = Door(gate, "sk-b")
