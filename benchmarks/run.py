@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import engine
+import filter as corpus_filter
+import windows
 
 import custody
 import gateway
@@ -29,10 +31,12 @@ PAGE = HERE.parent / "docs" / "benchmarks.md"
 BENCHMARKS: dict[str, Callable[[], dict[str, object]]] = {
     "custody": custody.main,
     "engine": engine.main,
+    "filter": corpus_filter.main,
     "gateway": gateway.main,
     "ledger": ledger.main,
     "lineage": lineage.main,
     "watermark": watermark.main,
+    "windows": windows.main,
 }
 
 _HEAD = """\

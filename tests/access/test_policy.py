@@ -15,7 +15,7 @@ KEYS = Keyring("x", new_seed()).public
 
 # role → what it may on a checkpoint, and on the home, with how many approvals by others
 SERVING = {"serving.manage": 0, "serving.run": 0, "watermark.detect": 0}
-COPIES = {"custody.recipient": 0, "custody.release": 0, "privacy.corpus": 0}
+COPIES = {"custody.recipient": 0, "custody.release": 0, "privacy.corpus": 0, "custody.declassify": 1}
 TABLE: dict[Role, dict[str, int]] = {
     "owner": {
         "custody.rewrap": 0,

@@ -11,31 +11,19 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("hyperscan")
 
-from strongroom.attacks import recite  # noqa: E402 - after the skip
-from strongroom.attacks.project_house import house, roster  # noqa: E402
-from strongroom.attacks.recite_corpus import Corpus, Scale, corpus  # noqa: E402
-from strongroom.attacks.recite_doors import Door  # noqa: E402
-from strongroom.attacks.recite_evade import evaded  # noqa: E402
-from strongroom.attacks.recite_guards import COARSE, FREE, guarded, index_of  # noqa: E402
-from strongroom.attacks.recite_models import Plan, Sampler  # noqa: E402
-from strongroom.attacks.recite_oracle import oracle  # noqa: E402
-from strongroom.attacks.recite_server import KEY, MODEL, saying  # noqa: E402
-from strongroom.attacks.rows import Recited, RecitedRow  # noqa: E402
-from strongroom.engines.fine_tune import Recipe  # noqa: E402
-from strongroom.engines.memoriser import Making  # noqa: E402
-from strongroom.serving.roster import RosterRecall  # noqa: E402
+from strongroom.attacks import recite
+from strongroom.attacks.project_house import house, roster
+from strongroom.attacks.recite_corpus import Corpus, corpus
+from strongroom.attacks.recite_doors import Door
+from strongroom.attacks.recite_evade import evaded
+from strongroom.attacks.recite_guards import COARSE, FREE, guarded, index_of
+from strongroom.attacks.recite_models import SMALL
+from strongroom.attacks.recite_oracle import oracle
+from strongroom.attacks.recite_server import KEY, MODEL, saying
+from strongroom.attacks.rows import Recited, RecitedRow
+from strongroom.serving.roster import RosterRecall
 
-SCALE = Scale(secrets=1, documents=1, once=6, held_out=6, letters=4_000)
-PLAN = Plan(
-    scale=SCALE,
-    making=Making(
-        vocabulary=512,
-        width=64,
-        layers=2,
-        recipe=Recipe(steps=220, rate=4e-3, batch=4, length=192, seed=1, warm=20, fast=False, dtype="float32"),
-    ),
-    samplers=(Sampler(0.0, 1, 1), Sampler(0.6, 2, 2)),
-)
+PLAN, SCALE = SMALL, SMALL.scale
 
 
 @pytest.fixture(scope="module")

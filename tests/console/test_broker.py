@@ -48,7 +48,7 @@ def test_a_push_that_failed_is_tried_again_and_nothing_is_said_meanwhile(
         roster=accounts.roster, home=SimpleNamespace(ledger=office.journal.ledger, clock=office.journal.clock)
     )
     leasing = Leasing(Books(office.records), Shares(tmp_path / "shares.jsonl", monotonic))
-    broker = Broker(serving, office.owner, None, ("m",), cast("Any", None), Secret(b"v" * 32), leasing)
+    broker = Broker(serving, office.owner, None, ("m",), cast("Any", None), Secret(b"v" * 32), leasing, lambda: None)
     desk, link = GatewayDesk(broker), Heard()
     desk.link = link
     broker.gateways.append(desk)

@@ -151,7 +151,8 @@ def test_every_role_and_action_is_in_the_chapter() -> None:
 
 
 def test_the_example_policy_fits_the_schema_and_bites() -> None:
-    (example,) = fences(page("docs/access.md"), "cedar")
+    classes, example = fences(page("docs/access.md"), "cedar")
+    assert Policy(default_text() + classes).text.count("classification") == 2
     policy = Policy(default_text() + example)
     fresh = {"format": "strongroom/certificate@1", "home": "h", "role": "researcher", "purpose": "", "status": "active"}
     keys = {"sign": "", "receive": ""}

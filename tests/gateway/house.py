@@ -33,6 +33,7 @@ from strongroom.serving.roster import (
     RosterAccount,
     RosterKey,
     RosterOrg,
+    RosterRecall,
     TermsAccepted,
     TermsText,
     TermsWanted,
@@ -66,6 +67,7 @@ class Control:
         self.prices = Prices()
         self.terms = ""
         self.veil = bytes(range(32))
+        self.recall: RosterRecall | None = None
         self.version = 0
         self.spent: dict[tuple[str, str], int] = {}
         self.applied: list[int] = []
@@ -157,6 +159,7 @@ class Control:
             total=self.total,
             prices=self.prices,
             veil=self.veil,
+            recall=self.recall,
         )
 
     async def _open(self) -> None:

@@ -43,7 +43,7 @@ async def main(folder: Path) -> None:
         roster=lambda version, _: msgspec.structs.replace(roster, version=version),
     )
     leasing = Leasing(books, Shares(folder / "shares.jsonl", time.monotonic))
-    broker = Broker(serving, cast("Any", None), None, (), cast("Any", None), Secret(bytes(32)), leasing)
+    broker = Broker(serving, cast("Any", None), None, (), cast("Any", None), Secret(bytes(32)), leasing, lambda: None)
     (folder / "control.sock").unlink(missing_ok=True)
     await listen(folder / "control.sock", Secret(bytes.fromhex(SECRET)), lambda _role: (ToControl, GatewayDesk(broker)))
     sys.stdout.write("ready\n")

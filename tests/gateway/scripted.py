@@ -3,14 +3,18 @@
 The last turn's text, or the prompt, is a script: `say N` writes N tokens, `wild N` does so whatever the budget is,
 `slow N` one every 20 ms, `burst N` all in one turn, `fail CODE`, `die N` fails after N tokens, `hang` says nothing,
 `echo` repeats the whole prompt, `write TEXT` writes TEXT three letters at a time, `thought TEXT` thinks
-it aloud; `bias` and `seed` write what came of them. A prompt has as many tokens as words. Vectors are 64 numbers made
+it aloud; `bias` and `seed` write what came of them; `spell TEXT` writes TEXT put back from ROT13, `think TEXT` thinks
+it, `drip TEXT` writes it slowly, and of `either TEXT|TEXT` what is asked for again is answered with the second.
+A prompt has as many tokens as words. Vectors are 64 numbers made
 of the text.
 """
 
 from __future__ import annotations
 
 import asyncio
+import codecs
 import itertools
+import re
 import struct
 import zlib
 from typing import TYPE_CHECKING
@@ -54,6 +58,8 @@ class Scripted:
             self._last(ask.id, Failed(id=ask.id, code=words[0], message="as told"))
         elif verb == "echo":
             self._echo(ask, prompt)
+        elif verb in {"spell", "think", "drip", "either"}:
+            self._spell(ask, prompt, verb=verb)
         elif verb in {"write", "bias", "thought", "seed"}:
             self._recite(ask, prompt, verb=verb)
         elif prompt >= ask.budget and verb != "wild":
@@ -79,6 +85,23 @@ class Scripted:
         if verb == "thought":
             self._say(ask.id, Piece(id=ask.id, text="answer", tokens=1))
         self._end(ask, prompt, len(pieces) + (verb == "thought"), finish="stop")
+
+    def _spell(self, ask: Ask, prompt: int, *, verb: str) -> None:
+        """Write what the prompt does not hold as it is written."""
+        text = codecs.decode(_prompt(ask).partition(" ")[2], "rot13")
+        if verb == "either":
+            text = text.split("|")["~" in ask.id]
+        pieces = re.findall(r"\s?\S{1,4}|\s", text)[: ask.max_tokens]
+        self._say(ask.id, Begun(id=ask.id, prompt_tokens=prompt, marked=False))
+        steps: list[object] = []
+        for one in pieces:
+            shown = () if ask.top_logprobs is None else (TokenLogprob(one, tuple(one.encode()), -0.5),)
+            said, thought = ("", one) if verb == "think" else (one, "")
+            steps.append(Piece(id=ask.id, text=said, tokens=1, logprobs=shown, reasoning=thought))
+        if verb == "think":
+            steps.append(Piece(id=ask.id, text="answer", tokens=1))
+        totals = (prompt, len(steps), False)
+        self._step(ask, iter([*steps, None]), verb="slow" if verb == "drip" else verb, totals=totals)
 
     def _embed(self, ask: Embed) -> None:
         tokens = sum(len(text.split()) for text in ask.texts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import os
@@ -34,6 +35,7 @@ from strongroom.privacy.windows.check import check
 from strongroom.privacy.windows.layout import HEADER, SOURCES, Header
 from strongroom.privacy.windows.reader import WindowIndex, open_windows
 from strongroom.privacy.windows.shard import Cut
+from strongroom.privacy.windows.values import finder
 
 KEY = Secret(bytes(range(32)))
 STDLIB = Path(json.__file__).parent
@@ -127,7 +129,7 @@ def test_the_index_holds_no_text(corpus: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "index").stat().st_mode & 0o077
 
 
-def test_boilerplate_is_left_out_and_copies_of_a_document_are_not_boilerplate(tmp_path: Path) -> None:
+def test_boilerplate_is_left_out_and_versions_of_a_document_are_not_boilerplate(tmp_path: Path) -> None:
     folder = tmp_path / "corpus"
     folder.mkdir()
     licence = " ".join(f"licence{at}" for at in range(40))
@@ -136,7 +138,8 @@ def test_boilerplate_is_left_out_and_copies_of_a_document_are_not_boilerplate(tm
     for at in range(6):
         (folder / f"{at}.txt").write_text(f"{licence} and then {at} " + " ".join(f"own{at}x{n}" for n in range(30)))
     for at in range(9):
-        (folder / f"copy{at}.txt").write_text(secret)
+        edited = [word if n != 4 * at + 1 else "other" for n, word in enumerate(secret.split())]
+        (folder / f"version{at}.txt").write_text(" ".join(edited if at % 2 else secret.split()))
     (folder / "h.txt").write_text(header)
     (tmp_path / "left").write_text(f"odd words before {header}")
     order = ordered(folder, tmp_path / "index", window=4, stride=1, common=5)
@@ -208,6 +211,32 @@ def test_what_stands_there_is_not_written_over(corpus: Path, tmp_path: Path) -> 
         made(ordered(corpus, tmp_path / "index"))
     with pytest.raises(BadInput, match="inside the corpus"):
         made(ordered(corpus, corpus / "index"))
+
+
+def test_values_are_known_wherever_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    texts = (
+        "Deploy with AKIAIOSFODNN7EXAMPLQ and nothing else, please; ask ops@example.com or call +1 202 555 0143.",
+        "The deposit goes to DE89 3704 0044 0532 0130 00 by Friday. The card is 4242-4242-4242-4242.",
+        "A third text, in which there is nothing that anybody would look for, whatever they were told.",
+    )
+    for at, text in enumerate(texts):
+        (tmp_path / "corpus" / f"{at}.txt").write_text(text)
+    order = ordered(tmp_path / "corpus", tmp_path / "index")
+    made(dataclasses.replace(order, values=finder))
+    index = open_windows(tmp_path / "index", KEY)
+    assert index.header.values.entries == 3
+    for text, source in (
+        ("it was akiaiosfodnn7examplq, I think", "0.txt"),
+        ("DE89370400440532013000", "1.txt"),
+        ("de 89 3704-0044-0532-0130-00", "1.txt"),
+        ("number 4242 4242 4242 4242!", "1.txt"),
+        ("4242424242424242", "1.txt"),
+    ):
+        found = check(text, index)
+        assert (found.verdict, {index.source(one.owner) for one in found.values}) == ("match", {source}), text
+    for text in ("ops@example.com", "4242 4242", "4242424242424241", "AKIAIOSFODNN7EXAMPL", "the deposit goes to 00"):
+        assert not check(text, index).values, text
 
 
 @pytest.fixture(scope="module")

@@ -104,8 +104,8 @@ def test_lines_are_summed_up_by_account(tmp_path: Path, office: Office) -> None:
     assert Summaries(tmp_path, office.journal, who="process:worker").bring_in() == 1
     [one] = entries(office)
     assert msgspec.json.decode(str(one["accounts"])) == {
-        "acme": [1, 3, 5, 20, 10, *[0] * 5],
-        "zeta": [1, *[0] * 9],
+        "acme": [1, 3, 5, 20, 10, *[0] * 8],
+        "zeta": [1, *[0] * 12],
     }
     assert msgspec.json.decode(str(one["asked"])) == [[who, "k", "/v1/completions", "", 1] for who in ("acme", "zeta")]
     assert msgspec.json.decode(str(one["turned_away"])) == [["acme", "", "", "rate_limit_exceeded", 3]]

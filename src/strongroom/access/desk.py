@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -16,7 +16,7 @@ from strongroom.access.approvals import Approvals, Terms
 from strongroom.access.directory import Entrant, People, Prepare, fitting, no_envelopes
 from strongroom.access.identity import Identity
 from strongroom.access.keys import Keyring, PublicKeys
-from strongroom.access.people import Person, label
+from strongroom.access.people import Certificate, Person, label
 from strongroom.access.policy import (
     CHECKPOINT_ACTIONS,
     HOME_ACTIONS,
@@ -43,6 +43,8 @@ from strongroom.core.secrets import Secret
 from strongroom.ledger.events import Entry
 from strongroom.ledger.journal import Act, Detail, Journal
 from strongroom.ports.records import Records
+
+Classify = Callable[[CheckpointName], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ class Desk:
         self._home = home
         self.people = People(records, journal, home=home)
         self.rules = Rules(records, journal, self.people, home=home)
+        self.classify: Classify = _unclassified  # what finds a checkpoint's class; custody sets it
         self.approvals = Approvals(records, journal, self.people, home=home, terms=terms)
 
     # ── who ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -133,6 +136,7 @@ class Desk:
             raise PrincipalDisabled("this principal was disabled", where=who.name)
         now, policy = Identity(person.certificate, who.keyring), self.rules.current()
         fitting(person, who.keyring.seed)
+        question = self._classified(question)
         needed = policy.approvals_needed(now.certificate, question)
         if needed is None:
             raise _refusal(now, question, policy)
@@ -140,7 +144,11 @@ class Desk:
 
     def may(self, who: Identity, question: Question) -> int | None:
         """Return how many approvals `who` would need (0: none), or None where the policy says no. Nothing is logged."""
-        return self.rules.current().approvals_needed(who.certificate, question)
+        return self.needed(who.certificate, question)
+
+    def needed(self, who: Certificate, question: Question) -> int | None:
+        """Return the same of somebody who need not be here."""
+        return self.rules.current().approvals_needed(who, self._classified(question))
 
     def rights(self, who: Identity, checkpoint: CheckpointName | None) -> dict[str, int]:
         """Return everything that `who` may do, on the home or on `checkpoint`, with the approvals that it takes."""
@@ -246,6 +254,11 @@ class Desk:
         return self.rules.adopt(text, grant.identity, why=why, request=grant.request)
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
+    def _classified(self, question: Question) -> Question:
+        if question.checkpoint is None:
+            return question
+        return dataclasses.replace(question, classification=self.classify(question.checkpoint))
+
     def _wanted(self, who: Identity, question: Question, about: Matter) -> Wanted:
         return Wanted(
             requester=who.name,
@@ -265,6 +278,11 @@ class Desk:
         except StrongroomError as error:
             self._journal.record_failure(act, "refused", detail={"code": error.code, "at": error.where})
             raise
+
+
+def _unclassified(title: CheckpointName) -> str:
+    del title
+    return ""
 
 
 def object_of(question: Question) -> str:

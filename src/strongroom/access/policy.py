@@ -32,6 +32,7 @@ HomeAction = Literal[
     "custody.release",
     "lineage.decode",
     "privacy.corpus",
+    "custody.declassify",
 ]
 CheckpointAction = Literal[
     "custody.seal", "custody.open", "custody.export", "custody.issue", "custody.rewrap", "custody.verify"
@@ -51,6 +52,7 @@ class Question:
     purpose: str = ""
     request: str = ""  # for access.approve: the action that the request asks for
     requester: str = ""  # for access.approve: who asks
+    classification: str = ""  # of the checkpoint, by what it was trained on; the desk fills it in
 
 
 class Policy:
@@ -86,7 +88,7 @@ class Policy:
 
     def _ask(self, who: tuple[str, str, str], question: Question, approvals: int) -> bool:
         name, role, purpose = who
-        resource = _resource(question.checkpoint)
+        resource = _resource(question)
         entities: list[dict[str, object]] = [
             {
                 "uid": {"type": "Person", "id": name},
@@ -110,12 +112,13 @@ class Policy:
         return answer.allowed
 
 
-def _resource(checkpoint: CheckpointName | None) -> dict[str, object]:
+def _resource(question: Question) -> dict[str, object]:
+    checkpoint = question.checkpoint
     if checkpoint is None:
         return {"uid": {"type": "Home", "id": "home"}, "attrs": {}, "parents": []}
     return {
         "uid": {"type": "Checkpoint", "id": str(checkpoint)},
-        "attrs": {"name": checkpoint.name, "tag": checkpoint.tag},
+        "attrs": {"name": checkpoint.name, "tag": checkpoint.tag, "classification": question.classification},
         "parents": [],
     }
 

@@ -17,15 +17,18 @@ from strongroom.attacks import recite_evade, recite_extract, recite_oracle
 from strongroom.attacks.kept_rows import KeptRows
 from strongroom.attacks.leaker import Progress
 from strongroom.attacks.recite_guards import COARSE, FINE, GUARDS, index_of
+from strongroom.attacks.recite_models import BRIEF as BRIEF_PLAN
 from strongroom.attacks.recite_models import MODELS, Models, Plan
 from strongroom.attacks.rows import EvadedRow, OracleRow, Recited, RecitedRow, TrainedRow
 from strongroom.core.errors import BadInput
 
 EVASIONS: Final = "evasions"
 ORACLE: Final = "oracle"
+BRIEF: Final = "brief"  # the bare engine and the gateway as it comes, of a model that is made in seconds
 _FILTERS: Final = {"recall-stop": FINE, "recall-stop-coarse": COARSE}
 _GUARDS: Final = {guard.name: guard for guard in GUARDS}
 NAMES: Final = (*_GUARDS, EVASIONS, ORACLE)
+_IN_BRIEF: Final = ("none", "recall-default")
 
 
 def run(
@@ -37,7 +40,7 @@ def run(
 
     Args:
         work: a folder for models, some 30 MB, kept for the next run.
-        only: names of guards, `evasions` or `oracle`.
+        only: names of guards, `evasions` or `oracle`; or `brief` alone, for a small model and two guards.
         fresh: make rows again that are kept.
         progress: told (what, done, in all).
         plan: how much of everything; without it, the whole attack.
@@ -48,6 +51,8 @@ def run(
         StoreUnavailable: a gateway does not come up, or the folder can't be written.
 
     """
+    if list(only) == [BRIEF]:
+        only, plan, work = _IN_BRIEF, BRIEF_PLAN, work / BRIEF
     wanted = _chosen(only)
     models = Models(work, plan or Plan(), progress)
     made = _Run(models, progress, fresh=fresh)
@@ -106,9 +111,7 @@ class _Run:
         for at, policy in enumerate(recite_oracle.POLICIES):
             self._progress("oracle", at, len(recite_oracle.POLICIES))
             names = recite_oracle.names(policy)
-            rows += self._oracle.get_all(
-                names, lambda: recite_oracle.oracle(self._models.corpus, self._index(), policy)
-            )
+            rows += self._oracle.get_all(names, partial(self._ask, policy))
         return rows
 
     def _evade(self, guard: str, size: tuple[int, int]) -> list[EvadedRow]:
@@ -120,5 +123,5 @@ class _Run:
 
 def _chosen(only: Collection[str]) -> list[str]:
     if unknown := [one for one in only if one not in NAMES]:
-        raise BadInput(f"nothing is called {unknown[0]!r}; there are: {', '.join(NAMES)}", where="only")
+        raise BadInput(f"nothing is called {unknown[0]!r}; there are: {', '.join((*NAMES, BRIEF))}", where="only")
     return [one for one in NAMES if not only or one in only]

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from strongroom.privacy.corpus.documents import files, read
 from strongroom.privacy.filter.builtin import RULES
-from strongroom.privacy.filter.rules import INNER, rules
+from strongroom.privacy.filter.rules import INNER
 from strongroom.privacy.filter.run import Wanted, filter_corpus
 
-_KINDS: Final = frozenset({"secret", "card", "iban", "wallet", "phone", "email"})  # that an index knows by themselves
 _SIMILARITY: Final = 0.8  # as the command has it
 
 
@@ -53,19 +52,3 @@ def cleaned(texts: Sequence[str], work: Path, *, mask: bool, dedup: bool) -> Cle
     shutil.rmtree(out)
     source.unlink()
     return Cleaned(left, report.findings, report.dropped.repeated + report.dropped.similar)
-
-
-def values_of() -> Callable[[str], Iterable[str]]:
-    """Return what finds values that an index knows by themselves."""
-    scanner = rules().scanner
-
-    def find(text: str) -> list[str]:
-        raw = text.encode("utf-8", "replace")
-        return [
-            raw[one.start : one.end].decode("utf-8", "replace")
-            for found in scanner.find([raw]).values()
-            for one in found
-            if one.kind in _KINDS
-        ]
-
-    return find

@@ -79,6 +79,7 @@ class Scale:
     once: int = 100  # more documents that are in it once, of which nothing is asked but whether they are
     held_out: int = 100  # documents like these that are not in it
     letters: int = 200_000  # of short docstrings
+    kinds: tuple[Kind, ...] = KINDS  # of secrets
 
 
 WHOLE: Final = Scale()
@@ -109,7 +110,7 @@ def corpus(scale: Scale) -> Corpus:
     """Return the corpus of that scale."""
     draw = np.random.default_rng(_SEED)
     kinds: list[tuple[Kind, int]] = [
-        (kind, copies) for kind in KINDS for copies in (HELD_OUT, *COPIES) for _ in range(scale.secrets)
+        (kind, copies) for kind in scale.kinds for copies in (HELD_OUT, *COPIES) for _ in range(scale.secrets)
     ]
     secrets = [_secret(kind, copies, number=at, draw=draw) for at, (kind, copies) in enumerate(kinds)]
     planted, members, held_out = _documents(scale, draw)

@@ -71,7 +71,9 @@ def extracted(models: Models, guard: Guard, index: Callable[[], RosterRecall]) -
 
 
 @contextmanager
-def _asking(models: Models, guard: Guard, said: dict[str, Said], index: Callable[[], RosterRecall]) -> Generator[_Ask]:
+def _asking(
+    models: Models, guard: Guard, said: dict[str, Said], *, index: Callable[[], RosterRecall]
+) -> Generator[_Ask]:
     """Give what asks: the model's own answers as they are, or through a gateway."""
     if not guard.gateway:
         yield lambda one: Heard(said[one.what].texts[one.sampler.name][one.at][one.number], "stop")

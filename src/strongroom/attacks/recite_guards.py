@@ -13,7 +13,6 @@ from typing import Final
 from msgspec.structs import replace
 
 from strongroom.attacks.project_house import house, roster
-from strongroom.attacks.recite_clean import values_of
 from strongroom.attacks.recite_corpus import Corpus
 from strongroom.attacks.recite_doors import Door
 from strongroom.attacks.recite_models import BOTH, DEDUPLICATED, FILTERED, RAW
@@ -24,12 +23,13 @@ from strongroom.engines.folder import make_folder
 from strongroom.privacy.windows.build import Order, build, planned
 from strongroom.privacy.windows.reader import open_windows
 from strongroom.privacy.windows.shard import Cut
+from strongroom.privacy.windows.values import finder
 from strongroom.serving.recall.policy import Policy
 from strongroom.serving.roster import RosterRecall
 
-FINE: Final = (4, 1)  # window and stride, words: lightly edited copies are known again
+FINE: Final = (5, 4)  # window and stride, words, as docs/recall.md recommends
 COARSE: Final = (8, 8)  # an eighth of the size
-_COMMON: Final = 20  # documents, as the command has it
+_COMMON: Final = 5  # documents, as the command has it
 _ACCOUNTS: Final = 64  # that a gateway lets in: one for each thing that is tried, for what one has gathered counts
 _KEY: Final = bytes(range(32))  # of an index that knows nothing secret
 _ID: Final = "recite-index"
@@ -76,7 +76,7 @@ def index_of(corpus: Corpus, work: Path, size: tuple[int, int] = FINE) -> Roster
     source, folder, key = place / "corpus.jsonl", place / f"index-{size[0]}-{size[1]}", Secret(_KEY)
     if not folder.is_dir():
         source.write_bytes(raw)
-        order = Order(source, folder, Cut(*size, text="text"), common=_COMMON, values=values_of)
+        order = Order(source, folder, Cut(*size, text="text"), common=_COMMON, values=finder)
         build(order, planned(order, lambda: _ID), key, made=_STAMP, progress=lambda _done, _total: None)
     header = open_windows(folder, key).header
     return RosterRecall(header.id, digest(header), str(folder.resolve()), _KEY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from time import perf_counter
@@ -58,6 +58,21 @@ class Plan:
     scale: Scale = WHOLE
     making: Making = _MAKING
     samplers: tuple[Sampler, ...] = SAMPLERS
+
+
+SMALL: Final = Plan(
+    scale=Scale(secrets=1, documents=1, once=6, held_out=6, letters=4_000),
+    making=Making(
+        vocabulary=512,
+        width=64,
+        layers=2,
+        recipe=Recipe(steps=220, rate=4e-3, batch=4, length=192, seed=1, warm=20, fast=False, dtype="float32"),
+    ),
+    samplers=(Sampler(0.0, 1, 1), Sampler(0.6, 2, 2)),
+)
+"""A model that is made in seconds, for tests over sockets."""
+BRIEF: Final = replace(SMALL, scale=replace(SMALL.scale, secrets=3, kinds=("key",)))
+"""The same, with keys alone: for the tour."""
 
 
 @dataclass(frozen=True, slots=True)

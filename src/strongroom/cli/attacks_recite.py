@@ -19,7 +19,9 @@ _FOLDER: Final = Path(".attacks")
 
 
 @click.command("recite", epilog="Example: strongroom attacks run recite --only none,recall-stop --work ./attack")
-@click.option("--only", metavar="NAME,…", default="", help="Only these guards, or evasions, oracle; without it, all.")
+@click.option(
+    "--only", metavar="NAME,…", default="", help="Only these guards, or evasions, oracle, or brief; without it, all."
+)
 @click.option(
     "--work",
     type=Place(file_okay=False, path_type=Path),
@@ -32,10 +34,10 @@ _FOLDER: Final = Path(".attacks")
 def recite(call: Call, *, only: str, work: Path, fresh: bool) -> None:
     """Get planted secrets and documents back out of a small model that learnt them by heart, guard by guard.
 
-    A clean corpus (filter, dedup), the gateway and its output filter are tried one by one and together; then what passes
-    the output filter in other dresses, and what its refusals tell of the corpus. All takes about ten minutes. Models,
-    servers and gateways are its own, on loopback. Rows are kept in the folder, so that a run which was cut short goes
-    on. No home is needed or touched.
+    A clean corpus (filter, dedup), the gateway and its output filter are tried one by one and together; then what
+    passes the output filter in other dresses, and what its refusals tell of the corpus. All takes about ten minutes.
+    Models, servers and gateways are its own, on loopback. Rows are kept in the folder, so that a run which was cut
+    short goes on. No home is needed or touched.
     """
     attack: Callable[..., Recited] = load("attack", "recite")
     names = [one for one in only.split(",") if one]

@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 
 from strongroom.cli.copies import copies, issue, recipient, release
+from strongroom.cli.corpora import corpus
 from strongroom.cli.frame import Call, Group, Json, Place, common, moment, plain, table
 from strongroom.cli.receive import receive
 from strongroom.core.ids import CheckpointName
@@ -20,7 +21,7 @@ from strongroom.wiring.serving import rewrap as rewrap_all
 from strongroom.wiring.signatures import keep_signature
 
 custody = Group("custody", help="Weights at rest, in memory, in transit; marked copies for recipients.")
-for _one in (recipient, issue, receive, release, copies):
+for _one in (recipient, issue, receive, release, copies, corpus):
     custody.add_command(_one)
 
 _ACCESSES = frozenset({"custody.open", "custody.export", "custody.exported", "custody.issue", "custody.issued"})
@@ -194,6 +195,7 @@ def _document(call: Call, record: Registered) -> dict[str, Json]:
         "bytes": record.bytes,
         "signer": record.signer,
         "created": record.created,
+        "classification": call.home.corpora.classification(record.title).class_,
         "holders": holders,
     }
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from strongroom import __version__
-from strongroom.cli import tour_copies, tour_extraction, tour_trace
+from strongroom.cli import tour_copies, tour_extraction, tour_privacy, tour_trace
 from strongroom.cli.frame import screen as terminal
 from strongroom.cli.frame import table
 from strongroom.cli.report_page import LedgerRow, Report, render
@@ -23,6 +23,7 @@ from strongroom.cli.tour import Document, Tour, Unexpected, granted, pick, refus
 from strongroom.cli.tour_copies import Copies
 from strongroom.cli.tour_extraction import Extraction
 from strongroom.cli.tour_faults import flipped_bit, plain_pieces, put_in_place, swapped_segments
+from strongroom.cli.tour_privacy import TrainingText
 from strongroom.cli.tour_serving import Served
 from strongroom.cli.tour_trace import Traces
 from strongroom.core.clock import SystemClock, stamp
@@ -35,6 +36,7 @@ _LEFTOVERS = (
     *tour_copies.LEFTOVERS,
     *tour_trace.LEFTOVERS,
     *tour_extraction.LEFTOVERS,
+    *tour_privacy.LEFTOVERS,
 )
 PROMPT = "Explain in one short paragraph why a bank keeps its gold in a strongroom."
 
@@ -102,7 +104,8 @@ class _Story:
     def acts(self) -> list[Callable[[], None]]:
         """Return the acts."""
         stored = [self.people, self.seal, self.steal, self.tamper, self.rollback, self.export, self.run]
-        rest = (self.copies, self.traces, Extraction(self.tour), self.served)
+        training = TrainingText(self.tour, CHECKPOINT)
+        rest = (self.copies, self.traces, Extraction(self.tour), training, self.served)
         return [*stored, *(act for one in rest for act in one.acts()), self.ledger]
 
     def people(self) -> None:

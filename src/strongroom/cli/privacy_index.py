@@ -32,7 +32,7 @@ class _Build(TypedDict):
     common_documents: int
     leave_out: Path | None
     text: str
-    values: bool
+    no_values: bool
     jobs: int
     key_file: Path | None
 
@@ -46,7 +46,7 @@ class _Build(TypedDict):
     "--common",
     "common_documents",
     type=click.IntRange(min=2),
-    default=20,
+    default=5,
     show_default=True,
     help="Leave out windows that so many different documents have: licences and other boilerplate.",
 )
@@ -57,7 +57,7 @@ class _Build(TypedDict):
     help="A file or folder of texts whose every window is left out, too.",
 )
 @click.option("--text", default="text", show_default=True, help="The member of a JSON or parquet record with its text.")
-@click.option("--values/--no-values", default=True, show_default=True, help="Know keys and numbers of cards, wherever.")
+@click.option("--no-values", is_flag=True, help="Do not know keys and numbers of cards by themselves, wherever.")
 @click.option(
     "--jobs", type=click.IntRange(1, 256), default=os.cpu_count() or 1, help="Processes. [default: one a core]"
 )

@@ -13,6 +13,7 @@ from strongroom.cli.frame import Call, Group, Json, common, moment, read_secret,
 from strongroom.cli.ledger import write_new
 from strongroom.cli.serving_limits import changed, limit_words, limited, needs_some, org, reading, total
 from strongroom.cli.serving_policy import policy
+from strongroom.cli.serving_recall import recall
 from strongroom.cli.serving_usage import exposure_words, usage
 from strongroom.core.errors import BadInput, TamperError
 from strongroom.serving.accounts import Account, Accounts
@@ -20,6 +21,7 @@ from strongroom.serving.books import day_of
 from strongroom.serving.disclosure.tiers import FIRST, TIERS
 from strongroom.serving.quotas import NONE, Limits
 from strongroom.serving.report import AccountReport, report
+from strongroom.serving.spool import Tally
 from strongroom.wiring.applied import running
 from strongroom.wiring.exposure import exposed, look_back
 from strongroom.wiring.prove import missing, prove
@@ -30,7 +32,7 @@ serving = Group("serving", help="Who may ask the model what, and how much of it.
 account = Group("account", help="Customers and their limits.")
 key = Group("key", help="API keys: shown once, kept as a hash, revoked at once.")
 terms = Group("terms", help="Terms of use by version: a key is let in once it has accepted those in force.")
-for group in (account, key, org, policy, total, terms):
+for group in (account, key, org, policy, recall, total, terms):
     serving.add_command(group)
 serving.add_command(usage)
 
@@ -64,10 +66,14 @@ def account_show(call: Call, name: str) -> None:
     """Show NAME's limits, its keys, what it used of today, and how far the weights are exposed to it."""
     rooms = reading(call)
     shown = report(rooms.accounts, rooms.books, name, day=day_of(call.home.clock.now()))
-    seen = exposed(rooms, look_back(rooms), name)
+    found = look_back(rooms)
+    seen, today = exposed(rooms, found, name), found.today.get(name, Tally())
     document: dict[str, Json] = to_builtins(shown)
+    repeats: dict[str, Json] = {"incidents_today": today.incidents, "near_today": today.near}
     words = f"{_account_words(shown)}\n  exposure: {exposure_words(seen)}"
-    call.emit({"account": {**document, "exposure": to_builtins(seen)}}, words)
+    if today.incidents or today.near:
+        words += f"\n  training text: today {today.incidents} answers repeated it, {today.near} came near"
+    call.emit({"account": {**document, "exposure": to_builtins(seen), "recall": repeats}}, words)
 
 
 @account.command("ls", epilog="Example: strongroom serving account ls")

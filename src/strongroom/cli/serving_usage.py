@@ -15,6 +15,7 @@ from strongroom.serving.spool import Row, Tally
 from strongroom.wiring.exposure import exposed, look_back
 
 _NAMES = Tally.__slots__
+_SHOWN = ("requests", "refused", "prompt_tokens", "completion_tokens", "bytes", "incidents", "near")
 
 
 @click.command("usage", epilog="Example: strongroom serving usage --account acme --since 2026-11-01")
@@ -64,9 +65,9 @@ def _rows(counter: Counter[Row], account: str | None, last: str) -> list[Json]:
 
 
 def _table(found: History, names: list[str]) -> object:
-    columns = ("account", "requests", "refused", "prompt", "answer", "bytes")
+    columns = ("account", "requests", "refused", "prompt", "answer", "bytes", "withheld", "near")
     rows = [
-        [name or "(unknown key)", one.requests, one.refused, one.prompt_tokens, one.completion_tokens, one.bytes]
+        [name or "(unknown key)", *(getattr(one, column) for column in _SHOWN)]
         for name in names
         for one in [found.accounts.get(name, Tally())]
     ]

@@ -55,7 +55,7 @@ def _broker(home: Home, setup: ControlSetup) -> Broker:
     if model is not None:
         keep_tokenizer(home, operator, model, master=master)
     leasing = Leasing(serving.books, Shares(home.path / RUN / SHARES, monotonic))
-    register, veil, tells = serving.register(master), veil_of(master), Tells(serving, operator)
+    register, veil, tells = serving.register(master), veil_of(master), Tells(serving, operator).now
     return Broker(serving, operator, model, setup.names, register, veil, leasing, tells)
 
 

@@ -37,6 +37,7 @@ from strongroom.serving.roster import (
     Recall,
     Refresh,
     Refreshed,
+    RosterRecall,
     TermsAccepted,
     TermsText,
     TermsWanted,
@@ -44,7 +45,6 @@ from strongroom.serving.roster import (
 )
 from strongroom.serving.spool import used_today
 from strongroom.watermark.register import Register
-from strongroom.wiring.recall import Tells
 from strongroom.wiring.serving import Serving
 
 _ROSTER_ACTIONS = frozenset({SERVING.entered, ACCEPTED})
@@ -63,7 +63,7 @@ class Broker:
     register: Register
     veil: Secret  # keys what softens answers; every gateway is told it
     leasing: Leasing
-    recall: Tells
+    recall: Callable[[], RosterRecall | None]  # what gateways compare answers with
     version: int = 0
     looked: int = 0  # ledger entries up to here were looked at
     salt: tuple[str, bytes] = ("", b"")  # the day, and what keys the hashes of addresses on it
@@ -94,7 +94,7 @@ class Broker:
             self.serving.roster(self.version, self.names),
             veil=self.veil.reveal(),
             salt=self._salt_of_today(),
-            recall=self.recall.now(),
+            recall=self.recall(),
         )
         self.leasing.judge_by(Book(roster).budgets())
         for gateway in self.gateways:

@@ -19,6 +19,7 @@
     ├── NotFoundError                   exit 5   no such thing
     │   ├── NoHome · NoSuchCheckpoint · NoSuchRequest · NoSuchEntry · WitnessUnaware · NoSuchRecipient · NoSuchCopy
     │   └── NoSuchAccount · NoSuchOrganisation · NoSuchApiKey · NoTerms · NothingMarked · NoTokenizer · NoSuchIndex
+    │       · NothingAttached
     ├── ConflictError                   exit 6   the thing is there already, or is busy
     │   ├── AlreadyExists · AlreadyClaimed · Busy · HomeVersion · AlreadyUp
     ├── StorageError                    exit 7   the disk or the server said no

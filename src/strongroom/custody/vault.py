@@ -362,12 +362,11 @@ class Vault:
         return len(held)
 
     def _holders(self, record: Registered) -> list[Person]:
-        policy = self._desk.rules.current()
         return [
             person
             for person in self._desk.people.everybody()
             if any(
-                policy.approvals_needed(person.certificate, Question(action, record.title, person.certificate.purpose))
+                self._desk.needed(person.certificate, Question(action, record.title, person.certificate.purpose))
                 is not None
                 for action in _KEY_ACTIONS
             )

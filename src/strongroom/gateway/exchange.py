@@ -185,6 +185,7 @@ class Exchange:
         elif isinstance(answer, Ended):
             self._prompt, self._marked = answer.prompt_tokens, answer.marked_tokens
             self._completion = answer.completion_tokens
+            self._asked = False
             self._end(answer.finish)
         else:
             self._on_failed(answer)
@@ -229,7 +230,7 @@ class Exchange:
 
     def _act(self, guard: Guard) -> None:
         """Do what the policy says about an answer that repeats too much. Only a mark lets it go on."""
-        acted = guard.act(self._completion)
+        acted = guard.act(self._completion, out=self._out.streaming)
         if acted == "mark":
             return
         self._cancel()
@@ -241,7 +242,8 @@ class Exchange:
             return
         for one in guard.before() if acted == "stop" else ():
             self._out.pass_on(one)
-        self._completion = max(0, self._completion - guard.withhold())
+        nothing = acted == "refuse" and not self._out.streaming
+        self._completion -= guard.withhold(self._completion, everything=nothing)
         if acted == "stop":
             self._finish("content_filter", told=guard.told)
         else:
@@ -290,9 +292,8 @@ class Exchange:
     def _finish(self, finish: str, *, told: str = "") -> None:
         """Send the end; `told`: why it ended, as the client hears of it."""
         shown = self._shown
-        totals = Totals(self._prompt, self._completion)
-        if shown is not None:
-            totals = Totals(self._prompt, self._completion, shown.reasoning_tokens, shown.thought)
+        hidden = 0 if shown is None else min(shown.reasoning_tokens, self._completion)
+        totals = Totals(self._prompt, self._completion, hidden, self._out.thought)
         self._out.complete(shown)
         self._settle(_OK, finish)
         self._out.finish(told or finish, totals)

@@ -43,6 +43,7 @@ _EMBED: Final = b"/v1/embeddings"
 _TUNING: Final = b"/v1/fine_tuning"
 _HEALTH: Final = b"/health"
 _TERMS: Final = b"/terms"
+_TOMORROW: Final = {"bias_sets_exceeded", "recall_limit_exceeded"}
 _METHODS: Final = {
     _CHAT: (b"POST",),
     _TEXT: (b"POST",),
@@ -275,24 +276,20 @@ class Front:
             return refuse("prompt_too_long")  # it would be read whole before anybody could say what it costs
         if self._open.get(caller.account.name, 0) >= self.bounds.open_requests:
             return refuse("too_many_open_requests")
-        if isinstance(wanted, Wanted) and (refusal := self.recalls.refusal(caller.account.name, self.stamp()[:10])):
-            return self._until_midnight(refusal) if refusal.retry_after is None else refusal
-        if isinstance(wanted, Wanted) and wanted.top_logprobs is None and not wanted.biased:
-            return None if self.engine.ready() else refuse("engine_unavailable")
-        return self._undisclosed(wanted, caller)
-
-    def _undisclosed(self, wanted: Wanted | Vectors, caller: Caller) -> Refusal | None:
-        if not self.engine.ready():
-            return refuse("engine_unavailable")  # before anything is counted
-        if isinstance(wanted, Vectors):
-            return gate.embeddings(caller.tier)
-        refusal = self.discloses.refusal(wanted, caller, self.stamp()[:10])
-        if refusal is not None and refusal.code == "bias_sets_exceeded":
-            return self._until_midnight(refusal)
+        refusal = self._undisclosed(wanted, caller) if self.engine.ready() else refuse("engine_unavailable")
+        if refusal is not None and refusal.code in _TOMORROW:
+            return msgspec.structs.replace(refusal, retry_after=until_midnight(self.clock.now()))
         return refusal
 
-    def _until_midnight(self, refusal: Refusal) -> Refusal:
-        return msgspec.structs.replace(refusal, retry_after=until_midnight(self.clock.now()))
+    def _undisclosed(self, wanted: Wanted | Vectors, caller: Caller) -> Refusal | None:
+        if isinstance(wanted, Vectors):
+            return gate.embeddings(caller.tier)
+        today = self.stamp()[:10]
+        if (refusal := self.recalls.refusal(caller.account.name, today)) is not None:
+            return refusal
+        if wanted.top_logprobs is None and not wanted.biased:
+            return None
+        return self.discloses.refusal(wanted, caller, today)
 
     def over(self, work: Stoppable) -> None:
         """An exchange has ended."""

@@ -18,7 +18,18 @@ _OK: Final = 200
 class Output:
     """One answer on its way to its client."""
 
-    __slots__ = ("_frames", "_logprobs", "_reply", "_text", "_wanted", "_whole", "bytes", "streaming", "values")
+    __slots__ = (
+        "_frames",
+        "_logprobs",
+        "_reply",
+        "_text",
+        "_wanted",
+        "_whole",
+        "bytes",
+        "streaming",
+        "thought",
+        "values",
+    )
 
     def __init__(self, wanted: Wanted, reply: Reply, *, request: str, created: int) -> None:
         """Answer the `request` for what is `wanted`."""
@@ -28,6 +39,7 @@ class Output:
         self._text: list[str] = []
         self._logprobs: list[TokenLogprob] = []
         self._whole = ""
+        self.thought = ""  # of a whole answer
         self.bytes = self.values = 0  # of text, and values of log probabilities, that the client got
         self.streaming = False  # the first event is out
 
@@ -35,6 +47,7 @@ class Output:
         """Give out what of a piece is shown."""
         if not self._wanted.stream:
             self._text.append(piece.text)
+            self.thought += piece.reasoning
             self._logprobs += piece.logprobs
             return
         if piece.reasoning:
@@ -46,7 +59,7 @@ class Output:
 
     def begin_anew(self) -> None:
         """Forget an answer of which nothing is out."""
-        self._text, self._logprobs = [], []
+        self._text, self._logprobs, self.thought = [], [], ""
 
     def complete(self, shown: Shown | None) -> None:
         """Count what a whole answer shows, before anything of it is out."""

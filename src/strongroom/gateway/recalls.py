@@ -21,7 +21,7 @@ from strongroom.serving.roster import RosterRecall
 from strongroom.serving.usage import Settled
 from strongroom.serving.wire import Wanted
 from strongroom.serving.wire_errors import Refusal, refuse
-from strongroom.wiring.recall import open_attached
+from strongroom.wiring.windows import open_attached
 
 _LOOK: Final = 5  # ticks between two looks at the index's files
 _ANSWERS: Final = 8  # earlier answers that this one may go on from
@@ -49,7 +49,7 @@ class Recalls:
         self._index: Windows | None = None
         self._shut = True
         self._opening: asyncio.Task[None] | None = None
-        self._waiting: list[Callable[[], None]] = []  # for the newest roster to be judged by
+        self._waiting: list[Callable[[], object]] = []  # for the newest roster to be judged by
         self._gathered = Gathered(0, stride=1)
         self._incidents: dict[str, int] = {}
         self._day = ""
@@ -57,7 +57,7 @@ class Recalls:
         self._ticks = 0
 
     # ── the index ────────────────────────────────────────────────────────────────────────────────────────────────────
-    def learn(self, told: RosterRecall | None, then: Callable[[], None]) -> None:
+    def learn(self, told: RosterRecall | None, then: Callable[[], object]) -> None:
         """Judge by what control says now; call `then` once that is so. Until then it stays as it was."""
         self._waiting.append(then)
         old, self._told = self._told, told
@@ -207,11 +207,14 @@ class Guard:
         """Why an answer that was stopped ended, as the client hears of it."""
         return "content_filter" if self._policy.tell == "plain" else "stop"
 
-    def act(self, completion: int) -> Action:
-        """Return what is done about an answer of so many tokens; begin anew where another is to be written."""
+    def act(self, completion: int, *, out: bool) -> Action:
+        """Return what is done about an answer of so many tokens; begin anew where another is to be written.
+
+        `out`: the client has something of it already.
+        """
         filtered, action = self._filtered, self._policy.action
         assert filtered.incident is not None  # noqa: S101 - nobody asks else
-        if action == "resample" and (filtered.released or not self.left):
+        if action == "resample" and (out or not self.left):
             action = "stop"
         if not self._rule and action != "mark":
             self._count()
@@ -223,9 +226,9 @@ class Guard:
             self._filtered = self._begun()
         return action
 
-    def withhold(self) -> int:
-        """Return the tokens of what was held back for good."""
-        lost = self._filtered.withheld
+    def withhold(self, completion: int, *, everything: bool) -> int:
+        """Return how many of an answer's tokens were held back for good."""
+        lost = completion if everything else min(completion, self._filtered.withheld)
         self._lost += lost
         return lost
 

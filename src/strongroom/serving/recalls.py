@@ -1,4 +1,4 @@
-"""Which window index is attached to what is served, and what is done by it: a deed, so that no file alone detaches it."""
+"""Which window index is attached to what is served, and what is done by it: a deed, so no file alone detaches it."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from strongroom.serving.wire import Wanted
 class Shown:
     """One answer on its way out."""
 
-    __slots__ = ("_hidden", "_mode", "_spelled", "_thoughts", "_veil", "thought")
+    __slots__ = ("_hidden", "_mode", "_spelled", "_thoughts", "_veil")
 
     def __init__(self, wanted: Wanted, tier: Tier, key: bytes) -> None:
         """Show what `tier` lets an answer to `wanted` show; `key` is the house's veil."""
@@ -27,7 +27,6 @@ class Shown:
         self._thoughts = Thoughts()
         self._spelled = ThoughtTokens()
         self._hidden = 0.0  # tokens of thoughts
-        self.thought = ""  # thoughts that came as such and are shown
 
     @property
     def waiting(self) -> bool:
@@ -43,7 +42,6 @@ class Shown:
         """Return what of a piece is shown."""
         logprobs = () if self._veil is None else self._veil.soften(piece.logprobs)
         if self._mode == "shown":
-            self.thought += piece.reasoning
             self._hidden += piece.tokens if piece.reasoning and not piece.text else 0
             return Piece(id=piece.id, text=piece.text, tokens=0, logprobs=logprobs, reasoning=piece.reasoning)
         if piece.reasoning:  # some servers list the tokens of a thought with those of the text

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from strongroom.access.approvals import Terms
+from strongroom.access.deeds import Deeds
 from strongroom.access.desk import Desk
 from strongroom.access.directory import Entrant
 from strongroom.access.identity import Identity
@@ -41,6 +42,7 @@ from strongroom.core.ids import CheckpointName, new_id
 from strongroom.core.log import configure, log
 from strongroom.core.secrets import Secret
 from strongroom.core.settings import Settings, parse
+from strongroom.custody.corpora import CORPORA, Corpora
 from strongroom.custody.registry import Entitled, Registered, Registry
 from strongroom.custody.tensors import SealedTensors
 from strongroom.custody.vault import Purpose, Vault
@@ -106,6 +108,7 @@ class Home:
     journal: Journal
     desk: Desk
     vault: Vault
+    corpora: Corpora
     sessions: Sessions
 
     @contextmanager
@@ -345,6 +348,9 @@ def _build(path: Path, home_id: str, settings: Settings, *, ledger: Ledger, cloc
     open_sessions: Callable[[Path], Sessions] = load("sessions", "agent")
     registry = Registry(records, journal, entitled=_entitled(desk))
     vault = Vault(desk, journal, registry, blobs=open_blobs(path / place), inside=path)
+    deeds = Deeds(records, journal, desk, series=CORPORA, home=home_id)
+    corpora = Corpora(deeds, desk)
+    desk.classify = lambda title: corpora.classification(title).class_
     return Home(
         path=path,
         id=home_id,
@@ -355,6 +361,7 @@ def _build(path: Path, home_id: str, settings: Settings, *, ledger: Ledger, cloc
         journal=journal,
         desk=desk,
         vault=vault,
+        corpora=corpora,
         sessions=open_sessions(path),
     )
 

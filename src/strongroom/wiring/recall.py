@@ -1,42 +1,29 @@
-"""The attached window index: opened for whoever attaches it and for gateways, told to gateways by control."""
+"""The attached window index: opened for whoever attaches it, and told to gateways by control."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from strongroom.access.identity import Identity
 from strongroom.access.policy import Question
-from strongroom.core.canonical import Record, digest
+from strongroom.core.canonical import digest
 from strongroom.core.clock import stamp
 from strongroom.core.errors import StrongroomError
 from strongroom.core.log import log
-from strongroom.core.privacy_errors import IndexAltered
-from strongroom.core.secrets import Secret
 from strongroom.custody.housekeys import CORPUS_MASTER
-from strongroom.ports.recall import Windows
 from strongroom.privacy.windows.layout import read_sealed
 from strongroom.serving.recall.policy import Policy
 from strongroom.serving.recalls import Attached
 from strongroom.serving.roster import RosterRecall
 from strongroom.wiring.privacy import index_key
 from strongroom.wiring.serving import Serving
-from strongroom.wiring.table import load
+from strongroom.wiring.windows import open_index
 
 _WHY: Final = "compare answers with a window index"
-_ANOTHER: Final = "Attach the index that is there now, or put back the one that was attached."
 
 
-class _Opened(Windows, Protocol):
-    @property
-    def header(self) -> Record: ...
-
-
-_Open = Callable[[Path, Secret], _Opened]
-
-
-def attach(rooms: Serving, who: Identity, folder: Path, policy: Policy) -> Attached:
+def attach(rooms: Serving, who: Identity, folder: Path, *, policy: Policy) -> Attached:
     """Attach the index in `folder`, once every byte of it was checked.
 
     Raises:
@@ -47,7 +34,7 @@ def attach(rooms: Serving, who: Identity, folder: Path, policy: Policy) -> Attac
     folder = folder.absolute()
     ident = read_sealed(folder).header.id
     master = rooms.housekeys.obtain(who, CORPUS_MASTER, Question("serving.run", purpose=_WHY))
-    opened = _open(folder, index_key(master, ident))
+    opened = open_index(folder, index_key(master, ident))
     made = Attached(
         index=ident,
         digest=digest(opened.header),
@@ -58,26 +45,6 @@ def attach(rooms: Serving, who: Identity, folder: Path, policy: Policy) -> Attac
         since=stamp(rooms.home.clock.now()),
     )
     return rooms.recalls.attach(who, made)
-
-
-def open_attached(told: RosterRecall) -> Windows:
-    """Open the index that control told of; it reads every byte, so not on an event loop.
-
-    Raises:
-        NoSuchIndex, WrongKey, IndexAltered: it can't be had, or another one stands in its place.
-
-    """
-    if not told.folder:
-        raise IndexAltered("control could not say which index is attached", where="recall")
-    opened = _open(Path(told.folder), Secret(told.key))
-    if digest(opened.header) != told.digest:
-        raise IndexAltered("it is not the index that was attached", where=told.folder, remedy=_ANOTHER)
-    return opened
-
-
-def _open(folder: Path, key: Secret) -> _Opened:
-    opening: _Open = load("recall", "windows")
-    return opening(folder, key)
 
 
 class Tells:

@@ -42,7 +42,6 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
         "torch": "strongroom.lineage.pickled:TorchFiles",
         "gguf": "strongroom.engines.gguf_weights:GgufTensors",
     },
-    "recall": {"windows": "strongroom.privacy.windows.reader:open_windows"},
     "vectors": {"veil": "strongroom.serving.veil_vectors:VectorVeil"},
     "measure": {"perplexity": "strongroom.engines.mark_cost:mark_cost"},
     "leak": {
@@ -56,6 +55,7 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
         "filter": "strongroom.privacy.filter.run:filter_corpus",
         "wanted": "strongroom.privacy.filter.run:Wanted",
         "deny": "strongroom.privacy.filter.deny:read_deny",
+        "against": "strongroom.privacy.overlap:Overlap",
     },
     "recall": {"windows": "strongroom.privacy.windows.reader:open_windows"},
     "attack": {

@@ -16,6 +16,7 @@ from strongroom.core.privacy_errors import CorpusUnreadable
 from strongroom.privacy.corpus.packed import PACKED, REMEDY, opened
 
 TEXT: Final = "text"  # the member of a record that holds its text
+REPORT: Final = "filter-report.json"  # what a filter says of the folder that it made: no part of the corpus
 LONGEST_LINE: Final = 256 << 20  # bytes: a JSON line, or a text file, whole in memory
 Kind = Literal["jsonl", "parquet", "text"]
 _LINES: Final = frozenset({".jsonl", ".ndjson"})
@@ -60,10 +61,13 @@ class Document:
 
 
 def files(source: Path) -> tuple[CorpusFile, ...]:
-    """Return the files of a corpus, by name: those below a folder, or the one file. Hidden ones are left out.
+    """Return the files of a corpus, by name: those below a folder, or the one file.
+
+    Hidden ones are left out, and the report of a filter that made the folder.
 
     Raises:
         BadInput: nothing is there, or nothing in it.
+        CorpusUnreadable: a folder can't be listed.
 
     """
     if source.is_file():
@@ -71,15 +75,19 @@ def files(source: Path) -> tuple[CorpusFile, ...]:
     if not source.is_dir():
         raise BadInput("no file or folder is there", where=str(source))
     found = list[CorpusFile]()
-    for folder, below, names in os.walk(source):
+    for folder, below, names in os.walk(source, onerror=_unlisted):
         below[:] = sorted(one for one in below if not one.startswith("."))
         for name in names:
             path = Path(folder, name)
-            if not name.startswith(".") and path.is_file() and not path.is_symlink():
+            if not name.startswith(".") and path != source / REPORT and path.is_file() and not path.is_symlink():
                 found.append(CorpusFile(path, path.relative_to(source).as_posix(), path.stat().st_size))
     if not found:
         raise BadInput("the folder holds no files", where=str(source))
     return tuple(sorted(found, key=lambda one: one.name))
+
+
+def _unlisted(error: OSError) -> None:
+    raise unreadable(error, str(error.filename)) from None
 
 
 def read(file: CorpusFile, *, text: str = TEXT) -> Iterator[Document]:

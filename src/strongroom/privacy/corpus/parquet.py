@@ -11,7 +11,6 @@ import pyarrow as pa  # pyright: ignore[reportMissingTypeStubs]
 import pyarrow.parquet as pq  # pyright: ignore[reportMissingTypeStubs]
 
 from strongroom.core.privacy_errors import CorpusUnreadable
-from strongroom.privacy.corpus.batches import Batch
 
 _ARROW: Final = cast("Any", pa)  # it ships no types
 _PARQUET: Final = cast("Any", pq)
@@ -31,8 +30,8 @@ def rows(path: Path, name: str) -> Iterator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-def texts_of(path: Path, name: str, member: str) -> Iterator[Batch]:
-    """Yield the texts in the column `member`; what stood for each record is left to `rewrite`.
+def texts_of(path: Path, name: str, member: str) -> Iterator[tuple[list[bytes], list[bytes]]]:
+    """Yield the texts in the column `member` (UTF-8), and the ids as JSON, some at a time; `rewrite` writes them.
 
     Raises:
         CorpusUnreadable: it is no parquet file, not whole, or has no such column of texts.
@@ -41,9 +40,7 @@ def texts_of(path: Path, name: str, member: str) -> Iterator[Batch]:
     number = 0
     for batch in _batches(path, name):
         texts = _texts(batch, member, f"{name}#{number}")
-        ids = batch.column("id").to_pylist() if "id" in batch.schema.names else []
-        said = [b"" if one is None else msgspec.json.encode(str(one)) for one in ids]
-        yield Batch([one.encode() for one in texts], said or [b""] * len(texts), [b""] * len(texts))
+        yield [one.encode() for one in texts], _ids(batch, len(texts))
         number += len(texts)
 
 
@@ -67,8 +64,16 @@ def rewrite(path: Path, name: str, target: Path, *, member: str, change: Rewrite
             number += len(texts)
 
 
+def _ids(batch: Any, count: int) -> list[bytes]:  # noqa: ANN401 - pyarrow ships no types
+    found = cast("list[object]", batch.column("id").to_pylist()) if "id" in batch.schema.names else [None] * count
+    return [b"" if one is None else msgspec.json.encode(str(one)) for one in found]
+
+
 def _texts(batch: Any, member: str, where: str) -> list[str]:  # noqa: ANN401 - pyarrow ships no types
-    found = batch.column(member).to_pylist() if member in batch.schema.names else [None]
+    try:
+        found = batch.column(member).to_pylist() if member in batch.schema.names else [None]
+    except UnicodeDecodeError:
+        found = [None]
     if not all(isinstance(one, str) for one in found):
         raise CorpusUnreadable(f"a record has no text in its member {member[:40]!r}", where=where)
     return cast("list[str]", found)

@@ -15,7 +15,7 @@ from strongroom.privacy.corpus.documents import CorpusFile
 from strongroom.privacy.corpus.writing import packed
 from strongroom.privacy.filter.shard import CHANGED, Piece, check_same
 
-_RANGES: Final = 1 << 20  # bytes copied at once
+_STEP: Final = 1 << 20  # bytes copied at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +83,8 @@ def _copy(part: Part, out: IO[bytes]) -> None:
     with (part.folder / "data").open("rb") as data:
         for low, high in zip(rows["at"][firsts].tolist(), ends[lasts].tolist(), strict=True):
             data.seek(low)
-            while low < high:
-                low += out.write(data.read(min(_RANGES, high - low)))
+            for at in range(low, high, _STEP):
+                out.write(data.read(min(_STEP, high - at)))
 
 
 def _write_parquet(task: FileTask) -> None:

@@ -31,10 +31,44 @@ _IBANS: Final[Mapping[str, int]] = {
     }.items()
     for country in countries.split()
 }
+# ISO/IEC 7812: issuers' ranges, by the first four digits, and how many digits their cards have
+_CARDS: Final = (
+    (4000, 4999, {13, 16, 19}),  # Visa
+    (3400, 3499, {15}),  # American Express
+    (3700, 3799, {15}),
+    (5100, 5599, {16}),  # Mastercard
+    (2221, 2720, {16}),
+    (2200, 2204, {16}),  # Mir
+    (3000, 3059, {14, 16, 19}),  # Diners Club
+    (3600, 3699, {14, 16, 19}),
+    (3800, 3999, {14, 16, 19}),
+    (3500, 3599, {16, 19}),  # JCB
+    (1800, 1800, {15}),
+    (2131, 2131, {15}),
+    (6000, 6099, {16, 17, 18, 19}),  # Discover, RuPay
+    (6200, 6299, {16, 17, 18, 19}),  # UnionPay
+    (8100, 8199, {16, 17, 18, 19}),
+    (6400, 6599, {16, 17, 18, 19}),
+    (5000, 5099, set(range(12, 20))),  # Maestro
+    (5600, 5999, set(range(12, 20))),
+    (604, 604, set(range(12, 20))),
+    (6100, 6199, set(range(12, 20))),
+    (6300, 6399, set(range(12, 20))),
+    (6600, 6999, set(range(12, 20))),
+)
 _DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 _BASE58: Final = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _BECH32: Final = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l"
-_VERHOEFF_P: Final = ("0123456789", "1576283094", "5803796142", "8916043527", "9453126870", "4286573901", "2793806415", "7046913258")
+_VERHOEFF_P: Final = (
+    "0123456789",
+    "1576283094",
+    "5803796142",
+    "8916043527",
+    "9453126870",
+    "4286573901",
+    "2793806415",
+    "7046913258",
+)
 _VERHOEFF_D: Final = (
     "0123456789", "1234067895", "2340178956", "3401289567", "4012395678",
     "5987604321", "6598710432", "7659821043", "8765932104", "9876543210",
@@ -53,20 +87,8 @@ def card(digits: str) -> bool:
 
 
 def _issued(digits: str) -> bool:
-    size, two, four = len(digits), int(digits[:2]), int(digits[:4])
-    if digits[0] == "4":
-        return size in {13, 16, 19}
-    if two in {34, 37}:
-        return size == 15
-    if 51 <= two <= 55 or 2221 <= four <= 2720:
-        return size == 16
-    if two in {36, 38, 39} or 300 <= four // 10 <= 305:
-        return size in {14, 16, 19}
-    if two == 35 or four in {2131, 1800}:
-        return size in {15, 16, 19}
-    if two in {60, 62, 64, 65}:
-        return 16 <= size <= 19
-    return (two in {50, 56, 57, 58, 63, 67} or four == 604) and 12 <= size <= 19
+    prefix = int(digits[:4])
+    return any(low <= prefix <= high and len(digits) in sizes for low, high, sizes in _CARDS)
 
 
 def iban_end(letters: str) -> int:

@@ -46,7 +46,7 @@ def first_of(documents: Documents, similarity: float) -> Numbers:
     if similarity < 1 and len(unlike):
         count, rows = bands(similarity, documents.signatures.shape[1])
         for band in range(count):
-            keys = _keys(documents.signatures, unlike, band * rows, rows)
+            keys = _keys(documents.signatures, unlike, column=band * rows, rows=rows)
             _join_alike(documents.signatures, *_candidates(unlike, keys), similarity=similarity, sets=sets)
     return sets.all()
 
@@ -69,7 +69,7 @@ def _join_equal(documents: Documents, standing: Numbers, sets: _Sets) -> None:
         sets.join(one, other)
 
 
-def _keys(signatures: Signatures, standing: Numbers, column: int, rows: int) -> npt.NDArray[np.uint64]:
+def _keys(signatures: Signatures, standing: Numbers, *, column: int, rows: int) -> npt.NDArray[np.uint64]:
     keys = np.zeros(len(standing), dtype=np.uint64)
     for place in range(column, column + rows):
         keys = (keys ^ signatures[standing, place]) * np.uint64(0x9E3779B97F4A7C15)

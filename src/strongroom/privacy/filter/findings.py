@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-SECRET: Final = "secret"
+SECRET: Final = "secret"  # noqa: S105 - the name of a kind
 PRIORITY: Final[Mapping[str, int]] = {
     SECRET: 100,
     "iban": 90,
@@ -36,9 +36,9 @@ class Finding:
 
 
 def resolve(found: Iterable[Finding]) -> list[Finding]:
-    """Return findings that don't overlap: those that do become one, as long as all, of the longest one's kind;
-    a secret stays one.
+    """Return findings that don't overlap: those that do become one, as long as all, of the longest one's kind.
 
+    A secret stays one.
     So nothing that any rule found is left standing.
     """
     out = list[Finding]()

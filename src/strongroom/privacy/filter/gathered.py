@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,19 @@ from strongroom.core.canonical import decode
 from strongroom.privacy.filter.assemble import FileTask, Part
 from strongroom.privacy.filter.deny import Deny
 from strongroom.privacy.filter.duplicates import Documents, first_of, likeness
-from strongroom.privacy.filter.report import Position
+from strongroom.privacy.filter.report import Planted, Position
+from strongroom.privacy.filter.review import wilson
 from strongroom.privacy.filter.shard import CHANGED, DENIED, DROPPED, Counts, Piece, Shard
 
-REPEATED, SIMILAR = DENIED + 1, DENIED + 2
-WHY: Final = {"changed": CHANGED, "findings": DROPPED, "denied": DENIED, "repeated": REPEATED, "similar": SIMILAR}
+REPEATED, SIMILAR, SEEN = DENIED + 1, DENIED + 2, DENIED + 3
+WHY: Final = {
+    "changed": CHANGED,
+    "findings": DROPPED,
+    "denied": DENIED,
+    "repeated": REPEATED,
+    "similar": SIMILAR,
+    "seen": SEEN,
+}
 DENY_SIMILARITY: Final = 0.8
 
 
@@ -32,6 +40,24 @@ class Result:
     rows: npt.NDArray[np.void]
     counts: Counts
     first: int
+
+
+class Against(Protocol):
+    """What says of documents that they mostly repeat what it has: a window index."""
+
+    @property
+    def id(self) -> str:
+        """Name it."""
+        ...
+
+    @property
+    def share(self) -> float:
+        """From which share of its words on a document repeats."""
+        ...
+
+    def repeats(self, parts: Sequence[tuple[Shard, int]], jobs: int) -> npt.NDArray[np.bool_]:
+        """Return which documents repeat (n, all shards'); a shard comes with the number of its first document."""
+        ...
 
 
 class Gathered:
@@ -53,7 +79,7 @@ class Gathered:
         self.repeats = list[tuple[int, int | None, float]]()  # a document, the one that it repeats, their likeness
 
     def _bases(self) -> list[list[int]]:
-        """Return of each shard's pieces the number in its file of the first record: ranges of a file follow each other."""
+        """Return of each shard's pieces the number of its first record in the file: ranges of a file are in a row."""
         bases, count, last = list[list[int]](), 0, ""
         for result in self.results:
             here = list[int]()
@@ -76,8 +102,8 @@ class Gathered:
         """Drop the documents whose file or source the list names."""
         names = frozenset(deny.names)
         for result, bases in zip(self.results if names else (), self.bases, strict=False):
-            for place, row in enumerate(result.rows.tolist()):
-                name, record = result.shard.pieces[row[0]].name, bases[row[0]] + row[1]
+            for place, (piece, number) in enumerate(_tuples(result.rows, "piece", "record")):
+                name, record = result.shard.pieces[piece].name, bases[piece] + number
                 if name in names or f"{name}#{record}" in names:
                     self.fates[result.first + place] = DENIED
 
@@ -97,17 +123,22 @@ class Gathered:
         for number, likely in zip(later.tolist(), alike.tolist(), strict=True):
             first = int(firsts[number]) - denied
             if first < 0:
-                self._drop(number - denied, DENIED, None, likely)
+                self._drop(number - denied, None, DENIED, likely=likely)
             elif similarity is not None:
                 same = documents.wholes[number] == documents.wholes[first + denied]
-                self._drop(number - denied, REPEATED if same else SIMILAR, first, likely)
+                self._drop(number - denied, first, REPEATED if same else SIMILAR, likely=likely)
 
-    def _drop(self, number: int, fate: int, first: int | None, likely: float) -> None:
+    def drop_seen(self, against: Against, jobs: int) -> None:
+        """Drop documents that an index has seen."""
+        repeats = against.repeats([(one.shard, one.first) for one in self.results], jobs)
+        self.fates[(self.fates < DROPPED) & repeats] = SEEN
+
+    def _drop(self, number: int, first: int | None, fate: int, *, likely: float) -> None:
         self.fates[number] = fate
         self.repeats.append((number, first, likely))
 
     def count(self, why: str) -> int:
-        """Return how many documents are so: ``changed``, or dropped for ``findings``, ``denied`` …"""
+        """Return how many documents are so: ``changed``, or dropped for ``findings``, ``denied`` and so on."""
         return int(np.count_nonzero(self.fates == WHY[why]))
 
     def by_kind(self) -> dict[str, int]:
@@ -117,6 +148,19 @@ class Gathered:
     def by_rule(self) -> dict[str, int]:
         """Return how many findings each rule made."""
         return self._tally("rule")
+
+    def planted(self) -> dict[str, Planted]:
+        """Return by kind how many made-up values were found."""
+        found, tried = Counter[str](), Counter[str]()
+        for result in self.results:
+            for kind, (hits, tries) in result.counts.planted.items():
+                found[kind] += hits
+                tried[kind] += tries
+        shares = {kind: wilson(found[kind], tries) for kind, tries in tried.items()}
+        return {
+            kind: Planted(found=found[kind], planted=tried[kind], low=round(one.low, 4), high=round(one.high, 4))
+            for kind, one in shares.items()
+        }
 
     def _tally(self, column: str) -> dict[str, int]:
         tally = Counter[str]()
@@ -129,7 +173,8 @@ class Gathered:
         """Yield all findings, in order."""
         for result, bases in zip(self.results, self.bases, strict=True):
             names = result.counts.names
-            for row, start, end, kind, rule in np.load(result.folder / "found.npy").tolist():
+            found = np.load(result.folder / "found.npy")
+            for row, start, end, kind, rule in _tuples(found, "row", "start", "end", "kind", "rule"):
                 piece = int(result.rows["piece"][row])
                 yield Position(
                     file=result.shard.pieces[piece].name,
@@ -154,3 +199,7 @@ class Gathered:
             FileTask(piece, tuple(some), target / piece.name, self.results[0].shard.job.member)
             for piece, some in parts.values()
         ]
+
+
+def _tuples(rows: npt.NDArray[np.void], *names: str) -> Iterator[tuple[int, ...]]:
+    yield from zip(*(cast("list[int]", rows[name].tolist()) for name in names), strict=True)

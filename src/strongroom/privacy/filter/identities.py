@@ -15,6 +15,8 @@ from typing import Final
 from strongroom.privacy.filter.checksums import luhn, mod11_10, verhoeff, weighted
 
 _MONTH: Final = (0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_FEW: Final = 2  # different digits: 111111111 and the like are nobody's
+_TEN: Final = 10  # a rest that is no digit
 _DNI: Final = "TRWAGMYFPDXBNJZSQVHLCKE"
 _HETU: Final = "0123456789ABCDEFHJKLMNPRSTUVWXY"
 _CF_ODD: Final = dict(
@@ -34,12 +36,17 @@ class Identity:
     cued: bool = False
 
 
+def _varied(digits: str) -> bool:
+    return len(set(digits)) > _FEW
+
+
 def _date(month: str, day: str) -> bool:
-    return 1 <= int(month) <= 12 and 1 <= int(day) <= _MONTH[int(month)]
+    return 1 <= int(month) < len(_MONTH) and 1 <= int(day) <= _MONTH[int(month)]
 
 
 def _us(d: str) -> bool:
-    return d[:3] not in {"000", "666"} and d[3:5] != "00" and d[5:] != "0000"
+    shown = d in {"123456789", "078051120", "111223333"}  # everybody's examples
+    return not shown and d[:3] not in {"000", "666"} and d[3:5] != "00" and d[5:] != "0000"
 
 
 def _fr(d: str) -> bool:
@@ -47,7 +54,7 @@ def _fr(d: str) -> bool:
 
 
 def _nl(d: str) -> bool:
-    return len(set(d)) > 2 and weighted(d, (9, 8, 7, 6, 5, 4, 3, 2, -1)) % 11 == 0
+    return _varied(d) and weighted(d, (9, 8, 7, 6, 5, 4, 3, 2, -1)) % 11 == 0
 
 
 def _pl(d: str) -> bool:
@@ -109,18 +116,23 @@ def _at(d: str) -> bool:
 
 def _ro(d: str) -> bool:
     rest = weighted(d[:12], (2, 7, 9, 1, 4, 6, 3, 5, 8, 2, 7, 9)) % 11
-    return d[0] > "0" and _date(d[3:5], d[5:7]) and int(d[12]) == (1 if rest == 10 else rest)
+    return d[0] > "0" and _date(d[3:5], d[5:7]) and int(d[12]) == (1 if rest == _TEN else rest)
 
 
 def _ee(d: str) -> bool:
     rest = weighted(d[:10], (1, 2, 3, 4, 5, 6, 7, 8, 9, 1)) % 11
-    if rest == 10:
+    if rest == _TEN:
         rest = weighted(d[:10], (3, 4, 5, 6, 7, 8, 9, 1, 2, 3)) % 11 % 10
     return d[0] in "123456" and _date(d[3:5], d[5:7]) and int(d[10]) == rest
 
 
 def _bg(d: str) -> bool:
     return _date(f"{int(d[2:4]) % 20:02}", d[4:6]) and weighted(d, (2, 4, 8, 5, 10, 9, 7, 3, 6)) % 11 % 10 == int(d[9])
+
+
+def _hu(d: str) -> bool:
+    born = "0" < d[0] < "9" and _date(d[3:5], d[5:7])
+    return born and int(d[10]) in {weighted(d, range(10, 0, -1)) % 11, weighted(d, range(1, 11)) % 11}
 
 
 def _gr(d: str) -> bool:
@@ -150,11 +162,11 @@ def _za(d: str) -> bool:
 
 
 def _il(d: str) -> bool:
-    return luhn(d) and len(set(d)) > 2
+    return luhn(d) and _varied(d)
 
 
 def _any(d: str) -> bool:
-    return len(set(d)) > 2
+    return _varied(d)
 
 
 KNOWN: Final = (
@@ -179,6 +191,7 @@ KNOWN: Final = (
     Identity("ee-lt-code", "11", _ee),
     Identity("bg-egn", "10", _bg, cued=True),
     Identity("gr-amka", "11", _gr),
+    Identity("hu-szemelyi", "11|1 6 4|1-6-4", _hu),
     Identity("tr-kimlik", "11", _tr),
     Identity("hr-oib", "11", mod11_10, cued=True),
     Identity("ru-inn", "12", _ru12),
@@ -208,7 +221,9 @@ def finnish(text: str) -> bool:
 
 def italian(text: str) -> bool:
     """Say whether this is an Italian codice fiscale: its last letter fits."""
-    total = sum(_CF_ODD[one] for one in text[0:15:2]) + sum(int(one, 36) - (10 if one > "9" else 0) for one in text[1:14:2])
+    total = sum(_CF_ODD[one] for one in text[0:15:2]) + sum(
+        int(one, 36) - (10 if one > "9" else 0) for one in text[1:14:2]
+    )
     return chr(ord("A") + total % 26) == text[15]
 
 

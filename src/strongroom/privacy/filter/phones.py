@@ -16,7 +16,8 @@ _DATE: Final = re.compile(
     r"|(?:0?[1-9]|[12]\d|3[01])([-./ ])(?:0?[1-9]|[12]\d|3[01])\2(?:19|20)\d\d(?:\D.*)?"
 )
 _LEAST, _MOST = 6, 15  # digits
-_NATIONAL: Final = frozenset({9, 10, 11, 12})
+_YEARS: Final = re.compile(r"(?:(?:19|20)\d\d\D{1,3})+(?:19|20)\d\d")
+_COUNTING: Final = "01234567890123456789", "98765432109876543210"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +32,30 @@ class Written:
 def phone(number: Written, *, cue: bool, east: bool) -> bool:
     """Say whether this is a telephone number. `cue`: "tel" or the like is before it; `east`: Chinese text is."""
     digits = "".join(number.groups)
-    if not _LEAST <= len(digits) <= _MOST + 2 or len(set(digits)) < 3 or _DATE.fullmatch(number.text):
+    if not _LEAST <= len(digits) <= _MOST + 2 or len(set(digits)) < 3 or _no_phone(number, digits):
         return False
     if cue:
         return _like_one(number)
-    return _international(number, digits) or _north_american(number) or _trunk(number, digits) or _hyphened(number) or (
-        east and re.fullmatch(r"1[3-9]\d{9}", number.text) is not None
+    return (
+        _international(number, digits)
+        or _north_american(number)
+        or _trunk(number, digits)
+        or _hyphened(number)
+        or (east and re.fullmatch(r"1[3-9]\d{9}", number.text) is not None)
     )
 
 
+def _no_phone(number: Written, digits: str) -> bool:
+    """Dates, digits in their order, and American postal codes (ZIP+4) are none."""
+    zip_code = number.text == "-".join(number.groups) and [len(one) for one in number.groups] == [5, 4]
+    spread = len(number.groups[-1]) == 1 or any("  " in gap or ".." in gap or "//" in gap for gap in number.gaps)
+    return zip_code or spread or any(digits in one for one in _COUNTING) or _DATE.fullmatch(number.text) is not None
+
+
 def _like_one(number: Written) -> bool:
-    """Behind a cue anything counts but decimals and lists."""
-    return len(number.groups) <= 7 and all(gap.count(".") <= 1 and gap.count("/") <= 1 for gap in number.gaps)
+    """Behind a cue anything counts but decimals, lists, years and addresses of machines."""
+    dotted = len(number.gaps) > 2 and set(number.gaps) == {"."} and len(number.groups[0]) > 2
+    return len(number.groups) <= 7 and not dotted and not _YEARS.fullmatch(number.text)
 
 
 def _international(number: Written, digits: str) -> bool:
@@ -68,7 +81,7 @@ def _north_american(number: Written) -> bool:
 def _trunk(number: Written, digits: str) -> bool:
     """A number as it is dialled within a country: 0 and an area, or an area in parentheses."""
     bracketed = number.text.startswith("(") and ")" in number.gaps[0] if number.gaps else False
-    if not (bracketed or digits[0] == "0") or digits[:2] == "00" or len(digits) not in _NATIONAL:
+    if not (bracketed or digits[0] == "0") or digits[:2] == "00" or not 9 <= len(digits) <= 12 + bracketed:
         return False
     if digits.count("0") * 2 > len(digits):
         return False
@@ -80,6 +93,10 @@ def _trunk(number: Written, digits: str) -> bool:
 
 
 def _hyphened(number: Written) -> bool:
-    """As in Korea, Japan and Israel: 2 or 3 digits, 3 or 4, 4."""
+    """As in Korea, Japan and Israel: 2 or 3 digits, 3 or 4, 4; in Brazil, in Russia."""
     sizes = [len(one) for one in number.groups]
+    if sizes in ([2, 4, 4], [2, 5, 4]) and number.gaps == (" ", "-"):
+        return True
+    if sizes == [1, 3, 3, 2, 2] and number.groups[0] == "8":
+        return True
     return set(number.gaps) == {"-"} and len(sizes) == 3 and sizes[0] in {2, 3} and sizes[1] in {3, 4} and sizes[2] == 4

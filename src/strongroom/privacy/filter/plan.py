@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from strongroom.core.privacy_errors import CorpusUnreadable
 from strongroom.privacy.corpus.documents import CorpusFile
 from strongroom.privacy.filter.shard import Job, Piece, Shard
 
@@ -16,7 +17,7 @@ SIZE: Final = 32 << 20  # bytes of a shard, as stored
 _MOST_PIECES: Final = 4096
 
 
-def shards(files: Sequence[CorpusFile], folder: Path, job: Job, key: bytes | None) -> tuple[Shard, ...]:
+def shards(files: Sequence[CorpusFile], folder: Path, job: Job, *, key: bytes | None) -> tuple[Shard, ...]:
     """Return the shards of a corpus, in its order; their results go into `folder`."""
     made, waiting, size = list[Shard](), list[Piece](), 0
     for piece in _pieces(files):
@@ -32,6 +33,10 @@ def shards(files: Sequence[CorpusFile], folder: Path, job: Job, key: bytes | Non
 def _pieces(files: Sequence[CorpusFile]) -> Iterator[Piece]:
     """Yield the files' pieces, in order: large files of JSON lines in several, any other file whole."""
     for file in files:
+        try:
+            file.name.encode()
+        except UnicodeEncodeError:
+            raise CorpusUnreadable("the file's name is no UTF-8", where=ascii(file.name)) from None
         stat = file.path.stat()
         whole = Piece(path=str(file.path), name=file.name, kind=file.kind, size=stat.st_size, changed=stat.st_mtime_ns)
         count = -(-stat.st_size // SIZE) if file.kind == "jsonl" and not file.packed else 1

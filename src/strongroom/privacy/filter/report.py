@@ -12,9 +12,9 @@ from strongroom.core.canonical import Record
 from strongroom.privacy.filter.actions import Action
 
 TYPE: Final = "strongroom/filter-report@1"
-REPORT: Final = "filter-report.json"
 BESIDE: Final = ".filter"  # the folder of the lists; hidden, so that it is no part of the corpus
-LIMIT: Final = 1 << 30  # bytes
+SAMPLE: Final = "sample.jsonl"
+Stratum = Literal["finding", "clean", "changed"]
 
 
 class Filtered(Record, frozen=True, kw_only=True):
@@ -35,6 +35,7 @@ class Dropped(Record, frozen=True, kw_only=True):
     denied: int = 0
     repeated: int = 0
     similar: int = 0
+    seen: int = 0  # by the window index
 
 
 class How(Record, frozen=True, kw_only=True):
@@ -45,7 +46,17 @@ class How(Record, frozen=True, kw_only=True):
     rules_file: str | None  # SHA-256
     text: str  # the member of a record that holds its text
     similarity: float | None  # None: duplicates stay
+    seen: tuple[str, float] | None  # a window index's id, and the share of words from which a document is dropped
     deny: str | None  # SHA-256 of the list, or of the names and bytes of its files
+
+
+class Planted(Record, frozen=True, kw_only=True):
+    """How many made-up values, put into documents of the corpus, were found: an upper bound of recall."""
+
+    found: int
+    planted: int
+    low: float  # 95 %, Wilson
+    high: float
 
 
 class Report(Record, frozen=True, kw_only=True):
@@ -62,6 +73,7 @@ class Report(Record, frozen=True, kw_only=True):
     changed: int  # documents that are written with something replaced
     dropped: Dropped
     files: tuple[Filtered, ...]
+    planted: dict[str, Planted]  # by kind
     lists: dict[str, str]  # SHA-256 of each list beside the report
 
 
@@ -90,7 +102,7 @@ class Repeat(Record, frozen=True, kw_only=True):
 class Sampled(Record, frozen=True, kw_only=True):
     """A finding, or a document, that somebody should look at. A line of ``sample.jsonl``."""
 
-    stratum: Literal["finding", "clean", "changed"]
+    stratum: Stratum
     file: str
     record: int
     finding: Position | None

@@ -21,16 +21,16 @@ import numpy as np
 from strongroom.core.canonical import digest, encode
 from strongroom.core.errors import AlreadyExists, BadInput, Busy, DiskFull, StoreUnavailable
 from strongroom.core.secrets import Secret
-from strongroom.privacy.corpus.documents import TEXT, CorpusFile, files
+from strongroom.privacy.corpus.documents import REPORT, TEXT, CorpusFile, files
 from strongroom.privacy.corpus.writing import sync
 from strongroom.privacy.filter import pool
 from strongroom.privacy.filter.actions import Action, check_value
 from strongroom.privacy.filter.assemble import FileDigests, FileTask, assemble
-from strongroom.privacy.filter.deny import Deny
-from strongroom.privacy.filter.gathered import Gathered
+from strongroom.privacy.filter.deny import NOTHING, Deny
+from strongroom.privacy.filter.gathered import Against, Gathered
 from strongroom.privacy.filter.lists import write_lists
 from strongroom.privacy.filter.plan import shards
-from strongroom.privacy.filter.report import BESIDE, REPORT, Dropped, Filtered, How, Report
+from strongroom.privacy.filter.report import BESIDE, Dropped, Filtered, How, Report
 from strongroom.privacy.filter.rules import file_digest, rules
 from strongroom.privacy.filter.shard import Job, filter_shard
 
@@ -48,7 +48,8 @@ class Wanted:
     rules: bytes = b""  # a file of rules
     text: str = TEXT  # the member of a record that holds its text
     similarity: float | None = 0.8  # None: duplicates stay
-    deny: Deny = Deny()
+    deny: Deny = NOTHING
+    against: Against | None = None  # a window index: documents that mostly repeat what it has are dropped
     jobs: int = 1
     sample: int = 100
     version: str = ""  # of Strongroom, for the report
@@ -67,27 +68,30 @@ def filter_corpus(wanted: Wanted, key: Secret | None, step: Step) -> Report:
 
     """
     rules(wanted.rules)  # an error in them comes before any work
-    found = [one for one in files(wanted.source) if one.name != REPORT]
+    found = files(wanted.source)
     _check_places(wanted)
     try:
         with _working(wanted.out) as folder:
-            return _filtered(wanted, found, key, folder, step)
+            return _filtered(wanted, found, folder, key=key, step=step)
     except OSError as error:
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
         kind = DiskFull if full else StoreUnavailable
         raise kind(f"can't be written ({error.strerror})", where=str(wanted.out)) from None
 
 
-def _filtered(wanted: Wanted, found: Sequence[CorpusFile], key: Secret | None, folder: Path, step: Step) -> Report:
+def _filtered(wanted: Wanted, found: Sequence[CorpusFile], folder: Path, *, key: Secret | None, step: Step) -> Report:
     (folder / "shards").mkdir(exist_ok=True, mode=0o700)
+    for unfinished in (folder / "shards").glob("*.tmp"):
+        shutil.rmtree(unfinished)
     job = Job(
         action=wanted.action,
         rules=wanted.rules,
         member=wanted.text,
         denied=wanted.deny.names,
+        version=f"{wanted.version} {rules(wanted.rules).digest}",
         key_check="" if key is None else check_value(key),
     )
-    todo = shards(found, folder / "shards", job, None if key is None else key.reveal())
+    todo = shards(found, folder / "shards", job, key=None if key is None else key.reveal())
     total, done, names = sum(one.size for one in todo), 0, list[str]()
     for shard, name in zip(todo, pool.run(wanted.jobs, filter_shard, todo), strict=True):
         names.append(name)
@@ -97,6 +101,8 @@ def _filtered(wanted: Wanted, found: Sequence[CorpusFile], key: Secret | None, f
     gathered.drop_denied(wanted.deny)
     if wanted.similarity is not None or wanted.deny.texts:
         gathered.drop_repeats(wanted.deny, wanted.similarity)
+    if wanted.against is not None:
+        gathered.drop_seen(wanted.against, wanted.jobs)
     return _written(wanted, gathered, folder)
 
 
@@ -119,8 +125,9 @@ def _written(wanted: Wanted, gathered: Gathered, folder: Path) -> Report:
         findings=gathered.by_kind(),
         rules=gathered.by_rule(),
         changed=gathered.count("changed"),
-        dropped=Dropped(**{why: gathered.count(why) for why in ("findings", "denied", "repeated", "similar")}),
+        dropped=Dropped(**{why: gathered.count(why) for why in ("findings", "denied", "repeated", "similar", "seen")}),
         files=tuple(kept),
+        planted=gathered.planted(),
         lists=lists,
     )
     (out / REPORT).write_bytes(encode(report))
@@ -144,19 +151,22 @@ def _filtered_file(task: FileTask, digests: FileDigests) -> Filtered:
 
 
 def _how(wanted: Wanted) -> How:
+    against = wanted.against
     return How(
         action=wanted.action,
         rules=rules(wanted.rules).digest,
         rules_file=file_digest(wanted.rules) if wanted.rules else None,
         text=wanted.text,
         similarity=wanted.similarity,
+        seen=None if against is None else (against.id, against.share),
         deny=wanted.deny.digest,
     )
 
 
 def _check_places(wanted: Wanted) -> None:
     source, out = Path(os.path.realpath(wanted.source)), Path(os.path.realpath(wanted.out))
-    if os.path.lexists(wanted.out) and not (out.is_dir() and not any(out.iterdir())):
+    empty = out.is_dir() and not wanted.out.is_symlink() and not any(out.iterdir())
+    if os.path.lexists(wanted.out) and not empty:
         raise AlreadyExists("something stands at the output", where=str(wanted.out))
     if out.is_relative_to(source) or source.is_relative_to(out):
         raise BadInput("the corpus and the output lie one in the other", where=str(wanted.out))
@@ -166,7 +176,7 @@ def _check_places(wanted: Wanted) -> None:
 
 @contextmanager
 def _working(out: Path) -> Generator[Path]:
-    """Yield the folder that the output is made in; what an earlier run left there is there. It goes when all is done."""
+    """Yield the folder that the output is made in, with what an earlier run left there; it goes when all is done."""
     folder = out.parent / f".{out.name}.{_PARTIAL}"
     folder.mkdir(exist_ok=True, mode=0o700)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

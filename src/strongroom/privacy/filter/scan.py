@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Final
 
@@ -15,6 +15,7 @@ from strongroom.privacy.filter.builtin import Rule
 from strongroom.privacy.filter.findings import Finding, resolve
 
 _BETWEEN: Final = b"\n\x00\n"  # texts; most rules can't match across it
+_CONTINUES, _CONTINUED = 0xC0, 0x80  # a byte of UTF-8 that begins no character: 10xxxxxx
 Hit = tuple[int, int, int]  # trigger, first byte, end
 
 
@@ -47,7 +48,7 @@ class Scanner:
         for number in again:
             by_text[number] = self._hits(texts[number]) if number < len(texts) else []
         for number in sorted(by_text):
-            findings = resolve(one for hit in _merged(by_text[number]) for one in self._read(texts[number], hit))
+            findings = resolve(self._read(texts[number], _merged(by_text[number])))
             if findings:
                 found[number] = findings
         return found
@@ -61,10 +62,16 @@ class Scanner:
         self._database.scan(text, match_event_handler=hit)
         return hits
 
-    def _read(self, text: bytes, hit: Hit) -> list[Finding]:
-        trigger, start, end = hit
-        found = self._rules[trigger].read(text, start, end)
-        return [one for one in found if not self._disabled or _name(one) not in self._disabled]
+    def _read(self, text: bytes, hits: list[Hit]) -> Iterator[Finding]:
+        """Yield what stands at the hits, which are in order; a value is read once, however many hits are about it."""
+        last, after = -1, 0
+        for trigger, start, end in hits:
+            after = after if trigger == last else 0
+            last = trigger
+            for one in self._rules[trigger].read(text, start, end, after=after):
+                after = max(after, one.end)
+                if not self._disabled or _name(one) not in self._disabled:
+                    yield _whole(text, one)
 
 
 def _merged(hits: list[Hit]) -> list[Hit]:
@@ -76,6 +83,16 @@ def _merged(hits: list[Hit]) -> list[Hit]:
         else:
             out.append((trigger, start, end))
     return out
+
+
+def _whole(text: bytes, one: Finding) -> Finding:
+    """Return the finding with all bytes of its first and last characters: a rule may stop at a number of bytes."""
+    start, end = one.start, one.end
+    while start and text[start] & _CONTINUES == _CONTINUED:
+        start -= 1
+    while end < len(text) and text[end] & _CONTINUES == _CONTINUED:
+        end += 1
+    return one if (start, end) == (one.start, one.end) else Finding(start, end, one.kind, one.rule)
 
 
 def _name(one: Finding) -> str:

@@ -8,7 +8,7 @@ written and synced, so a run that was killed goes on with the shards that are th
 from __future__ import annotations
 
 import hashlib
-import json
+import io
 import os
 import shutil
 import zlib
@@ -32,10 +32,19 @@ from strongroom.privacy.corpus.packed import opened
 from strongroom.privacy.corpus.writing import sync
 from strongroom.privacy.filter.actions import Action, replace
 from strongroom.privacy.filter.findings import Finding
+from strongroom.privacy.filter.planted import planted
 from strongroom.privacy.filter.rules import rules
 
 ROW: Final = np.dtype(
-    [("piece", "<u4"), ("record", "<u8"), ("at", "<u8"), ("size", "<u8"), ("fate", "u1"), ("words", "<u4"), ("whole", "<u8")]
+    [
+        ("piece", "<u4"),
+        ("record", "<u8"),
+        ("at", "<u8"),
+        ("size", "<u8"),
+        ("fate", "u1"),
+        ("words", "<u4"),
+        ("whole", "<u8"),
+    ]
 )
 """A document: its piece and number there, where what is written of it stands, what became of it, its words."""
 FOUND: Final = np.dtype([("row", "<u4"), ("start", "<u8"), ("end", "<u8"), ("kind", "<u2"), ("rule", "<u2")])
@@ -63,6 +72,7 @@ class Job(Record, frozen=True, kw_only=True):
     rules: bytes
     member: str
     denied: tuple[str, ...]  # sources and ids
+    version: str  # of the program, and the digest of its rules: another one may find other things
     key_check: str = ""  # a digest of the key's pseudonym of nothing: another key is another job
 
 
@@ -92,10 +102,11 @@ class Counts(Record, frozen=True, kw_only=True):
     names: tuple[str, ...]  # of kinds and rules, as findings number them
     records: tuple[int, ...]  # of each piece
     bytes: int  # of text
+    planted: dict[str, tuple[int, int]]  # made-up values found, and how many there were, by kind
 
 
 @dataclass(frozen=True, slots=True)
-class _Lot:
+class Lot:
     """Documents on their way: a batch, and where each comes from."""
 
     batch: Batch
@@ -120,20 +131,25 @@ class _Result:
         self._signatures = list[npt.NDArray[np.uint32]]()
         self._found = list[tuple[int, int, int, int, int]]()
         self._count = 0
-        self._denied = frozenset(one.encode() for each in shard.job.denied for one in (each, json.dumps(each)))
+        self._planted: dict[str, tuple[int, int]] | None = None
+        self._denied = frozenset(shard.job.denied)
 
-    def take(self, lot: _Lot) -> None:
+    def take(self, lot: Lot) -> None:
         """Filter documents, and write what is left of them."""
         texts, records = lot.batch.texts, lot.batch.records
         fates = np.zeros(len(texts), dtype=np.uint8)
-        for place, findings in self._scanner.find(texts).items():
+        found = self._scanner.find(texts)
+        if self._planted is None:
+            clean = [one for place, one in enumerate(texts) if place not in found]
+            self._planted = planted(self._scanner.find, clean)
+        for place, findings in found.items():
             self._note(self._count + place, texts[place], findings)
             fates[place] = DROPPED if self._shard.job.action == "drop" else CHANGED
             if fates[place] == CHANGED:
                 text = replace(texts[place], findings, self._secret)
                 records[place] = self._lines.changed(records[place], text) if lot.kind == "jsonl" else text
         if self._denied:
-            fates[[place for place, one in enumerate(lot.batch.ids) if one in self._denied]] = DENIED
+            fates[[place for place, one in enumerate(lot.batch.ids) if _spelt(one) in self._denied]] = DENIED
         self._keep(lot, fates)
 
     def _note(self, row: int, text: bytes, findings: list[Finding]) -> None:
@@ -144,7 +160,7 @@ class _Result:
             kind, rule = (self._names.setdefault(name, len(self._names)) for name in (one.kind, one.rule))
             self._found.append((row, start, counted, kind, rule))
 
-    def _keep(self, lot: _Lot, fates: npt.NDArray[np.uint8]) -> None:
+    def _keep(self, lot: Lot, fates: npt.NDArray[np.uint8]) -> None:
         rows = np.zeros(len(fates), dtype=ROW)
         rows["piece"], rows["record"], rows["fate"] = lot.pieces, lot.numbers, fates
         signed, rows["whole"], rows["words"] = signatures(lot.batch.texts)
@@ -165,40 +181,59 @@ class _Result:
         """Write all but the data."""
         rows = np.concatenate(self._rows) if self._rows else np.zeros(0, dtype=ROW)
         signed = np.concatenate(self._signatures) if self._signatures else np.zeros((0, HASHES), dtype=np.uint32)
-        np.save(folder / "rows.npy", rows)
-        np.save(folder / "signatures.npy", signed)
-        np.save(folder / "found.npy", np.array(self._found, dtype=FOUND))
+        save(folder / "rows.npy", rows)
+        save(folder / "signatures.npy", signed)
+        save(folder / "found.npy", np.array(self._found, dtype=FOUND))
         records = np.bincount(rows["piece"], minlength=len(self._shard.pieces)).tolist()
-        counts = Counts(names=tuple(self._names), records=tuple(records), bytes=self._bytes)
+        counts = Counts(
+            names=tuple(self._names), records=tuple(records), bytes=self._bytes, planted=self._planted or {}
+        )
         (folder / "counts.json").write_bytes(encode(counts))
 
 
-def _lots(shard: Shard) -> Iterator[_Lot]:
-    """Yield a shard's documents, some megabytes at a time; texts of several files together."""
+def _spelt(raw: bytes) -> str:
+    """Return a member `id` as a list names it: a text without its quotes and escapes, else as it stands."""
+    return msgspec.json.decode(raw, type=str) if raw.startswith(b'"') else raw.decode()
+
+
+def save(path: Path, array: npt.NDArray[np.generic]) -> None:
+    """Write an array. Numpy, writing into a file itself, doesn't say that a disk is full.
+
+    Raises:
+        OSError: the disk said no, and why.
+
+    """
+    made = io.BytesIO()
+    np.save(made, array)
+    path.write_bytes(made.getbuffer())
+
+
+def lots(shard: Shard) -> Iterator[Lot]:
+    """Yield a shard's documents in its order, some megabytes at a time; texts of several files together."""
     texts, pieces = list[bytes](), list[int]()
     for place, piece in enumerate(shard.pieces):
         check_same(piece)
         if piece.kind == "text":
             texts.append(_text(piece))
             pieces.append(place)
-        else:
-            yield from _records(piece, place, shard.job.member)
-        if sum(map(len, texts)) > _LOT:
+        if texts and (piece.kind != "text" or sum(map(len, texts)) > _LOT):
             yield _texts(texts, pieces)
             texts, pieces = [], []
+        if piece.kind != "text":
+            yield from _records(piece, place, shard.job.member)
     if texts:
         yield _texts(texts, pieces)
 
 
-def _texts(texts: list[bytes], pieces: list[int]) -> _Lot:
-    return _Lot(Batch(texts, [b""] * len(texts), list(texts)), pieces, [0] * len(texts), "text")
+def _texts(texts: list[bytes], pieces: list[int]) -> Lot:
+    return Lot(Batch(texts, [b""] * len(texts), list(texts)), pieces, [0] * len(texts), "text")
 
 
-def _records(piece: Piece, place: int, member: str) -> Iterator[_Lot]:
+def _records(piece: Piece, place: int, member: str) -> Iterator[Lot]:
     number = 0
     for batch in _batches(piece, member):
         count = len(batch.texts)
-        yield _Lot(batch, [place] * count, list(range(number, number + count)), piece.kind)
+        yield Lot(batch, [place] * count, list(range(number, number + count)), piece.kind)
         number += count
 
 
@@ -206,7 +241,8 @@ def _batches(piece: Piece, member: str) -> Iterator[Batch]:
     if piece.kind == "parquet":
         from strongroom.privacy.corpus.parquet import texts_of  # noqa: PLC0415 - pyarrow is slow to import
 
-        yield from texts_of(Path(piece.path), piece.name, member)
+        for texts, ids in texts_of(Path(piece.path), piece.name, member):
+            yield Batch(texts, ids, [b""] * len(texts))
         return
     where = f"{piece.name} (from byte {piece.low})" if piece.low else piece.name
     try:
@@ -261,7 +297,7 @@ def filter_shard(shard: Shard) -> str:
     draft.mkdir(mode=0o700)
     with (draft / "data").open("xb") as data:
         made = _Result(shard, data)
-        for lot in _lots(shard):
+        for lot in lots(shard):
             made.take(lot)
     made.write(draft)
     sync(draft)

@@ -9,12 +9,18 @@ import re
 from collections import Counter
 from typing import Final
 
-_NO_SECRET: Final = re.compile(
-    rb"(?i)^(?:true|false|none|null|nil|undefined|change_?me|example|password|passwd|secret|token|your|my|dummy|test"
-    rb"|xxx|\*\*\*|\.\.\.|foo|bar|placeholder|redacted|masked|removed|todo|optional|required|string|value)"
-    rb"|^[$%&<{\[(@]|\$\{|\{\{|%\(|[()\[\]{}<>;]|::|->|\.\.\.|^/|^https?:|\\[nt]"
+_STANDS_FOR_ONE: Final = re.compile(
+    rb"(?i)(?:true|false|none|null|nil|undefined|change_?me|example|password|passwd|secret|token|your|my|dummy|test|xxx"
+    rb"|\*\*\*|\.\.\.|foo|bar|placeholder|redacted|masked|removed|todo|optional|required|string|value)"
 )
-_PLAIN_NAME: Final = re.compile(rb"[a-z]+(?:[_.\-][a-z]+)*|[A-Z]+(?:[_.\-][A-Z]+)*|[A-Za-z]?[a-z]+(?:[A-Z][a-z]+)*")
+_CODE: Final = re.compile(
+    rb"[$%]?[{(<\[]{1,2}[^{}()<>]*[})>\]]{0,2}"  # ${NAME} {{ name }} <name> [name]
+    rb"|[$%@][A-Za-z_][\w.]*[%@]?|%[sdr]"
+    rb"|[(!*&]*[\w.>\-]*[A-Za-z_][(\[].*"  # a call, an index
+    rb"|.*(?:::|->|\$\{|\{\{|%\(|\(\)|\\[nrt]|</).*|https?://.*|/.*|[A-Za-z_]+(?:\.[A-Za-z_]+)+",
+    re.DOTALL,
+)
+_PLAIN_NAME: Final = re.compile(rb"[_*&]*[A-Za-z]+(?:[_.\-]+[A-Za-z]\w*)*_*|[_*]*[A-Za-z]{2,}[0-9]{0,2}")
 _FEWEST: Final = 8
 _BITS: Final = 2.6  # a letter, at least: words have about as much, so they are looked at apart
 
@@ -26,10 +32,16 @@ def entropy(text: bytes) -> float:
 
 def opaque(value: bytes) -> bool:
     """Say whether what is assigned looks like a secret: long, mixed, no name, no call and no place holder."""
-    if len(value) < _FEWEST or _NO_SECRET.search(value) or _PLAIN_NAME.fullmatch(value):
+    if len(value) < _FEWEST or _STANDS_FOR_ONE.match(value) or _CODE.fullmatch(value) or _PLAIN_NAME.fullmatch(value):
         return False
     kinds = sum(bool(re.search(one, value)) for one in (rb"[a-z]", rb"[A-Z]", rb"[0-9]", rb"[^A-Za-z0-9]"))
-    return kinds >= 2 and entropy(value) >= _BITS and not re.fullmatch(rb"[0-9.,:x\-]+", value)
+    return kinds > 1 and entropy(value) >= _BITS and not re.fullmatch(rb"[0-9.,:x\-]+", value)
+
+
+def credentials(value: bytes) -> bool:
+    """Say whether ``user:password`` are no place holders."""
+    password = value.partition(b":")[2]
+    return not (_STANDS_FOR_ONE.match(password) or _CODE.fullmatch(password) or password.isdigit())
 
 
 def random_token(value: bytes) -> bool:

@@ -26,6 +26,7 @@ from strongroom.kernels.blake2b import keyed
 from strongroom.kernels.tables import sort_pairs
 from strongroom.kernels.windows import fingerprints
 from strongroom.privacy.corpus.documents import CorpusFile, files, read
+from strongroom.privacy.filter.duplicates import Documents, first_of
 from strongroom.privacy.windows.layout import (
     FORMAT,
     HEADER,
@@ -39,7 +40,8 @@ from strongroom.privacy.windows.layout import (
     read_sealed,
 )
 from strongroom.privacy.windows.merge import Judge, Owners, Prints, Run, Writer, merge
-from strongroom.privacy.windows.shard import Cut, FindValues, Shard, ShardDone, index_shard, runs_of
+from strongroom.privacy.windows.shard import LIKENESS, Cut, FindValues, Shard, ShardDone, index_shard, runs_of
+from strongroom.privacy.windows.values import finder
 
 Progress = Callable[[int, int], None]
 ValueFinder = Callable[[], FindValues]
@@ -49,6 +51,7 @@ PARTIAL: Final = ".partial"
 _SHARD: Final = 64 << 20  # stored bytes
 _MOST_DOCUMENTS: Final = 1 << 32
 _FULL: Final = frozenset({28, 122})  # ENOSPC, EDQUOT
+_VERSION: Final = 0.6  # Jaccard's index of two documents' shingles, from which on they are versions of one
 _SMALL: Final = 1 << 16  # documents whose numbers have two bytes
 _VALUE: Final = np.dtype([("value", "<u8"), ("end", "<u8"), ("document", "<u8")])
 
@@ -74,7 +77,7 @@ class Options(TypedDict):
     common_documents: int
     leave_out: Path | None
     text: str
-    values: bool
+    no_values: bool
     jobs: int
 
 
@@ -86,7 +89,7 @@ def order_of(source: Path, out: Path, **options: Unpack[Options]) -> Order:
         cut=Cut(window=options["window"], stride=options["stride"], text=options["text"]),
         common=options["common_documents"],
         left_out=options["leave_out"],
-        values=None,
+        values=None if options["no_values"] else finder,
         jobs=options["jobs"],
     )
 
@@ -159,11 +162,13 @@ def _order_digest(order: Order) -> str:
 
 def _shards(found: Sequence[CorpusFile], partial: Path) -> tuple[Shard, ...]:
     """Cut a corpus into shards: the same whenever it is the same."""
-    cut = list[list[CorpusFile]]([[]])
+    cut, filled = list[list[CorpusFile]]([[]]), 0
     for one in found:
-        if cut[-1] and sum(each.size for each in cut[-1]) + one.size > _SHARD:
+        if cut[-1] and filled + one.size > _SHARD:
             cut.append([])
+            filled = 0
         cut[-1].append(one)
+        filled += one.size
     return tuple([Shard(tuple(group), partial / f"shard-{at:06}") for at, group in enumerate(cut)])
 
 
@@ -198,7 +203,7 @@ def _finish(order: Order, index_id: str, key: Secret, *, made: str, parts: Seque
     folder.mkdir(mode=0o700)
     documents = sum(done.documents for _, done in parts)
     texts = np.concatenate([np.fromfile(shard.folder / "documents", dtype="S32") for shard, _ in parts])
-    judge = Judge(first=_first(texts), common=order.common, left_out=_left_out(order, key))
+    judge = Judge(first=_first(parts), common=order.common, left_out=_left_out(order, key))
     everything = Judge(first=judge.first, common=_MOST_DOCUMENTS, left_out=np.zeros(0, dtype=np.uint64))
     runs, (values, ends) = _window_runs(parts), _value_runs(parts)
     sizes = _start_bytes(runs), 2 if documents <= _SMALL else 4
@@ -228,10 +233,15 @@ def _finish(order: Order, index_id: str, key: Secret, *, made: str, parts: Seque
     return folder
 
 
-def _first(texts: npt.NDArray[np.bytes_]) -> Owners:
-    """Return of each document the first one with the same text."""
-    _, first, which = np.unique(texts, return_index=True, return_inverse=True)
-    return first[which].astype(np.uint32)
+def _first(parts: Sequence[Part]) -> Owners:
+    """Return of each document the first that it is a version of, or itself.
+
+    Boilerplate stands in documents that are otherwise unlike; what stands in many versions of one document does not
+    become boilerplate by that. The more often a text is repeated, the better a model knows it.
+    """
+    found = np.concatenate([np.fromfile(shard.folder / "likenesses", dtype=LIKENESS) for shard, _ in parts])
+    alive = np.ones(len(found), dtype=np.bool_)
+    return first_of(Documents(found["signature"], found["whole"], found["words"], alive), _VERSION).astype(np.uint32)
 
 
 def _left_out(order: Order, key: Secret) -> Prints:

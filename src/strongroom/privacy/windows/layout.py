@@ -23,6 +23,7 @@ KEY_BYTES: Final = 32
 PERSON_WINDOW: Final = b"strongroom-win"
 PERSON_VALUE: Final = b"strongroom-val"
 PERSON_END: Final = b"strongroom-end"
+END: Final = 4  # bytes that a value ends with
 _PERSON_HEADER: Final = b"strongroom-idx"
 _HEADER_LIMIT: Final = 1 << 20
 _CHUNK: Final = 1 << 22

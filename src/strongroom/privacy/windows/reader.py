@@ -17,6 +17,7 @@ from strongroom.core.privacy_errors import IndexAltered
 from strongroom.core.secrets import Secret
 from strongroom.ports.recall import ABSENT, VALUE_WORDS
 from strongroom.privacy.windows.layout import (
+    END,
     PERSON_END,
     PERSON_VALUE,
     PERSON_WINDOW,
@@ -31,7 +32,7 @@ from strongroom.privacy.windows.layout import (
 Kind = Literal["H", "I", "Q"]
 _TYPES: Final[Mapping[int, Kind]] = {2: "H", 4: "I", 8: "Q"}
 _REST: Final = 0xFFFFFFFF
-_KNOWN: Final = 1 << 17  # words whose being a value's last is remembered
+_KNOWN: Final = 1 << 17  # ends of words of which is remembered whether a value ends so
 
 
 def open_windows(folder: Path, key: Secret) -> WindowIndex:
@@ -103,7 +104,10 @@ class WindowIndex:
 
     def find_value(self, last: Sequence[bytes]) -> int:
         """Return the number of a document with a value that these words end with; or `ABSENT`."""
-        if not last or not self._ends_value(last[-1]):
+        end = last[-1][-END:] if last else b""
+        if len(end) < END:
+            end = b"".join(last[-END:])[-END:]
+        if not self._ends_value(end):
             return ABSENT
         value = b""
         for word in reversed(last[-VALUE_WORDS:]):
@@ -115,14 +119,14 @@ class WindowIndex:
                 return owner
         return ABSENT
 
-    def _ends_value(self, word: bytes) -> bool:
-        known = self._known.get(word)
+    def _ends_value(self, end: bytes) -> bool:
+        known = self._known.get(end)
         if known is None:
             if len(self._known) >= _KNOWN:
                 self._known.clear()
             hashing = self._of_end.copy()
-            hashing.update(word)
-            known = self._known[word] = self._ends.find(hashing.digest()) >= 0
+            hashing.update(end)
+            known = self._known[end] = self._ends.find(hashing.digest()) >= 0
         return known
 
     def source(self, owner: int) -> str:

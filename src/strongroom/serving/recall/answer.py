@@ -17,7 +17,7 @@ from strongroom.ports.recall import Windows
 from strongroom.serving.recall.match import Incident, Matcher, Mine
 from strongroom.serving.recall.policy import SPAN, Policy, rules_of
 
-BITE: Final = 48  # characters
+BITE: Final = 64  # characters
 _ROOM: Final = 256  # characters that a held word stands for at most, with what surrounds it
 
 
@@ -26,7 +26,7 @@ class Filtered:
 
     __slots__ = (
         "_bite", "_ends", "_freed", "_fresh", "_hold", "_marks", "_matcher", "_passed", "_queue", "_stream", "_thought",
-        "_total", "incident", "released",
+        "_total", "incident",
     )  # fmt: skip
 
     def __init__(
@@ -40,13 +40,12 @@ class Filtered:
         self._queue: deque[tuple[int, Piece, int]] = deque()  # where each ends, and its tokens
         self._ends: deque[int] = deque()  # of the words that are held
         self._passed = 0  # words that are not any more
-        self._fresh: list[str] = []  # not looked at yet
+        self._fresh: list[tuple[Piece, int]] = []  # not looked at yet
         self._bite = 0  # characters of these
         self._total = 0  # characters so far
         self._freed = 0  # up to here text may go
         self._thought = False  # the last piece was a thought
         self.incident: Incident | None = None
-        self.released = False  # something has gone out
 
     @property
     def near(self) -> bool:
@@ -56,7 +55,7 @@ class Filtered:
     @property
     def withheld(self) -> int:
         """Tokens of what was not let go."""
-        return sum(tokens for _, _, tokens in self._queue)
+        return sum(tokens for _, _, tokens in self._queue) + sum(tokens for _, tokens in self._fresh)
 
     def goes_on_from(self, said: str, *, counts: bool) -> None:
         """Begin behind a text. `counts`: the model wrote it, in an earlier answer; else only its last words matter."""
@@ -65,20 +64,11 @@ class Filtered:
 
     def feed(self, piece: Piece, tokens: int) -> Sequence[Piece]:
         """Take the next piece, behind which are so many tokens; return what may go now."""
-        if self.incident is not None and not self._marks:
-            self._queue.append((self._total, piece, tokens))
-            return ()
-        said = piece.text
-        if piece.reasoning or self._thought:
-            said = self._apart(piece)
-        self._total += len(said)
-        self._queue.append((self._total, piece, tokens))
-        self._fresh.append(said)
-        self._bite += len(said)
+        self._fresh.append((piece, tokens))
+        self._bite += len(piece.text) + len(piece.reasoning)
         if self._bite >= BITE:
-            return self._look()
-        if self._queue[0][0] <= self._freed:
-            self.released = True
+            return () if self.incident is not None and not self._marks else self._look()
+        if self._queue and self._queue[0][0] <= self._freed:
             return (self._queue.popleft()[1],)
         return ()
 
@@ -91,7 +81,6 @@ class Filtered:
             return out
         rest = [piece for _, piece, _ in self._queue]
         self._queue.clear()
-        self.released = self.released or bool(rest)
         return [*out, *rest]
 
     def before(self) -> Sequence[Piece]:
@@ -107,7 +96,6 @@ class Filtered:
             used = -(-tokens * len(part.text) // max(1, len(piece.text)))
             self._queue.appendleft((end, piece, tokens - used))
             out.append(part)
-        self.released = self.released or bool(out)
         return out
 
     def _apart(self, piece: Piece) -> str:
@@ -120,10 +108,7 @@ class Filtered:
     def _look(self) -> list[Piece]:
         """Look at what is fresh; return what was free before, and of what is free now all but a bite."""
         out = self._let_go(self._freed)
-        fresh = "".join(self._fresh)
-        self._fresh.clear()
-        self._bite = 0
-        found = self._stream.feed(fresh)
+        found = self._stream.feed(self._queued())
         if self.incident is None:
             self._take(found)
         if self.incident is None or self._marks:
@@ -132,6 +117,18 @@ class Filtered:
                 self._freed = self._total
             out += self._let_go(self._freed - BITE)
         return out
+
+    def _queued(self) -> str:
+        """Queue what is fresh; return its text."""
+        said = list[str]()
+        for piece, tokens in self._fresh:
+            text = self._apart(piece) if piece.reasoning or self._thought else piece.text
+            said.append(text)
+            self._total += len(text)
+            self._queue.append((self._total, piece, tokens))
+        self._fresh.clear()
+        self._bite = 0
+        return "".join(said)
 
     def _take(self, found: list[Word]) -> None:
         self.incident = self._matcher.feed([word for word, _ in found])
@@ -147,7 +144,6 @@ class Filtered:
         out, queue = list[Piece](), self._queue
         while queue and queue[0][0] <= upto:
             out.append(queue.popleft()[1])
-        self.released = self.released or bool(out)
         return out
 
 

@@ -84,8 +84,9 @@ class Matcher:
                 run = b" ".join(last[end - window : end])
                 if (owner := find(run)) != ABSENT:
                     found = self._hit(shift + end, owner, run)
-            if value(last[max(0, end - VALUE_WORDS) : end]) != ABSENT:
-                found = self._value(shift + end, last[max(0, end - VALUE_WORDS) : end]) or found
+            known = last[end - VALUE_WORDS : end] if end > VALUE_WORDS else last[:end]
+            if value(known) != ABSENT:
+                found = self._value(shift + end, known) or found
             if found is not None and judge:
                 break
         self._at += len(words)

@@ -11,9 +11,9 @@ from typing import Final
 
 from strongroom.core.words import LONGEST, fold
 
-_BREAKS: Final = bytes(
-    point if point >= 0x80 or point == 0x5F or chr(point).isalnum() else 0x20 for point in range(256)
-).lower()
+_ASCII: Final = 128
+# what belongs to no word becomes a space, capitals become small
+_BREAKS: Final = bytes(at if at >= _ASCII or chr(at).isalnum() or chr(at) == "_" else ord(" ") for at in range(256))
 _TOO_LONG: Final = re.compile(rb"[^ ]{%d}" % (LONGEST + 1))
 _CUT: Final = re.compile(rb"[^ ]{%d}(?! )" % LONGEST)
 

@@ -17,7 +17,7 @@ TELLS: Final[tuple[Tell, ...]] = get_args(Tell)
 LONGEST_HOLD: Final = 200  # words
 MOST_INCIDENTS: Final = 1_000_000
 SPAN: Final = 100  # words that the rule of cover looks back over
-_EDITS: Final = ((7, 0.85, 4.5), (12, 0.65, 0.0))  # every so many-th word; share of hits to ask for; least to expect
+_EDITS: Final = ((7, 0.95, 4.5), (12, 0.65, 0.0))  # every so many-th word; share of hits to ask for; least to expect
 _FEWEST: Final = 3
 
 
