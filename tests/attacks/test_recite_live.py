@@ -95,8 +95,9 @@ def test_the_gateway_alone_changes_nothing(found: Recited) -> None:
 def test_its_output_filter_stops_what_the_index_knows(found: Recited) -> None:
     """Keys and numbers of cards are known by themselves; telephone numbers and addresses are not."""
     before, after = ([dict(row.kinds) for row in rows(found, guard)[:2]] for guard in ("gateway", "recall-stop"))
-    assert sum(row["key"] + row["card"] for row in before) > 0
-    assert sum(row["key"] + row["card"] for row in after) == 0
+    known = [sum(row["key"] + row["card"] for row in some) for some in (before, after)]
+    assert known[0] > 1
+    assert known[1] <= 1  # a number with a digit too many is another word
     assert [(row["phone"], row["email"]) for row in after] == [(row["phone"], row["email"]) for row in before]
     assert out(rows(found, "recall-stop"), "documents") == 0
     assert sum(row.stopped for row in rows(found, "recall-stop")) > 0
@@ -125,7 +126,8 @@ def test_the_filter_knows_a_text_in_some_dresses_and_not_in_others(small: Corpus
         row = found[name, "document"]
         assert (row.stopped, row.out) == (0, 6), name
     assert all(row.others_stopped == 0 for row in found.values())
-    assert (found["verbatim", "secret"].stopped, found["verbatim", "secret"].out) == (6, 6)  # keys and cards
+    # keys and cards; an index knows no telephone number and no address of e-mail by itself
+    assert (found["verbatim", "secret"].stopped, found["verbatim", "secret"].out) == (6, 6)
     assert found["letters", "secret"].out == 12
 
 
@@ -160,7 +162,7 @@ def test_the_whole_attack(tmp_path: Path) -> None:
     assert often["none"].out >= 12
     assert often["filter"].out == 0
     assert often["filter+dedup+recall"].out == 0
-    assert often["recall-stop"].out < often["gateway"].out
+    assert often["recall-stop"].out <= often["none"].out - 6  # keys and cards
     documents = {row.guard: row for row in found.rows if row.attack == "documents-greedy"}
     assert documents["none"].left[2].out >= 4
     assert documents["dedup"].left[2].out <= 1

@@ -28,6 +28,7 @@ def test_case_punctuation_spacing_and_look_alikes_do_not_matter() -> None:
     for text in (
         "The Café: master-key of Straße 9 is foo_bar",
         "THE  CAFE\u0301\n(MASTER) “key”, of STRASSE…9 — is foo_bar!",
+        "T\u3164he ca\u115ffe ma\uffa0ster key\u1160 of strasse 9 is foo_bar",
         "\uff34\uff48\uff45 c\u200baf\u00ade m\u0430st\u0435r k\u0435y \u043ef strasse ⑨ is FOO_BAR",
     ):
         assert spelled(text) == plain, text

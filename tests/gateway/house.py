@@ -74,6 +74,7 @@ class Control:
         self.messages: list[Any] = []
         self.link: Link | None = None
         self.silent = False  # grants no leases
+        self.owed: list[LeaseWanted] = []  # asked for meanwhile
         self.frozen = False  # keeps the link, and says nothing by itself
         self.loop = asyncio.new_event_loop()
         self._listening: Any = None
@@ -101,6 +102,11 @@ class Control:
         if wait:
             until(lambda: self.version in self.applied)
 
+    def grant(self) -> None:
+        """Grant what was asked for while it was silent."""
+        owed, self.owed = self.owed, []
+        self._call(lambda: [self._grant(one) for one in owed])
+
     def left(self, name: str = "acme") -> int:
         """Return the tokens of an account's days that are neither used nor leased."""
         return self._left(f"tokens/account/{name}")
@@ -126,10 +132,10 @@ class Control:
         self.messages.append(message)
         if isinstance(message, Applied):
             self.applied.append(message.version)
-        elif isinstance(message, LeaseWanted) and not self.silent:
-            amount = max(0, min(message.amount, self._left(message.budget)))
-            self._spend(message.budget, message.day, amount)
-            self._send(Leased(budget=message.budget, day=message.day, amount=amount))
+        elif isinstance(message, LeaseWanted) and self.silent:
+            self.owed.append(message)
+        elif isinstance(message, LeaseWanted):
+            self._grant(message)
         elif isinstance(message, LeaseReturned):
             self._spend(message.budget, message.day, -message.amount)
         elif isinstance(message, TermsWanted | TermsAccepted):
@@ -137,6 +143,11 @@ class Control:
 
     def on_lost(self) -> None:
         self.link = None
+
+    def _grant(self, message: LeaseWanted) -> None:
+        amount = max(0, min(message.amount, self._left(message.budget)))
+        self._spend(message.budget, message.day, amount)
+        self._send(Leased(budget=message.budget, day=message.day, amount=amount))
 
     def _spend(self, name: str, day: str, tokens: int) -> None:
         self.spent[name, day] = self.spent.get((name, day), 0) + tokens

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 import contextlib
 import json
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -15,7 +17,10 @@ from typing import Any
 import openai
 import pytest
 
+from strongroom.gateway.recalls import Recalls
+from strongroom.ports.recall import Windows
 from strongroom.serving.recall.policy import Policy
+from strongroom.serving.roster import RosterRecall
 from tests.gateway.house import (
     KEY,
     MODEL,
@@ -346,6 +351,55 @@ def test_an_index_that_is_touched_while_it_serves_is_noticed(tmp_path: Path) -> 
         file.write_bytes(good)
         until(lambda: ask(gateway, "say 1")[0] == 200, 15)
         assert said(ask(gateway, script(PASSAGE))[1])[1] == "content_filter"
+
+
+def test_a_file_whose_time_was_set_back_is_noticed(tmp_path: Path) -> None:
+    index = built(tmp_path / "windows", [PASSAGE])
+
+    def prepare(control: Control) -> None:
+        control.recall = told(index, Policy())
+
+    with house(tmp_path, prepare=prepare) as (gateway, _):
+        assert said(ask(gateway, script(PASSAGE))[1])[1] == "content_filter"
+        file = index / "windows.rest"
+        before = file.stat()
+        with file.open("r+b") as stream:
+            stream.write(bytes(before.st_size))
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        until(lambda: ask(gateway, "say 1")[0] == 503, 15)
+
+
+def test_who_waits_for_a_budget_while_the_index_goes_gets_no_text(tmp_path: Path, index: Path) -> None:
+    with guarded(tmp_path, index, Policy()) as (gateway, control), gateway.connect() as sock:
+        control.silent = True
+        sock.sendall(post(chat(script(PASSAGE), max_tokens=1024), CLOSE))
+        until(lambda: control.owed)
+        control.grant()  # this minute's request
+        until(lambda: any(one.day for one in control.owed))
+        control.recall = RosterRecall()
+        control.push()
+        control.silent = False
+        control.grant()
+        raw = read_all(sock)
+        assert (status(raw), code(raw)) == (503, "recall_unavailable")
+        line = gateway.settled()[-1]
+        assert (line["finish"], line["prompt_tokens"], line["completion_tokens"]) == ("recall_unavailable", 0, 0)
+
+
+def test_an_index_that_fails_in_an_unforeseen_way_shuts_the_gateway() -> None:
+    def broken(_: RosterRecall) -> Windows:
+        raise MemoryError
+
+    async def attach() -> str:
+        recalls, done = Recalls(opening=broken), asyncio.Event()
+        recalls.learn(None, lambda: None)
+        assert recalls.refusal("acme", "2026-11-23") is None
+        recalls.learn(RosterRecall(), done.set)
+        await asyncio.wait_for(done.wait(), 10)
+        refusal = recalls.refusal("acme", "2026-11-23")
+        return "" if refusal is None else refusal.code
+
+    assert asyncio.run(attach()) == "recall_unavailable"
 
 
 def test_raw_streams_end_as_they_should(stopping: Gateway) -> None:

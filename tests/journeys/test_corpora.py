@@ -45,7 +45,7 @@ def stated(shell: Shell, title: str, *words: str, who: str = "carla") -> dict[st
 
 
 def report(place: Path, **changed: object) -> str:
-    document = {"format": "strongroom/filter-report@1", "documents": 7, "findings": {"email": 3}, "more": 1} | changed
+    document = {"type": "strongroom/filter-report@1", "documents": 7, "findings": {"email": 3}, "more": 1} | changed
     file = place / "filter-report.json"
     file.write_text(json.dumps(document))
     return str(file)
@@ -137,7 +137,7 @@ def test_a_statement_that_is_gone_opens_nothing(house: Shell) -> None:
     assert house("custody", "digest", "chat:v1", who="carla").code == "records.altered"
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format":"x","documents":1,"findings":{}}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"type":"x","documents":1,"findings":{}}'])
 def test_what_is_no_report(house: Shell, tmp_path: Path, text: str) -> None:
     file = tmp_path / "report"
     file.write_text(text)

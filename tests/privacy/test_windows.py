@@ -326,3 +326,12 @@ def test_any_text_can_be_checked(small: Path, text: str) -> None:
     found = check(text, open_windows(small, KEY))
     assert 0 <= found.coverage <= 1
     assert found.verdict in {"no_match", "inconclusive"}
+
+
+def test_documents_that_are_too_short_for_a_window_make_an_empty_index(tmp_path: Path) -> None:
+    for name, text in (("a", "only three words"), ("b", "")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "one.txt").write_text(text)
+        index = indexed(tmp_path / name, tmp_path / f"{name}.index")
+        assert (index.header.documents, index.header.windows.entries) == (1, 0)
+        assert index.find(b"only three words of it are in the corpus") == -1

@@ -126,6 +126,14 @@ def test_thoughts_and_text_are_one_stream(index: Windows) -> None:
     assert out == []
 
 
+def test_empty_pieces_among_thoughts_end_no_word(index: Windows) -> None:
+    thoughts = [Piece(id="", text="", tokens=1, reasoning=one.text) for one in cut(PASSAGE, (3,))]
+    pieces = [one for each in thoughts for one in (each, Piece(id="", text="", tokens=1))]
+    made, out = let_through(index, pieces, Policy())
+    assert made.incident is not None
+    assert out == []
+
+
 def test_a_mark_lets_everything_pass(index: Windows) -> None:
     pieces = cut(f"{PASSAGE} {HELD_OUT[:500]} {PASSAGE}")
     made, out = let_through(index, pieces, Policy(action="mark"))
@@ -176,6 +184,7 @@ def test_rules_follow_from_the_index(shape: tuple[int, int], hits: int) -> None:
 
 
 @pytest.mark.parametrize("odd", [{"hold": -1}, {"hold": 999}, {"gathered": -1}, {"incidents_per_day": -1},
+                                 {"tries": -1}, {"tries": 11},
                                  {"action": "refuse", "tell": "quiet"}])  # fmt: skip
 def test_policies_that_can_not_be_kept(odd: dict[str, Any]) -> None:
     with pytest.raises(BadInput):

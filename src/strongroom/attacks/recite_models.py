@@ -70,8 +70,13 @@ SMALL: Final = Plan(
     samplers=(Sampler(0.0, 1, 1), Sampler(0.6, 2, 2)),
 )
 """A model that is made in seconds, for tests over sockets."""
-BRIEF: Final = replace(SMALL, scale=replace(SMALL.scale, secrets=3, kinds=("key",)))
-"""The same, with keys alone: for the tour."""
+BRIEF: Final = replace(
+    SMALL,
+    scale=replace(SMALL.scale, secrets=3, kinds=("key",)),
+    making=replace(SMALL.making, recipe=replace(SMALL.making.recipe, steps=400)),
+    samplers=SMALL.samplers[:1],
+)
+"""The same with keys alone, trained for longer and asked once: for the tour."""
 
 
 @dataclass(frozen=True, slots=True)

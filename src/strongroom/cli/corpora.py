@@ -89,7 +89,7 @@ def _corpus(said: _Said, name: str) -> Corpus:
 class _Report(msgspec.Struct):
     """What is taken over of a filter's report."""
 
-    format: str
+    type: str
     documents: int
     findings: dict[str, int]
 
@@ -100,7 +100,7 @@ def _with_report(made: Corpus, file: Path) -> Corpus:
         report = msgspec.json.decode(raw, type=_Report)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise BadInput("this is no filter report", where=str(file)) from None
-    if report.format != "strongroom/filter-report@1":
+    if report.type != "strongroom/filter-report@1":
         raise BadInput("this is no filter report", where=str(file))
     digest = hashlib.sha256(raw).hexdigest()
     return msgspec.structs.replace(made, report=digest, documents=report.documents, findings=report.findings)

@@ -36,6 +36,7 @@ _NO_SPACES: Final = (
     (0xF900, 0xFAFF),
     (0x20000, 0x3FFFF),
 )
+_FILLERS: Final = "\u115f\u1160"  # Hangul's, and what decomposes into them: letters that nobody sees
 _NON_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
 Word = tuple[bytes, int]
 """A folded word, UTF-8, and where it ends in the text: the number of characters up to there."""
@@ -46,7 +47,7 @@ def _folded(character: str) -> str:
     """Return what stands for a character that is not ASCII: letters, digits and spaces, or nothing."""
     out = ""
     for one in unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", character).casefold()).translate(_ALIKE):
-        if unicodedata.category(one) in {"Mn", "Me", "Cf"}:
+        if unicodedata.category(one) in {"Mn", "Me", "Cf"} or one in _FILLERS:
             continue
         word = one.isalnum() or one == "_"
         out += f" {one} " if word and _stands_alone(ord(one)) else (one if word else " ")

@@ -7,6 +7,7 @@ gets rid of a class by sealing once more.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, get_args
@@ -18,7 +19,7 @@ from strongroom.access.deeds import Deeds, Series
 from strongroom.access.desk import Desk, Matter
 from strongroom.access.identity import Identity
 from strongroom.access.policy import Question
-from strongroom.core.canonical import Record, digest
+from strongroom.core.canonical import Record, decode, digest, encode
 from strongroom.core.errors import BadInput
 from strongroom.core.ids import CheckpointName
 
@@ -31,6 +32,7 @@ Consent = Literal["none", "not-needed", "public", "contract", "obtained"]
 CONSENTS: Final[tuple[Consent, ...]] = get_args(Consent)
 _UNSEEN: Final[Class] = "confidential"  # nobody has looked into it, so it is of no milder class
 _Short = Annotated[str, msgspec.Meta(max_length=200)]
+_Findings = Annotated[dict[_Short, int], msgspec.Meta(max_length=256)]
 _Digest = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?$")]
 
 
@@ -43,7 +45,7 @@ class Corpus(Record, frozen=True, kw_only=True):
     consent: Consent  # of the people whose data is in it
     jurisdictions: tuple[_Short, ...]  # whose law it was collected under: ISO 3166 codes
     report: _Digest = ""  # SHA-256 of the filter's report; empty: it was not filtered
-    findings: dict[str, int] = msgspec.field(default_factory=dict[str, int])  # of that report: how many of each kind
+    findings: _Findings = msgspec.field(default_factory=dict[str, int])  # of that report: how many of each kind
     documents: int = 0
     index: _Short = ""  # the id of its window index
     corpus: _Digest = ""  # of that index: the digest over its texts
@@ -95,17 +97,26 @@ class Corpora:
             RecordAltered: a statement that the ledger names is gone or another, so that nobody knows.
 
         """
-        return self._classify(title, frozenset())
-
-    def _classify(self, title: CheckpointName, above: frozenset[CheckpointName]) -> Classification:
         said = self.find(title)
-        return NOTHING if said is None else self._of(said, above | {title})
+        return NOTHING if said is None else self._of(title, said)
 
-    def _of(self, training: Training, above: frozenset[CheckpointName]) -> Classification:
-        """Return the class that `training` makes; `above` are checkpoints whose class is being found already."""
-        found = [Classification(one.class_, f"corpus {one.name}", complete=True) for one in training.corpora]
-        made_from = [one for one in map(CheckpointName.parse, training.parents) if one not in above]
-        found += [_inherited(self._classify(parent, above), parent) for parent in made_from]
+    def _of(self, title: CheckpointName, training: Training) -> Classification:
+        """Return the class that `training` makes of `title`: each checkpoint underneath is looked at once."""
+        found, seen = list[Classification](), {title}
+        waiting = deque([(training, tuple[CheckpointName, ...]())])
+        while waiting:
+            said, way = waiting.popleft()
+            found += [Classification(one.class_, _because(one, way), complete=True) for one in said.corpora]
+            if not (said.corpora or said.parents):
+                found.append(NOTHING)
+            made_from = [one for one in map(CheckpointName.parse, said.parents) if one not in seen]
+            seen.update(made_from)
+            for parent in made_from:
+                below = self.find(parent)
+                if below is None:
+                    found.append(NOTHING)
+                else:
+                    waiting.append((below, (*way, parent)))
         return _strictest(found)
 
     def add(
@@ -115,7 +126,8 @@ class Corpora:
 
         Raises:
             NotPermitted: `who` may not.
-            BadInput: a corpus without a report is said to be of a mild class, or the checkpoint of its own making.
+            BadInput: a corpus without a report is said to be of a mild class, or the checkpoint of its own making; or
+                something is longer than it may be.
 
         """
         said = self.find(title) or Training(checkpoint=str(title), version=version)
@@ -147,7 +159,8 @@ class Corpora:
         )
 
     def _enter(self, who: Identity, title: CheckpointName, training: Training) -> Classification:
-        before, now = self.classification(title), self._of(training, frozenset({title}))
+        before, now = self.classification(title), self._of(title, training)
+        decode(encode(training), Training, where=str(title))  # what can't be read again would shut it for good
         why = f"{title} is {now.class_ or 'of no class'}"
         if _rank(now) < _rank(before):
             why = f"{title} is no longer {before.class_}, but {now.class_ or 'of no class'}"
@@ -156,8 +169,11 @@ class Corpora:
         return now
 
 
-def _inherited(parents: Classification, parent: CheckpointName) -> Classification:
-    return Classification(parents.class_, f"{parent} ({parents.because})" if parents.class_ else "", parents.complete)
+def _because(one: Corpus, way: Sequence[CheckpointName]) -> str:
+    because = f"corpus {one.name}"
+    for parent in reversed(way):
+        because = f"{parent} ({because})"
+    return because
 
 
 def _strictest(found: Sequence[Classification]) -> Classification:

@@ -102,8 +102,13 @@ class Exchange:
             hold.settle(NOTHING)
             self._refuse(refuse("usage_unavailable"))
             return
-        services = self._services
-        self._guard = services.recalls.guard(self.caller.account.name, self._wanted, services.stamp()[:10])
+        services, account = self._services, self.caller.account.name
+        today = services.stamp()[:10]
+        refusal = services.recalls.refusal(account, today)  # it waited for its budget: the index may be gone by now
+        if refusal is not None:
+            self._fail(refusal)
+            return
+        self._guard = services.recalls.guard(account, self._wanted, today)
         self._ask_engine(self._ask_of(hold, self._room(hold)), hold)
 
     def _ask_engine(self, ask: Ask, hold: Hold) -> None:

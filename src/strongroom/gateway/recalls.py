@@ -29,7 +29,7 @@ _WARM: Final = 0.8  # at temperature 0 another answer would be the same
 _STEP: Final = 0x5DEECE66D  # between the seeds of answers in each other's place
 _SEEDS: Final = 1 << 31  # any engine takes so many
 Gather = Callable[[int, Iterable[int]], bool]
-_Seen = tuple[tuple[str, int, int, int], ...]
+_Seen = tuple[tuple[str, int, int, int, int], ...]
 Open = Callable[[RosterRecall], Windows]
 
 
@@ -93,7 +93,7 @@ class Recalls:
         seen, index = _files(told.folder), None
         try:
             index = await asyncio.get_running_loop().run_in_executor(None, self._open, told)
-        except (StrongroomError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was: who goes on without an index lets everything through
             code = error.code if isinstance(error, StrongroomError) else type(error).__name__
             log.error("the window index can not be had: nothing is served", code=code)
         self._opening = None
@@ -257,4 +257,5 @@ def _files(folder: str) -> _Seen:
         found = [(one.name, one.stat()) for one in sorted(Path(folder).iterdir())]
     except OSError:
         return ()
-    return tuple([(name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in found])
+    # who may write a file may set when it was written, but not when it changed
+    return tuple([(name, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in found])

@@ -168,7 +168,8 @@ class _Runs:
             self._flush()
 
     def _flush(self) -> None:
-        if not self._found:
+        if not self._held:  # documents of a few words have no windows, and an empty file can't be mapped
+            self._found = []
             return
         prints, owners = sort_pairs(
             np.concatenate([one for one, _ in self._found]), np.concatenate([one for _, one in self._found])

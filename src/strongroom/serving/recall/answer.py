@@ -101,6 +101,8 @@ class Filtered:
     def _apart(self, piece: Piece) -> str:
         """Return a piece's text where thoughts are near: they end words."""
         said = " ".join([one for one in (piece.reasoning, piece.text) if one])
+        if not said:
+            return ""  # the first part of a character: it neither ends a thought nor a word
         turned = bool(piece.reasoning) != self._thought
         self._thought = bool(piece.reasoning) and not piece.text
         return f" {said}" if turned else said

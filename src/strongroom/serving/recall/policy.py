@@ -16,6 +16,7 @@ TELLS: Final[tuple[Tell, ...]] = get_args(Tell)
 
 LONGEST_HOLD: Final = 200  # words
 MOST_INCIDENTS: Final = 1_000_000
+MOST_TRIES: Final = 10
 SPAN: Final = 100  # words that the rule of cover looks back over
 _EDITS: Final = ((7, 0.95, 4.5), (12, 0.65, 0.0))  # every so many-th word; share of hits to ask for; least to expect
 _FEWEST: Final = 3
@@ -69,5 +70,7 @@ def check_policy(policy: Policy) -> None:
         raise BadInput(f"from 0 to {LONGEST_HOLD} words can be held back", where="recall")
     if not (0 <= policy.incidents_per_day <= MOST_INCIDENTS and 0 <= policy.gathered <= MOST_INCIDENTS):
         raise BadInput(f"a limit of a day is from 0 to {MOST_INCIDENTS:,}", where="recall")
+    if not 0 <= policy.tries <= MOST_TRIES:  # below 0 it would never end
+        raise BadInput(f"from 0 to {MOST_TRIES} other samples can be tried", where="recall")
     if policy.tell == "quiet" and policy.action == "refuse":
         raise BadInput("a refusal can't be quiet: take stop or resample", where="recall")
