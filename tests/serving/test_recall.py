@@ -229,3 +229,29 @@ def test_attached_and_detached_by_deeds(office: Office, deeds: Deeds) -> None:
     assert recalls.current() is None
     with pytest.raises(NotPermitted):
         recalls.attach(office.add("rosa", "researcher"), wanted)
+
+
+@pytest.mark.parametrize(("step", "prompt"), [(7, "chat"), (4, "raw")])
+def test_a_document_does_not_come_out_drop_by_drop(index: Windows, step: int, prompt: str) -> None:
+    document = max(MEMBERS, key=len).split()
+    drops = Gathered(400, stride=index.stride)
+    taken = 40  # words that the thief has to begin with
+    while taken < len(document):
+        sofar = " ".join(document[:taken])
+        made = Filtered(
+            index,
+            Policy(),
+            mine=Own((sofar,)),
+            gather=lambda owner, found: drops.add("thief", "2026-01-01", owner=owner, windows=found),
+        )
+        if prompt == "raw":
+            made.goes_on_from(sofar, counts=False)
+        for one in cut(" " + " ".join(document[taken : taken + step])):
+            made.feed(one, 1)
+        made.end()
+        if made.incident is not None:
+            break
+        taken += step
+    assert made.incident is not None
+    assert made.incident.rule == "gathered"
+    assert taken < min(1200, len(document) - step)

@@ -88,7 +88,7 @@ class TrainingText:
             return self._checked("stranger.txt", _STRANGER, "no_match")
 
         tour.step("The corpus is indexed", "privacy index build", build)
-        tour.step("A passage is found again, in capitals and without commas", "privacy index check", disguised)
+        tour.step("A passage is found again, in capitals", "privacy index check", disguised)
         tour.step("A page of Moby-Dick is not in it", "privacy index check", stranger)
 
     def _checked(self, name: str, text: str, verdict: str) -> str:
@@ -114,7 +114,7 @@ class TrainingText:
             found = granted(tour.call("custody", "corpus", "add", self._checkpoint, *words, *more, who="carla"))
             return f"{found['classification']}, because of {found['because']}"
 
-        tour.step("What a model was trained on is stated, signed, and gives it a class", "custody corpus add", state)
+        tour.step("What a model was trained on is stated", "custody corpus add", state)
 
     def recite(self) -> None:
         """A small model that has learnt access keys by heart says them, and the gateway before it doesn't."""
@@ -139,7 +139,7 @@ class TrainingText:
             )
 
         tour.step("A model recites secrets that it was trained on", "the sentence before the key, greedily", bare)
-        tour.step("The gateway with the output filter does not pass them on", "the same questions", guarded)
+        tour.step("The output filter does not let them out", "the same questions", guarded)
 
 
 def _often(rows: list[Document], guard: str) -> tuple[int, int]:

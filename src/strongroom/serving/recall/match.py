@@ -27,6 +27,10 @@ class Mine(Protocol):
         """Whether these words, joined by one space, are its own."""
         ...
 
+    def documents(self, find: Callable[[bytes], int], window: int) -> frozenset[int]:
+        """Return of which documents its own words have windows, as `find` finds them."""
+        ...
+
 
 class Incident(msgspec.Struct, frozen=True):
     """An answer repeats too much: by which rule, and from which of its words on (negative: before its first)."""
@@ -126,9 +130,13 @@ class Matcher:
             return Incident("run", self._lead(self._same[0] if run >= rules.run else self._any[0]))
         if len(own) >= rules.hits:
             return Incident("cover", self._first(owner))
-        if len(own) >= _TOGETHER and self._gather(owner, own):
+        if (len(own) >= _TOGETHER or self._has_some(owner)) and self._gather(owner, own):
             return Incident("gathered", self._first(owner))
         return None
+
+    def _has_some(self, owner: int) -> bool:
+        """Whether the client has a part of the document: then a single window may be the next drop of it."""
+        return owner in self._mine.documents(self._find, self._window)
 
     def _first(self, owner: int) -> int:
         return self._lead(next(at for at, whose, _ in self._hits if whose == owner) - self._window + 1)
