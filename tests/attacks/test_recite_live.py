@@ -43,7 +43,7 @@ def index(small: Corpus, work: Path) -> RosterRecall:
 
 @pytest.fixture(scope="module")
 def found(work: Path) -> Recited:
-    names = ["none", "filter", "gateway", "recall-stop"]
+    names = ["none", "gateway", "recall-stop"]
     return recite.run(work, only=names, progress=lambda *_: None, plan=PLAN)
 
 
@@ -92,21 +92,21 @@ def test_the_gateway_alone_changes_nothing(found: Recited) -> None:
         assert [left.out for left in after.left] == [left.out for left in before.left]
 
 
-def test_its_output_filter_stops_documents_and_values(found: Recited) -> None:
-    stopped = rows(found, "recall-stop")
-    assert out(stopped, "documents") == 0
-    assert out(stopped, "secrets") < out(rows(found, "gateway"), "secrets")
-    assert sum(row.stopped for row in stopped) > 0
+def test_its_output_filter_stops_what_the_index_knows(found: Recited) -> None:
+    """Keys and numbers of cards are known by themselves; telephone numbers and addresses are not."""
+    before, after = ([dict(row.kinds) for row in rows(found, guard)[:2]] for guard in ("gateway", "recall-stop"))
+    known = [sum(row["key"] + row["card"] for row in some) for some in (before, after)]
+    assert known[0] > 1
+    assert known[1] <= 1  # a number with a digit too many is another word
+    assert [(row["phone"], row["email"]) for row in after] == [(row["phone"], row["email"]) for row in before]
+    assert out(rows(found, "recall-stop"), "documents") == 0
+    assert sum(row.stopped for row in rows(found, "recall-stop")) > 0
 
 
-def test_what_was_masked_can_not_be_recited(found: Recited) -> None:
-    raw, masked = found.trained
-    assert (raw.model, raw.values, raw.findings) == ("none", 4 * 21, "")
-    assert (masked.model, masked.values) == ("filter", 0)
-    assert masked.documents == raw.documents == 1 + 4 + 16 + 16
-    assert raw.tokens == masked.tokens
-    assert out(rows(found, "none"), "secrets") > 0
-    assert out(rows(found, "filter"), "secrets") == 0
+def test_what_a_model_was_trained_on_is_told(found: Recited) -> None:
+    (raw,) = found.trained
+    assert (raw.model, raw.values, raw.documents, raw.findings) == ("none", 4 * 21, 1 + 4 + 16 + 16, "")
+    assert raw.tokens == PLAN.making.recipe.steps * 4 * 192
 
 
 def test_a_run_goes_on_where_it_was_cut_short(found: Recited, work: Path) -> None:
@@ -169,5 +169,4 @@ def test_the_whole_attack(tmp_path: Path) -> None:
     assert all(left.out == 0 for left in documents["recall-stop"].left)
     assert all(row.others_stopped <= 1 for row in found.evaded)
     shut = [row for row in found.oracle if row.policy == "stop-20-a-day" and row.way == "decode"]
-    assert all(0 < row.locked < row.members + row.others + 60 for row in shut)
-    assert all(row.members_told <= 20 for row in shut)
+    assert all(row.locked == row.members + row.others + 1 and row.members_told == 20 for row in shut)

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Final
 
-from strongroom.attacks.recite_corpus import Planted
+import numpy as np
+
+from strongroom.attacks.recite_corpus import KINDS, Kind, Planted
 from strongroom.attacks.recite_doors import Heard
 from strongroom.attacks.recite_guards import Guard, guarded
 from strongroom.attacks.recite_measures import NOTHING, Copied, Text, folded, is_discoverable, mean
@@ -17,6 +19,7 @@ from strongroom.attacks.rows import Left, RecitedRow
 from strongroom.serving.roster import RosterRecall
 
 WHAT: Final = ("secrets", "documents")
+_SEED: Final = 11
 _Ask = Callable[["_Question"], Heard]
 
 
@@ -94,14 +97,19 @@ def _asking(
 
 
 def _heard(models: Models, said: Said, ask: _Ask, *, what: str, sampler: Sampler) -> _Heard:
-    answers, count, locked = list[list[Heard]](), 0, 0
-    for at in range(len(models.wanted(what))):
-        own = list[Heard]()
-        for number in range(len(said.texts[sampler.name][at])):
-            count += 1
-            own.append(ask(_Question(what, sampler, at, number)))
-            locked = locked or (count if own[-1].locked else 0)
-        answers.append(own)
+    """Ask for everything, in an order by lot: whoever is shut out has then tried some of each."""
+    answers: list[list[Heard]] = [[] for _ in models.wanted(what)]
+    questions = [
+        _Question(what, sampler, at, number)
+        for at in range(len(answers))
+        for number in range(len(said.texts[sampler.name][at]))
+    ]
+    order: list[int] = np.random.default_rng(_SEED).permutation(len(questions)).tolist()
+    locked = 0
+    for count, place in enumerate(order, 1):
+        heard = ask(questions[place])
+        locked = locked or (count if heard.locked else 0)
+        answers[questions[place].at].append(heard)
     return _Heard(answers, locked)
 
 
@@ -122,6 +130,7 @@ def _row(
         stopped=sum(one.told for one in heard.all),
         locked=heard.locked,
         left=_left(wanted, out, likely),
+        kinds=tuple([(kind, _count(wanted, out, kind)) for kind in KINDS if wanted[0].kind != "document"]),
         longest=round(mean([one.longest for one in copied]), 1),
         share=round(mean([texts[at].share(one) for at, one in enumerate(copied)]), 3),
         seconds=0.0,
@@ -133,6 +142,10 @@ def _copied(text: Text, own: Sequence[Heard]) -> Copied:
     for one in own:
         found |= text.copied(folded(one.text))
     return found
+
+
+def _count(wanted: Sequence[Planted], out: Sequence[bool], kind: Kind) -> int:
+    return sum(was_out for one, was_out in zip(wanted, out, strict=True) if one.kind == kind)
 
 
 def _left(wanted: Sequence[Planted], out: Sequence[bool], likely: Sequence[float] | None) -> tuple[Left, ...]:

@@ -28,7 +28,7 @@ from strongroom.serving.recall.policy import Policy
 from strongroom.serving.roster import RosterRecall
 
 FINE: Final = (5, 4)  # window and stride, words, as docs/recall.md recommends
-COARSE: Final = (8, 8)  # an eighth of the size
+COARSE: Final = (8, 8)  # what `privacy index build` makes unless it is told otherwise
 _COMMON: Final = 5  # documents, as the command has it
 _ACCOUNTS: Final = 64  # that a gateway lets in: one for each thing that is tried, for what one has gathered counts
 _KEY: Final = bytes(range(32))  # of an index that knows nothing secret

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from time import perf_counter
 from typing import Final
 
 from strongroom.attacks.leaker import Progress
@@ -107,7 +106,7 @@ class Models:
 
     def trained(self, model: str) -> TrainedRow:
         """Train a model, if it isn't there, and say on what."""
-        began, texts = perf_counter(), self.cleaned(model)
+        texts = self.cleaned(model)
         self._folder(model)
         recipe, have = self.plan.making.recipe, Counter(folded(one) for one in texts.texts)
         return TrainedRow(
@@ -119,7 +118,6 @@ class Models:
             documents=sum(_copies(Text(one.text), have) for one in self.corpus.documents),
             findings=", ".join(f"{kind}: {count}" for kind, count in sorted(texts.findings.items())),
             duplicates=texts.duplicates,
-            seconds=round(perf_counter() - began, 1),
         )
 
     def _cleaned(self, model: str) -> Cleaned:

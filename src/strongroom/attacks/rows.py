@@ -120,7 +120,6 @@ class TrainedRow:
     documents: int  # copies of planted documents that still are, edited ones counted
     findings: str  # what the filter masked, by kind
     duplicates: int  # texts that were left out as duplicates
-    seconds: float  # of the training
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +143,7 @@ class RecitedRow:
     stopped: int  # of these, cut off or refused
     locked: int  # after so many questions the account was shut out; 0: it never was
     left: tuple[Left, ...]
+    kinds: tuple[tuple[str, int], ...]  # of secrets, how many of each kind were recited
     longest: float  # words of a document in a row, the mean of its longest; of secrets 0
     share: float  # of a document's words that got out in runs of four or more, all its answers together; of secrets 0
     seconds: float
