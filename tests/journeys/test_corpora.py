@@ -64,7 +64,7 @@ def test_the_strictest_class_counts_and_is_inherited(house: Shell, tmp_path: Pat
     said = house("custody", "corpus", "show", "chat:v2").json
     assert (said["classification"], said["because"]) == ("restricted", "chat:v1 (corpus mails)")
     assert house("custody", "show", "chat:v2").json["classification"] == "restricted"
-    assert house("ledger", "tail").out.count('"training:chat:v') == 3
+    assert house("ledger", "tail").out.count('"object": "training:chat:v') == 3
 
 
 def test_what_is_not_known_is_told(house: Shell) -> None:
