@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from strongroom.access.policy import default_text
+from strongroom.cli.frame import read_passphrase
+from strongroom.core.errors import Busy
+from strongroom.core.ids import CheckpointName
+from strongroom.custody.corpora import Classification, Corpus
+from strongroom.wiring.home import open_home
 from tests.journeys.shell import Shell, model_folder
 
 CORPUS = ("--licence", "proprietary", "--consent", "contract", "--jurisdiction", "DE", "--jurisdiction", "US-CA")
@@ -144,3 +150,23 @@ def test_what_is_no_report(house: Shell, tmp_path: Path, text: str) -> None:
     words = ("--name", "web", "--class", "public", *CORPUS, "--report", str(file))
     said = house("custody", "corpus", "add", "chat:v1", *words, who="carla")
     assert (said.status, said.code) == (2, "usage.bad_input")
+
+
+def test_of_two_statements_at_once_none_is_lost(house: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stricter corpus that is stated meanwhile is not written over by a statement that had not seen it."""
+    stated(house, "chat:v1", "--name", "web", "--class", "confidential", *CORPUS)
+    title = CheckpointName("chat", "v1")
+    with closing(open_home(house.home)) as home:
+        carla = home.desk.authenticate("carla", read_passphrase(str(house.passphrase("carla")), "carla"))
+        judge = home.corpora.classification
+
+        def meanwhile(asked: CheckpointName) -> Classification:
+            found = judge(asked)
+            stated(house, "chat:v1", "--name", "mails", "--class", "restricted", *CORPUS, who="carl")
+            return found
+
+        monkeypatch.setattr(home.corpora, "classification", meanwhile)
+        notes = Corpus(name="notes", class_="confidential", licence="x", consent="none", jurisdictions=("DE",))
+        with pytest.raises(Busy):
+            home.corpora.add(carla, title, 1, corpus=notes, parents=())
+    assert house("custody", "corpus", "show", "chat:v1").json["classification"] == "restricted"

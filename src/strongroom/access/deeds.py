@@ -49,8 +49,10 @@ class Deeds:
         self._home = home
         self._judged: dict[int, bool] = {}  # by ledger entry: an entry never changes
 
-    def enter(self, who: Identity, subject: str, document: Record, *, why: str) -> None:
+    def enter(self, who: Identity, subject: str, document: Record, *, why: str, after: int | None = None) -> None:
         """Enter `document` for `subject`: the newest from now on.
+
+        `after` is the `place` at which what it was made from was read: then it counts only if nothing came between.
 
         Raises:
             NotPermitted: `who` has not the right.
@@ -58,7 +60,7 @@ class Deeds:
 
         """
         grant = self._desk.demand(who, Question(self._series.right, purpose=why), Matter(detail={"of": subject}))
-        signer, place = grant.identity, self._place(subject)
+        signer, place = grant.identity, self.place(subject) if after is None else after
         settle(self._records, _KIND, put={f"{subject}/{digest(document)}": encode(document)})
         signed = deed_bytes(subject, digest(document), home=self._home, after=place)
         detail: Detail = {
@@ -69,7 +71,7 @@ class Deeds:
         }
         receipt = self._journal.record(Act(signer.label, self._series.entered, subject, why), "done", detail=detail)
         # No claim: the log's key could take it first. Of two that were written after the same one, the first counts.
-        if self._place(subject) != receipt.index:
+        if self.place(subject) != receipt.index:
             raise Busy("somebody else wrote about it meanwhile", where=subject, remedy="Repeat the command.")
 
     def read(self, subject: str, kind: type[D]) -> D | None:
@@ -127,7 +129,7 @@ class Deeds:
     def _entries(self, subject: str) -> Iterator[Entry]:
         return self._journal.ledger.find(action=self._series.entered, object=subject)
 
-    def _place(self, subject: str) -> int:
+    def place(self, subject: str) -> int:
         """Return the index of the entry that counts, or -1."""
         chain = self.history(subject)
         return chain[-1].index if chain else -1

@@ -126,10 +126,12 @@ class Corpora:
 
         Raises:
             NotPermitted: `who` may not.
+            Busy: somebody else said something of it meanwhile.
             BadInput: a corpus without a report is said to be of a mild class, or the checkpoint of its own making; or
                 something is longer than it may be.
 
         """
+        after = self._deeds.place(_subject(title))
         said = self.find(title) or Training(checkpoint=str(title), version=version)
         if corpus is not None:
             _check(corpus)
@@ -137,7 +139,7 @@ class Corpora:
         made_from = {*said.parents, *(str(CheckpointName.parse(one)) for one in parents)}
         if str(title) in made_from:
             raise BadInput("a checkpoint is not made from itself", where=str(title))
-        return self._enter(who, title, replace(said, version=version, parents=tuple(sorted(made_from))))
+        return self._enter(who, replace(said, version=version, parents=tuple(sorted(made_from))), after=after)
 
     def remove(self, who: Identity, title: CheckpointName, *, names: Sequence[str]) -> Classification:
         """Take back corpora, or checkpoints it was made from, that were named by mistake; return its class.
@@ -147,6 +149,7 @@ class Corpora:
             BadInput: one of `names` was never said.
 
         """
+        after = self._deeds.place(_subject(title))
         said = self.find(title) or Training(checkpoint=str(title), version=0)
         known = {one.name for one in said.corpora} | set(said.parents)
         if unknown := sorted(set(names) - known):
@@ -154,18 +157,18 @@ class Corpora:
                 f"nothing of that name was said of it; there is: {', '.join(sorted(known))}", where=unknown[0]
             )
         corpora = tuple(one for one in said.corpora if one.name not in names)
-        return self._enter(
-            who, title, replace(said, corpora=corpora, parents=tuple(one for one in said.parents if one not in names))
-        )
+        parents = tuple(one for one in said.parents if one not in names)
+        return self._enter(who, replace(said, corpora=corpora, parents=parents), after=after)
 
-    def _enter(self, who: Identity, title: CheckpointName, training: Training) -> Classification:
+    def _enter(self, who: Identity, training: Training, *, after: int) -> Classification:
+        title = CheckpointName.parse(training.checkpoint)
         before, now = self.classification(title), self._of(title, training)
         decode(encode(training), Training, where=str(title))  # what can't be read again would shut it for good
         why = f"{title} is {now.class_ or 'of no class'}"
         if _rank(now) < _rank(before):
             why = f"{title} is no longer {before.class_}, but {now.class_ or 'of no class'}"
             self._desk.demand(who, Question("custody.declassify", purpose=why), Matter(digest=digest(training)))
-        self._deeds.enter(who, _subject(title), training, why=why)
+        self._deeds.enter(who, _subject(title), training, why=why, after=after)
         return now
 
 

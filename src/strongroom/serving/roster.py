@@ -58,6 +58,10 @@ class RosterRecall(msgspec.Struct, frozen=True):
     key: bytes = b""
     policy: Policy = Policy()
 
+    def __repr__(self) -> str:
+        """Return a text without the key."""
+        return f"RosterRecall({self.index!r})"
+
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A message between control and gateway."""
