@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Unpack
 
 import click
 
 from strongroom.cli.frame import Call, Group, Json, Place, common, plain
 from strongroom.privacy.windows.check import Found
 from strongroom.privacy.windows.layout import Header
+from strongroom.privacy.windows.options import Options
 from strongroom.privacy.windows.reader import WindowIndex
 from strongroom.wiring.corpus_index import Keeper, build_index, check_file, open_index, read_key
 from strongroom.wiring.table import load
@@ -24,16 +25,9 @@ _key = click.option(
 )
 
 
-class _Build(TypedDict):
+class _Build(Options):
     """The options of ``build``."""
 
-    window: int
-    stride: int
-    common_documents: int
-    leave_out: Path | None
-    text: str
-    no_values: bool
-    jobs: int
     key_file: Path | None
 
 

@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Final, Literal, TypedDict, Unpack
+from typing import Final, Literal, Unpack
 
 import msgspec
 import numpy as np
@@ -40,6 +40,7 @@ from strongroom.privacy.windows.layout import (
     read_sealed,
 )
 from strongroom.privacy.windows.merge import Judge, Owners, Prints, Run, Writer, merge
+from strongroom.privacy.windows.options import Options
 from strongroom.privacy.windows.shard import LIKENESS, Cut, FindValues, Shard, ShardDone, index_shard, runs_of
 from strongroom.privacy.windows.values import finder
 
@@ -67,18 +68,6 @@ class Order:
     left_out: Path | None = None  # texts whose every window is left out: licences, headers
     values: ValueFinder | None = None  # finds what is known by itself, too: keys, numbers of cards and accounts
     jobs: int = 1
-
-
-class Options(TypedDict):
-    """How an index is ordered by whoever builds it."""
-
-    window: int
-    stride: int
-    common_documents: int
-    leave_out: Path | None
-    text: str
-    no_values: bool
-    jobs: int
 
 
 def order_of(source: Path, out: Path, **options: Unpack[Options]) -> Order:
