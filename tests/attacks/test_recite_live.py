@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,15 @@ from strongroom.attacks.project_house import house, roster
 from strongroom.attacks.recite_corpus import Corpus, corpus
 from strongroom.attacks.recite_doors import Door
 from strongroom.attacks.recite_evade import evaded
-from strongroom.attacks.recite_guards import COARSE, FREE, guarded, index_of
+from strongroom.attacks.recite_guards import COARSE, FINE, FREE, guarded, index_of
 from strongroom.attacks.recite_models import SMALL
 from strongroom.attacks.recite_oracle import oracle
 from strongroom.attacks.recite_server import KEY, MODEL, saying
 from strongroom.attacks.rows import Recited, RecitedRow
+from strongroom.core.errors import StoreUnavailable
+from strongroom.privacy.windows.build import Order, planned
+from strongroom.privacy.windows.shard import Cut
+from strongroom.privacy.windows.values import finder
 from strongroom.serving.roster import RosterRecall
 
 PLAN, SCALE = SMALL, SMALL.scale
@@ -66,7 +71,8 @@ def test_the_engine_speaks_openais_format_and_goes_on_to_the_next_sample() -> No
         heard = door.ask("nothing of the kind")
         assert (heard.finish, heard.told, heard.locked) == ("stop", False, False)
         other = Door(gate, "sk-b")
-        assert other.ask("say it").finish == "invalid_api_key"
+        with pytest.raises(StoreUnavailable, match="invalid_api_key"):
+            other.ask("say it")
         other.close()
         door.close()
         line = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
@@ -129,6 +135,18 @@ def test_the_filter_knows_a_text_in_some_dresses_and_not_in_others(small: Corpus
     # keys and cards; an index knows no telephone number and no address of e-mail by itself
     assert (found["verbatim", "secret"].stopped, found["verbatim", "secret"].out) == (6, 6)
     assert found["letters", "secret"].out == 12
+
+
+def test_an_index_of_which_a_build_was_cut_short_is_built(small: Corpus, tmp_path: Path) -> None:
+    whole = index_of(small, tmp_path)
+    folder = Path(whole.folder)
+    partial = folder.with_name(folder.name + ".partial")
+    source = folder.parent / "corpus.jsonl"
+    order = Order(source, folder, Cut(*FINE, text="text"), common=5, values=finder)
+    shutil.rmtree(folder)
+    planned(order, lambda: "recite-index")  # begun, and no more
+    assert partial.is_dir()
+    assert index_of(small, tmp_path).digest == whole.digest
 
 
 def test_a_coarse_index_knows_copies_too(small: Corpus, work: Path) -> None:

@@ -88,6 +88,16 @@ def test_what_many_documents_have_is_dropped_and_copies_count_once() -> None:
     assert list(zip(prints[:kept].tolist(), owners[:kept].tolist(), strict=True)) == [(7, 0), (9, 2)]
 
 
+def test_copies_count_even_where_the_first_lacks_the_window() -> None:
+    first = np.arange(12, dtype=np.uint32) // 2 * 2  # each odd document is a version of the one before
+    prints = np.full(6, 7, dtype=np.uint64)
+    for common, kept in ((6, 0), (7, 1)):
+        owners = np.arange(1, 12, 2, dtype=np.uint32)
+        assert distinct(prints.copy(), owners, first=first, common=common) == kept
+    owners = np.array([1, 1, 2, 3, 3, 3], dtype=np.uint32)  # of two documents alone
+    assert distinct(prints.copy(), owners, first=first, common=3) == 1
+
+
 @pytest.mark.parametrize("bits", [0, 1, 9, 20])
 def test_probing_finds_all_that_is_there_and_nothing_else(bits: int) -> None:
     chance = np.random.default_rng(bits)

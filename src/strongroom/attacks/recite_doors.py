@@ -21,6 +21,8 @@ _NOT_YET: Final = frozenset({"recall_unavailable", "engine_unavailable", "contro
 _LOOKS: Final = 200
 _PAUSE: Final = 0.05  # seconds between two
 _LOCKED: Final = "recall_limit_exceeded"
+_WHOLE: Final = frozenset({"stop", "length"})
+_HELD_BACK: Final = frozenset({"content_filter", "recall_withheld", _LOCKED})
 
 Turns = Sequence[tuple[str, str]]  # role and content
 
@@ -62,7 +64,7 @@ class Heard:
     @property
     def told(self) -> bool:
         """Whether the gateway says that something was held back."""
-        return self.finish not in {"stop", "length"}
+        return self.finish in _HELD_BACK
 
 
 class Door:
@@ -77,7 +79,8 @@ class Door:
         """Ask for an answer to a prompt or a conversation, streamed.
 
         Raises:
-            StoreUnavailable: the gateway is not ready, again and again, or does not answer.
+            StoreUnavailable: the gateway is not ready, again and again, or does not answer, or fails: what did not come
+                out because of that, no guard has stopped.
 
         """
         turns = None if isinstance(said, str) else [{"role": role, "content": text} for role, text in said]
@@ -86,8 +89,10 @@ class Door:
         body = json.dumps({"model": MODEL, **asked, "stream": True, "temperature": heat, "max_tokens": _TOKENS})
         for _ in range(_LOOKS):
             heard = self._posted(path, body)
-            if heard.finish not in _NOT_YET:
+            if heard.finish in _WHOLE | _HELD_BACK:
                 return heard
+            if heard.finish not in _NOT_YET:
+                raise StoreUnavailable(f"the gateway fails: {heard.finish}", where="gateway")
             time.sleep(_PAUSE)
         raise StoreUnavailable("the gateway does not serve", where="gateway")
 

@@ -75,7 +75,8 @@ def index_of(corpus: Corpus, work: Path, size: tuple[int, int] = FINE) -> Roster
     place = make_folder(work / f"indexed-{hashlib.sha256(raw).hexdigest()[:16]}")
     source, folder, key = place / "corpus.jsonl", place / f"index-{size[0]}-{size[1]}", Secret(_KEY)
     if not folder.is_dir():
-        source.write_bytes(raw)
+        if not (source.is_file() and source.read_bytes() == raw):  # written anew, it were another: no build goes on
+            source.write_bytes(raw)
         order = Order(source, folder, Cut(*size, text="text"), common=_COMMON, values=finder)
         build(order, planned(order, lambda: _ID), key, made=_STAMP, progress=lambda _done, _total: None)
     header = open_windows(folder, key).header

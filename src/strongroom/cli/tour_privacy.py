@@ -134,6 +134,8 @@ class TrainingText:
             out, planted = _often(rows, "recall-default")
             if out:
                 raise Unexpected(f"through the gateway: {out} of {planted}")
+            if not _row(rows, "recall-default")["stopped"]:
+                raise Unexpected("no answer was stopped: the keys are missing for another reason")
             return (
                 f"none of the {planted}: the answers end before the keys, as the window index of the corpus knows them"
             )
@@ -144,6 +146,9 @@ class TrainingText:
 
 def _often(rows: list[Document], guard: str) -> tuple[int, int]:
     """Return how many of the keys that were planted most often got out, and how many there are."""
-    row = next(one for one in rows if (one["guard"], one["attack"]) == (guard, "secrets-greedy"))
-    left = cast("list[dict[str, int]]", row["left"])[-1]
+    left = cast("list[dict[str, int]]", _row(rows, guard)["left"])[-1]
     return left["out"], left["planted"]
+
+
+def _row(rows: list[Document], guard: str) -> Document:
+    return next(one for one in rows if (one["guard"], one["attack"]) == (guard, "secrets-greedy"))

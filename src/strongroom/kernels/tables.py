@@ -53,19 +53,20 @@ def _pass(given: tuple[Words, Owners], out: tuple[Words, Owners], shift: np.uint
 def distinct(prints: Words, owners: Owners, *, first: Owners, common: int) -> int:
     """Keep each fingerprint once, with its first owner, in place; return how many are left.
 
-    `first[owner]` is the first document with the same text: copies of a document count as one. What `common` documents
-    have, or more, is dropped.
+    `first[owner]` is the first document with the same text: copies of a document count as one, whether the first has
+    the fingerprint or not. What `common` documents have, or more, is dropped.
     """
     kept, start, size = 0, 0, len(prints)
     while start < size:
-        end, documents, last = start, 0, -1
+        end, least, most, last = start, 0, 0, -1  # of documents, between these; where that says enough, none is counted
         while end < size and prints[end] == prints[start]:
             owner = np.int64(owners[end])
-            if owner != last and first[owner] == owner:
-                documents += 1
+            if owner != last:
+                most += 1
+                least += first[owner] == owner
             last = owner
             end += 1
-        if documents < common:
+        if most < common or (least < common and len(np.unique(first[owners[start:end]])) < common):
             prints[kept] = prints[start]
             owners[kept] = owners[start]
             kept += 1
