@@ -16,11 +16,12 @@ from typing import Final
 from strongroom.attacks import recite_evade, recite_extract, recite_oracle
 from strongroom.attacks.kept_rows import KeptRows
 from strongroom.attacks.leaker import Progress
-from strongroom.attacks.recite_guards import COARSE, FINE, GUARDS, index_of
+from strongroom.attacks.recite_guards import COARSE, FINE, GUARDS, ground_of, index_of
 from strongroom.attacks.recite_models import BRIEF as BRIEF_PLAN
 from strongroom.attacks.recite_models import MODELS, Models, Plan
 from strongroom.attacks.rows import EvadedRow, OracleRow, Recited, RecitedRow, TrainedRow
 from strongroom.core.errors import BadInput
+from strongroom.engines.folder import make_folder
 
 EVASIONS: Final = "evasions"
 ORACLE: Final = "oracle"
@@ -77,7 +78,7 @@ class _Run:
         self._models = models
         self._progress = progress
         self._index = cache(partial(index_of, models.corpus, models.work))
-        work = models.work
+        work = make_folder(models.work / f"recital-{ground_of(models.corpus)}")
         self._trained = KeptRows(work / "recite-trained.jsonl", TrainedRow, lambda row: row.model, fresh=fresh)
         self._rows = KeptRows(work / "recite-rows.jsonl", RecitedRow, lambda row: (row.attack, row.guard), fresh=fresh)
         self._evaded = KeptRows(

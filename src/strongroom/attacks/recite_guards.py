@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
@@ -20,6 +19,7 @@ from strongroom.attacks.recite_server import KEY, MODEL, Samples, saying
 from strongroom.core.canonical import digest
 from strongroom.core.secrets import Secret
 from strongroom.engines.folder import make_folder
+from strongroom.privacy.filter.rules import rules
 from strongroom.privacy.windows.build import Order, build, planned
 from strongroom.privacy.windows.reader import open_windows
 from strongroom.privacy.windows.shard import Cut
@@ -62,6 +62,12 @@ GUARDS: Final = (
 )
 
 
+def ground_of(corpus: Corpus) -> str:
+    """Return what rows and indexes rest on, in 16 hexadecimal digits: another ground is another folder's."""
+    said = [*corpus.texts, repr(GUARDS), repr((FINE, COARSE, _COMMON)), rules().digest]
+    return digest(said)[:16]
+
+
 def index_of(corpus: Corpus, work: Path, size: tuple[int, int] = FINE) -> RosterRecall:
     """Return the index of all texts of the raw corpus, as control tells a gateway of it, building it once.
 
@@ -72,7 +78,7 @@ def index_of(corpus: Corpus, work: Path, size: tuple[int, int] = FINE) -> Roster
 
     """
     raw = "".join(json.dumps({"text": one}) + "\n" for one in corpus.texts).encode()
-    place = make_folder(work / f"indexed-{hashlib.sha256(raw).hexdigest()[:16]}")
+    place = make_folder(work / f"indexed-{ground_of(corpus)}")
     source, folder, key = place / "corpus.jsonl", place / f"index-{size[0]}-{size[1]}", Secret(_KEY)
     if not folder.is_dir():
         if not (source.is_file() and source.read_bytes() == raw):  # written anew, it were another: no build goes on
